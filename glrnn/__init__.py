@@ -1,0 +1,78 @@
+"""Gradual learning of recurrent language models.
+
+Train one layer, keep it, add the next, and clip each layer's gradient to its own norm.
+The public names are loaded when they are first asked for, so that a project that takes
+one transformation pays for no more than optax.
+
+Every docstring uses these letters for dimensions; arrays are time-major, `[T, B, ...]`.
+
+    T  tokens in a window
+    B  sequences in a batch
+    V  vocabulary
+    E  embedding size
+    I  a layer's input size
+    H  hidden units
+    K  softmaxes in the mixture
+    L  layers
+
+And these words for what is carried along:
+
+    state       of one layer, after one step
+    carry       the states of all layers, from one window to the next
+    opt_state   of the optimizer
+    TrainState  all that a training step needs from the one before
+
+Example:
+    >>> import glrnn
+    >>> clip = glrnn.layerwise_clip_by_norm({"embedding": 0.1, "layers": 0.25})
+    >>> sorted(glrnn.CELLS)[:2]
+    ['gru', 'lstm']
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glrnn.averaging import averaged_params as averaged_params
+    from glrnn.averaging import non_monotonic_trigger as non_monotonic_trigger
+    from glrnn.averaging import nt_asgd as nt_asgd
+    from glrnn.averaging import start_averaging as start_averaging
+    from glrnn.cells import CELLS as CELLS
+    from glrnn.cells import unroll as unroll
+    from glrnn.clipping import layerwise_clip_by_norm as layerwise_clip_by_norm
+    from glrnn.config import Config as Config
+    from glrnn.evaluate import perplexity as perplexity
+    from glrnn.heads import HEADS as HEADS
+    from glrnn.model import language_model as language_model
+
+    __version__: str
+
+_HOMES = {
+    "CELLS": "cells",
+    "Config": "config",
+    "HEADS": "heads",
+    "averaged_params": "averaging",
+    "language_model": "model",
+    "layerwise_clip_by_norm": "clipping",
+    "non_monotonic_trigger": "averaging",
+    "nt_asgd": "averaging",
+    "perplexity": "evaluate",
+    "start_averaging": "averaging",
+    "unroll": "cells",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("glrnn")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, "__version__"})

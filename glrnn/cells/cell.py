@@ -1,0 +1,171 @@
+"""What a recurrent cell is, and the one function that unrolls it over time.
+
+The gradient of a scan adds a full outer product to the gradient of every weight matrix
+at every time step. `unroll` forms each of them once instead, after the backward scan,
+as a single product over all tokens of the window. Cells need not know: a step
+multiplies by weights through its last argument, `affine`, and that is all.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+Tree = Any
+
+
+class Cell(NamedTuple):
+    """A recurrent layer as four pure functions; B sequences, I inputs, H hidden units.
+
+    Attributes:
+        init: `key -> params`.
+        initial_state: `batch_size -> state`, arrays `[B, ...]` of zeros.
+        project: `(params, window [T, B, I]) -> drive [T, B, ...]`, all that depends on
+            the inputs alone, computed for the whole window at once.
+        step: `(params, state, drive [B, ...], affine) -> (state, output [B, H])`. It
+            multiplies by weights only through `affine(x, matrix, bias)`, never inside a
+            loop or jit of its own. A matrix that depends on the state or the input is
+            no weight: multiply by it with a plain `@`.
+
+    `params.recurrent` is what weight-drop masks; `params.mask`, where a cell has it, is
+    a mask `[B, H]` on the hidden state, constant over the window.
+    """
+
+    init: Callable[[Array], Tree]
+    initial_state: Callable[[int], Tree]
+    project: Callable[[Tree, Array], Tree]
+    step: Callable[..., tuple[Tree, Array]]
+
+
+def affine(x: Array, matrix: Array, bias: Array | None = None) -> Array:
+    """x W + b, for x `[..., I]` and W `[I, O]`.
+
+    Example:
+        >>> affine(jnp.ones((2, 3)), jnp.eye(3), jnp.arange(3.0)).tolist()
+        [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]
+    """
+    y = jnp.matmul(x, matrix)
+    return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
+
+
+def unroll(
+    cell: Cell, params: Tree, state: Tree, window: Array, length: Array | None = None
+) -> tuple[Tree, Array]:
+    """Runs a cell over a window.
+
+    The result and its gradients are those of `lax.scan(cell.step)`; only the order in
+    which the gradients of matrices and biases are summed differs. Reverse mode only.
+
+    Args:
+        cell: The cell.
+        params: Its parameters, as they are in force in this window.
+        state: The state before the window.
+        window: Inputs, `[T, B, I]`.
+        length: The true number of time steps, one number or one a sequence `[B]`; from
+            there on the state no longer changes. `None` means T.
+
+    Returns:
+        The state after the last true step, and the outputs `[T, B, H]`, of which those
+        from `length` on mean nothing.
+
+    Example:
+        >>> from glrnn.cells import CELLS
+        >>> cell = CELLS["lstm"](2, 3)
+        >>> params = cell.init(jax.random.key(0))
+        >>> state, outputs = unroll(
+        ...     cell, params, cell.initial_state(4), jnp.ones((5, 4, 2))
+        ... )
+        >>> outputs.shape
+        (5, 4, 3)
+    """
+    live = None
+    if length is not None:
+        steps = jnp.arange(window.shape[0])[:, None, None]
+        live = steps < jnp.reshape(length, (1, -1, 1))
+    return _scan(cell.step, params, state, (cell.project(params, window), live))
+
+
+def _advance(step, params, state, inputs, affine=affine):
+    drive, live = inputs
+    new, output = step(params, state, drive, affine)
+    if live is not None:
+        new = jax.tree.map(partial(jnp.where, live), new, state)
+    return new, output
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scan(step, params, state, inputs):
+    return lax.scan(partial(_advance, step, params), state, inputs)
+
+
+@jax.custom_vjp
+def _product(x, matrix, transposed, probe):
+    """x W, whose cotangent reaches x and, in place of W, the all-zero probe."""
+    return jnp.matmul(x, matrix)
+
+
+_product.defvjp(
+    lambda x, matrix, transposed, probe: (jnp.matmul(x, matrix), transposed),
+    lambda transposed, ct: (jnp.matmul(ct, transposed), None, None, ct),
+)
+
+
+def _forward(step, params, state, inputs):
+    def operands(params):
+        """Each weight pair of a step, in order of use, as a function of the params."""
+        pairs, products = [], []
+
+        def record(x, matrix, bias=None):
+            pairs.append((matrix, bias))
+            products.append(affine(x, matrix, bias))
+            return products[-1]
+
+        _advance(
+            step, params, state, jax.tree.map(lambda leaf: leaf[0], inputs), record
+        )
+        return pairs, products
+
+    pairs, pull_operands, products = jax.vjp(operands, params, has_aux=True)
+    # Transposed here, once: XLA would do it again at every step of the backward scan.
+    transposed = [matrix.T for matrix, _ in pairs]
+    num_steps = jax.tree.leaves(inputs)[0].shape[0]
+    probes = [jnp.zeros((num_steps, *y.shape), y.dtype) for y in products]
+
+    def run(params, state, inputs, probes):
+        def body(state, slices):
+            inputs, probes = slices
+            seen = []
+
+            def deferred(x, matrix, bias=None):
+                index = len(seen)
+                seen.append(x)
+                weight, offset = pairs[index]
+                y = _product(x, weight, transposed[index], probes[index])
+                return y if bias is None else y + jnp.broadcast_to(offset, y.shape)
+
+            state, output = _advance(step, params, state, inputs, deferred)
+            return state, (output, seen)
+
+        state, (outputs, seen) = lax.scan(body, state, (inputs, probes))
+        return (state, outputs), seen
+
+    result, pull, seen = jax.vjp(run, params, state, inputs, probes, has_aux=True)
+    return result, (pull, pull_operands, seen, pairs)
+
+
+def _backward(step, residuals, cotangent):
+    pull, pull_operands, seen, pairs = residuals
+    direct, state, inputs, products = pull(cotangent)
+
+    def all_products(pairs):
+        return [affine(x, *pair) for x, pair in zip(seen, pairs, strict=True)]
+
+    (weights,) = jax.linear_transpose(all_products, pairs)(products)
+    (deferred,) = pull_operands(weights)
+    return jax.tree.map(jnp.add, direct, deferred), state, inputs
+
+
+_scan.defvjp(_forward, _backward)

@@ -1,0 +1,96 @@
+"""Long short-term memory (Hochreiter and Schmidhuber 1997; Gers et al. 2000)."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from glrnn.cells.cell import Cell, affine
+
+
+@struct.dataclass
+class LSTMParams:
+    """Weights of the four gates, in the order i, f, g, o along the last axis.
+
+    Attributes:
+        input: W_ih, `[I, 4H]`.
+        recurrent: W_hh, `[H, 4H]`.
+        input_bias: b_ih, `[4H]`.
+        recurrent_bias: b_hh, `[4H]`. Two biases are not one: each receives the whole
+            gradient, so their sum moves twice as far and counts twice in a norm.
+        mask: On the hidden state, `[B, H]`, constant over a window; or `None`.
+    """
+
+    input: Array
+    recurrent: Array
+    input_bias: Array
+    recurrent_bias: Array
+    mask: Array | None = None
+
+
+@struct.dataclass
+class LSTMState:
+    """Output h and memory c of the last step, each `[B, H]`."""
+
+    hidden: Array
+    cell: Array
+
+
+def lstm(input_size: int, hidden_size: int) -> Cell:
+    """An LSTM layer as PyTorch and cuDNN compute it: two biases, no peepholes.
+
+    i, f, g, o = W_ih x + b_ih + W_hh h + b_hh;
+    c' = sigmoid(f) c + sigmoid(i) tanh(g);  h' = sigmoid(o) tanh(c').
+
+    All parameters start as U(-1/sqrt(H), 1/sqrt(H)), as PyTorch's do.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+
+    Returns:
+        The cell; its output is h'.
+
+    Example:
+        >>> cell = lstm(2, 3)
+        >>> params = cell.init(jax.random.key(0))
+        >>> drive = cell.project(params, jnp.ones((1, 4, 2)))
+        >>> state, output = cell.step(params, cell.initial_state(4), drive[0])
+        >>> output.shape
+        (4, 3)
+    """
+
+    def init(key: Array) -> LSTMParams:
+        bound = hidden_size**-0.5
+        shapes = (
+            (input_size, 4 * hidden_size),
+            (hidden_size, 4 * hidden_size),
+            (4 * hidden_size,),
+            (4 * hidden_size,),
+        )
+        return LSTMParams(
+            *(
+                jax.random.uniform(leaf_key, shape, minval=-bound, maxval=bound)
+                for leaf_key, shape in zip(
+                    jax.random.split(key, 4), shapes, strict=True
+                )
+            )
+        )
+
+    def initial_state(batch_size: int) -> LSTMState:
+        return LSTMState(
+            jnp.zeros((batch_size, hidden_size)), jnp.zeros((batch_size, hidden_size))
+        )
+
+    def project(params: LSTMParams, window: Array) -> Array:
+        return affine(window, params.input, params.input_bias + params.recurrent_bias)
+
+    def step(params: LSTMParams, state: LSTMState, drive: Array, affine=affine):
+        hidden = state.hidden if params.mask is None else state.hidden * params.mask
+        gates = drive + affine(hidden, params.recurrent)
+        i, f, g, o = jnp.split(gates, 4, axis=-1)
+        cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+        hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+        return LSTMState(hidden, cell), hidden
+
+    return Cell(init, initial_state, project, step)

@@ -1,0 +1,293 @@
+"""Layer-wise gradient clipping: each group of a gradient to a norm of its own.
+
+An optax transform for any tree of parameters. It needs jax and optax, nothing else.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+PyTree = Any
+
+
+class LayerwiseClipState(NamedTuple):
+    """The number of updates so far, int32 `[]`: kept if a limit is a schedule."""
+
+    count: Array
+
+
+def layerwise_clip_by_norm(
+    max_norm: PyTree,
+    labels: PyTree | Callable[[PyTree], PyTree] | None = None,
+) -> optax.GradientTransformation:
+    """Scales each group of updates down to its own largest norm.
+
+    g_k <- min(1, c_k / ||g_k||) g_k, for the updates g_k of group k and its limit c_k.
+
+    The norm is the L2 norm of the whole group, in float32 whatever the dtype and with
+    no epsilon: zero updates stay zero. Updates keep their dtypes. A NaN in a group
+    makes all of that group NaN, and nothing else.
+
+    A limit is a scalar above zero, `inf` for none, or a schedule: a function of the
+    number of updates so far. `optax.MaskedNode` is an empty group, so the transform
+    can stand inside `optax.masked` and `optax.partition`.
+
+    Args:
+        max_norm: Without `labels`, a prefix tree of the updates, its leaves limits; a
+            group is whatever one limit stands for, and a bare number is
+            `optax.clip_by_global_norm`. With `labels`, a mapping from name to limit.
+        labels: A prefix tree of the updates, its leaves names, or a function from the
+            updates to one. All that bears one name is one group, wherever it stands.
+            For trees whose prefix cannot be written by hand, and for groups that are
+            no subtree. (`optax.inject_hyperparams` takes a function for a schedule
+            unless told `static_args="labels"`.)
+
+    Returns:
+        A transform; its state is a count if a limit is a schedule, and else empty.
+
+    Raises:
+        ValueError: A limit is not a scalar above zero (of a traced one only the shape
+            can be checked), a name has no limit, or a limit is for a name that no leaf
+            bears. Where a prefix does not fit the tree, the error is JAX's own.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> layer = {"w": jnp.full(2, 2.0), "b": jnp.full(2, 2.0)}
+        >>> grads = {"table": jnp.full(4, 2.0), "layers": (layer, layer)}
+
+        One limit for each subtree; the norm of each of the three is 4.
+
+        >>> clip = layerwise_clip_by_norm({"table": 1.0, "layers": (2.0, jnp.inf)})
+        >>> clipped, _ = clip.update(grads, clip.init(grads))
+        >>> clipped["table"]
+        Array([0.5, 0.5, 0.5, 0.5], dtype=float32)
+        >>> clipped["layers"][0]
+        {'b': Array([1., 1.], dtype=float32), 'w': Array([1., 1.], dtype=float32)}
+        >>> clipped["layers"][1]
+        {'b': Array([2., 2.], dtype=float32), 'w': Array([2., 2.], dtype=float32)}
+
+        One limit for everything: the global norm.
+
+        >>> clip = layerwise_clip_by_norm(1.0)
+        >>> clipped, _ = clip.update(grads, clip.init(grads))
+        >>> print(f"{optax.tree.norm(clipped):.4f}")
+        1.0000
+
+        Names: both biases are one group, all the rest another.
+
+        >>> def kind(path, leaf):
+        ...     return "bias" if path[-1].key == "b" else "rest"
+        >>> clip = layerwise_clip_by_norm(
+        ...     {"bias": 2.0, "rest": 100.0},
+        ...     labels=lambda updates: jax.tree.map_with_path(kind, updates),
+        ... )
+        >>> clipped, _ = clip.update(grads, clip.init(grads))
+        >>> clipped["layers"][1]
+        {'b': Array([1., 1.], dtype=float32), 'w': Array([2., 2.], dtype=float32)}
+
+        A limit that changes as training goes on:
+
+        >>> clip = layerwise_clip_by_norm(optax.linear_schedule(1.0, 2.0, 10))
+        >>> clip.init(grads)
+        LayerwiseClipState(count=Array(0, dtype=int32))
+
+    Source:
+        Aharoni, Rattner and Permuter (2017), "Gradual learning of recurrent neural
+        networks", arXiv:1708.08863, equation (20).
+    """
+    limits, names_of = _grouping(max_norm, labels)
+    scheduled = any(callable(limit) for limit in limits.values())
+
+    def init_fn(params: PyTree) -> optax.OptState:
+        # A prefix that does not fit fails here and not in the first step. No leaves:
+        # the placeholder with which optax.tree.map_params asks for a state.
+        if jax.tree.leaves(params):
+            jax.eval_shape(lambda p: group_norms(p, names_of(p)), params)
+        if scheduled:
+            return LayerwiseClipState(jnp.zeros((), jnp.int32))
+        return optax.EmptyState()
+
+    def update_fn(
+        updates: PyTree, state: Any, params: PyTree | None = None
+    ) -> tuple[PyTree, optax.OptState]:
+        del params
+        names, now = names_of(updates), limits
+        if scheduled:
+            now = {name: _limit_at(state.count, c) for name, c in limits.items()}
+            state = LayerwiseClipState(jnp.asarray(optax.safe_increment(state.count)))
+        return _clip(updates, names, now), state
+
+    return optax.GradientTransformation(init_fn, update_fn)
+
+
+def group_norms(updates: PyTree, groups: PyTree) -> PyTree:
+    """The L2 norm of each group of updates, in float32.
+
+    Args:
+        updates: Any tree of arrays. An `optax.MaskedNode` in it has norm zero.
+        groups: A prefix tree of `updates`; only its structure counts.
+
+    Returns:
+        The tree `groups`, each leaf the norm of what it stands for, float32 `[]`.
+
+    Raises:
+        ValueError: JAX's own, where `groups` is no prefix of `updates`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> grads = {
+        ...     "table": jnp.array([3.0]),
+        ...     "layer": {"w": jnp.array([3.0]), "b": jnp.array([4.0])},
+        ... }
+        >>> group_norms(grads, {"table": 0, "layer": 0})["layer"]
+        Array(5., dtype=float32)
+    """
+    return jax.tree.map(jnp.sqrt, _square_sums(updates, groups))
+
+
+def _square_sums(updates: PyTree, groups: PyTree) -> PyTree:
+    def square_sum(_: Any, group: PyTree) -> Array:
+        total = jnp.zeros((), jnp.float32)
+        for update in jax.tree.leaves(group):
+            # The cast comes after abs: it would drop an imaginary part.
+            total += jnp.sum(jnp.square(jnp.abs(update).astype(jnp.float32)))
+        return total
+
+    return jax.tree.map(square_sum, groups, _widened(updates, groups))
+
+
+def _clip(updates: PyTree, names: PyTree, limits: Mapping[Any, Any]) -> PyTree:
+    square_sums = jax.tree.leaves(_square_sums(updates, names))
+    totals: dict[Any, Array] = {}
+    for name, square_sum in zip(jax.tree.leaves(names), square_sums, strict=True):
+        totals[name] = totals[name] + square_sum if name in totals else square_sum
+
+    def clip_group(name: Any, group: PyTree) -> PyTree:
+        norm, limit = jnp.sqrt(totals[name]), jnp.asarray(limits[name], jnp.float32)
+        # "Not within" rather than "above": as in min(1, c / norm), a NaN norm reaches
+        # the whole group. Ones elsewhere, so that no 0 / 0 or inf / inf is computed.
+        over = jnp.logical_not(norm <= limit)
+        divisor, factor = jnp.where(over, norm, 1.0), jnp.where(over, limit, 1.0)
+        return jax.tree.map(lambda u: _rescaled(u, divisor, factor), group)
+
+    clipped = jax.tree.map(clip_group, names, _widened(updates, names))
+    return jax.tree.unflatten(jax.tree.structure(updates), jax.tree.leaves(clipped))
+
+
+def _rescaled(update: ArrayLike, divisor: Array, factor: Array) -> Array:
+    update = jnp.asarray(update)
+    with jax.numpy_dtype_promotion("standard"):
+        return (update / divisor * factor).astype(update.dtype)
+
+
+def _widened(updates: PyTree, groups: PyTree) -> PyTree:
+    """Each MaskedNode spread over the part of `groups` that it hides.
+
+    A mask may hide a subtree in which `groups` goes deeper, and `groups` would
+    then be no prefix of the masked updates.
+    """
+    masked = _masked_paths(updates)
+    hidden = dict(
+        jax.tree.leaves_with_path(
+            groups, is_leaf=lambda path, _: path in masked, is_leaf_takes_path=True
+        )
+    )
+
+    def widen(path: tuple[Any, ...], node: Any) -> Any:
+        if path in masked and path in hidden:
+            return jax.tree.map(lambda _: node, hidden[path])
+        return node
+
+    return jax.tree.map_with_path(widen, updates, is_leaf=_is_masked)
+
+
+def _masked_paths(updates: PyTree) -> set[tuple[Any, ...]]:
+    nodes = jax.tree.leaves_with_path(updates, is_leaf=_is_masked)
+    return {path for path, node in nodes if _is_masked(node)}
+
+
+def _is_masked(node: Any) -> bool:
+    return isinstance(node, optax.MaskedNode)
+
+
+def _grouping(
+    max_norm: PyTree, labels: PyTree | Callable[[PyTree], PyTree] | None
+) -> tuple[dict[Any, Any], Callable[[PyTree], PyTree]]:
+    """A limit for each name, and the function from updates to their names."""
+    if labels is None:
+        for path, limit in jax.tree.leaves_with_path(max_norm):
+            _check_limit(f"max_norm{jax.tree_util.keystr(path)}", limit)
+        # Without labels each limit is its own name.
+        leaves, treedef = jax.tree.flatten(max_norm)
+        own_names = jax.tree.unflatten(treedef, range(len(leaves)))
+        return dict(enumerate(leaves)), lambda _: own_names
+
+    if not isinstance(max_norm, Mapping):
+        raise ValueError(
+            f"with labels, max_norm maps each name to its limit; got {max_norm!r}"
+        )
+    limits = dict(max_norm)
+    for name, limit in limits.items():
+        _check_limit(f"max_norm[{name!r}]", limit)
+    # A module can be a tree of names and callable as well: then it is the tree.
+    if not (callable(labels) and jax.tree_util.all_leaves([labels])):
+        _check_names(labels, limits)
+        return limits, lambda _: labels
+
+    def names_of(updates: PyTree) -> PyTree:
+        names = labels(updates)
+        # Where leaves are masked out of sight, so may be those that use a limit.
+        _check_names(names, limits, all_seen=not _masked_paths(updates))
+        return names
+
+    return limits, names_of
+
+
+def _check_names(
+    names: PyTree, limits: Mapping[Any, Any], *, all_seen: bool = True
+) -> None:
+    used = set(jax.tree.leaves(names))
+    if missing := used - limits.keys():
+        raise ValueError(
+            f"max_norm has no limit for the label {_listed(missing)}; "
+            f"it has limits for: {_listed(limits)}"
+        )
+    if all_seen and (unused := limits.keys() - used):
+        raise ValueError(
+            f"max_norm has a limit for {_listed(unused)}, which labels no leaf; "
+            f"the labels are: {_listed(used)}"
+        )
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return ", ".join(sorted(map(repr, names)))
+
+
+def _check_limit(name: str, limit: Any) -> None:
+    if callable(limit):
+        return
+    if (
+        isinstance(limit, int | float | np.number | np.ndarray | Array)
+        and jnp.ndim(limit) == 0
+        and (isinstance(limit, Tracer) or float(limit) > 0)
+    ):
+        return
+    raise ValueError(
+        f"{name} must be a scalar above zero (inf: unlimited) or a schedule of such; "
+        f"got {limit!r}"
+    )
+
+
+def _limit_at(count: Array, limit: Any) -> Any:
+    if not callable(limit):
+        return limit
+    value = limit(count)
+    _check_limit("a scheduled max_norm", value)
+    return value

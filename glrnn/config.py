@@ -1,0 +1,312 @@
+"""What is learned: the settings of a run, checked as they are made.
+
+A `Config` says everything that decides the result and nothing about where or how it is
+computed. Python, the command line and JSON all pass through the same checks.
+"""
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from glrnn.cells import CELLS
+from glrnn.errors import UsageError
+from glrnn.heads import HEADS
+
+
+def _at_least(low: float) -> Any:
+    return {"holds": lambda value: value >= low, "range": f"at least {low}"}
+
+
+def _above(low: float) -> Any:
+    return {"holds": lambda value: value > low, "range": f"above {low}"}
+
+
+_RATE = {"holds": lambda value: 0 <= value < 1, "range": "a rate in [0, 1)"}
+
+
+def _choice(registry: dict[str, Any]) -> Any:
+    return {
+        "holds": lambda value: value in registry,
+        "range": "one of " + ", ".join(sorted(registry)),
+    }
+
+
+def _check(settings: Any) -> None:
+    """Raises UsageError unless every field has its declared type and range."""
+    owner = type(settings).__name__
+    hints = typing.get_type_hints(type(settings))
+    for spec in dataclasses.fields(settings):
+        value, hint = getattr(settings, spec.name), hints[spec.name]
+        name = f"{owner}.{spec.name}"
+        if typing.get_origin(hint) is tuple:
+            if not isinstance(value, tuple):
+                raise UsageError(f"{name} is {value!r}; it must be a tuple")
+            hint, values = typing.get_args(hint)[0], value
+        else:
+            values = (value,)
+        allowed = (int, float) if hint is float else (hint,)
+        for each in values:
+            if type(each) not in allowed:
+                raise UsageError(f"{name} is {each!r}; it must be {hint.__name__}")
+            if "holds" in spec.metadata and not spec.metadata["holds"](each):
+                raise UsageError(
+                    f"{name} is {each!r}; it must be {spec.metadata['range']}"
+                )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One recurrent layer.
+
+    Attributes:
+        cell: Its cell, by name.
+        hidden_size: Its hidden units, H.
+    """
+
+    cell: str = field(default="lstm", metadata=_choice(CELLS))
+    hidden_size: int = field(default=160, metadata=_at_least(1))
+
+    def __post_init__(self):
+        _check(self)
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Probabilities of dropping, one a place.
+
+    Attributes:
+        embedding: Whole word types of the input embedding.
+        input: The embedded input.
+        hidden: The output of every layer but the last of the phase, one rate each.
+        output: The output of the last layer.
+        latent: The latent vectors of a mixture of softmaxes.
+        recurrent: Weight-drop, on every layer's hidden-to-hidden matrix.
+    """
+
+    embedding: float = field(default=0.0, metadata=_RATE)
+    input: float = field(default=0.0, metadata=_RATE)
+    hidden: tuple[float, ...] = field(default=(), metadata=_RATE)
+    output: float = field(default=0.0, metadata=_RATE)
+    latent: float = field(default=0.0, metadata=_RATE)
+    recurrent: float = field(default=0.0, metadata=_RATE)
+
+    def __post_init__(self):
+        _check(self)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training at one learning rate.
+
+    Attributes:
+        epochs: How many at the most; 0 leaves the stage out.
+        learning_rate: Of a window of the usual length; scaled by each window's own.
+        max_norms: Largest gradient norms: one number for the whole gradient, or one for
+            the embedding, each layer, and the head where it has parameters.
+        patience: Ends the stage after so many epochs without a lower validation loss;
+            0 for never.
+    """
+
+    epochs: int = field(default=0, metadata=_at_least(0))
+    learning_rate: float = field(default=20.0, metadata=_above(0))
+    max_norms: tuple[float, ...] = field(default=(0.25,), metadata=_above(0))
+    patience: int = field(default=0, metadata=_at_least(0))
+
+    def __post_init__(self):
+        _check(self)
+        if not self.max_norms:
+            raise UsageError("Stage.max_norms is empty; give at least one number")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The training of one depth of the network.
+
+    Attributes:
+        num_layers: How many of `Config.layers`, from the first on.
+        dropout: Its rates, in both stages.
+        main: Plain SGD until the validation loss stops falling, averaged SGD after.
+        finetune: Averaged SGD from the first update on, starting from the best of
+            `main`.
+    """
+
+    num_layers: int = field(default=1, metadata=_at_least(1))
+    dropout: Dropout = Dropout()
+    main: Stage = Stage(epochs=1)
+    finetune: Stage = Stage()
+
+    def __post_init__(self):
+        _check(self)
+        if self.main.epochs == 0:
+            raise UsageError("Phase.main.epochs is 0; it must be at least 1")
+        if len(self.dropout.hidden) != self.num_layers - 1:
+            raise UsageError(
+                f"Dropout.hidden has {len(self.dropout.hidden)} rates; a phase of "
+                f"{self.num_layers} layers takes {self.num_layers - 1}, one for each "
+                f"layer but the last"
+            )
+
+
+def _quickstart_phase(num_layers: int) -> Phase:
+    norms = (0.1, *(0.2,) * num_layers)
+    return Phase(
+        num_layers=num_layers,
+        dropout=Dropout(
+            embedding=0.05,
+            input=0.2,
+            hidden=(0.1,) * (num_layers - 1),
+            output=0.2,
+            recurrent=0.2,
+        ),
+        main=Stage(epochs=5, learning_rate=20.0, max_norms=norms),
+        finetune=Stage(epochs=2, learning_rate=20.0, max_norms=norms),
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. `Config()` is the quickstart.
+
+    Attributes:
+        embedding_size: E, shared by input and output.
+        layers: The recurrent layers, all of them; a phase uses the first few.
+        head: The output distribution, by name.
+        num_softmaxes: K of a mixture of softmaxes.
+        phases: What is trained after what; each deeper than the one before.
+        inherit_head: Whether a phase takes over the head of the one before, or begins
+            with a random one.
+        batch_size: B, sequences trained side by side.
+        window_length: Usual tokens in a window; the real lengths are drawn around it.
+        activation_regularization: alpha, weight of AR.
+        temporal_activation_regularization: beta, weight of TAR.
+        weight_decay: Coupled, added after clipping.
+        nonmonotonic: How many latest epochs the averaging trigger does not look at.
+        valid_batch_size: Columns the validation set is cut into.
+        test_batch_size: Columns the test set is cut into.
+        seed: Of everything that is random.
+    """
+
+    embedding_size: int = field(default=160, metadata=_at_least(1))
+    layers: tuple[Layer, ...] = (Layer(),) * 3
+    head: str = field(default="softmax", metadata=_choice(HEADS))
+    num_softmaxes: int = field(default=1, metadata=_at_least(1))
+    phases: tuple[Phase, ...] = tuple(map(_quickstart_phase, (1, 2, 3)))
+    inherit_head: bool = True
+    batch_size: int = field(default=16, metadata=_at_least(1))
+    window_length: int = field(default=35, metadata=_at_least(2))
+    activation_regularization: float = field(default=2.0, metadata=_at_least(0))
+    temporal_activation_regularization: float = field(
+        default=1.0, metadata=_at_least(0)
+    )
+    weight_decay: float = field(default=1.2e-6, metadata=_at_least(0))
+    nonmonotonic: int = field(default=5, metadata=_at_least(0))
+    valid_batch_size: int = field(default=10, metadata=_at_least(1))
+    test_batch_size: int = field(default=1, metadata=_at_least(1))
+    seed: int = field(default=28, metadata=_at_least(0))
+
+    def __post_init__(self):
+        _check(self)
+        depths = [phase.num_layers for phase in self.phases]
+        if (
+            not depths
+            or sorted(set(depths)) != depths
+            or depths[-1] != len(self.layers)
+        ):
+            raise UsageError(
+                f"phases have {depths} layers; the numbers must rise and end at "
+                f"{len(self.layers)}, the number of Config.layers"
+            )
+        sizes = []
+        for number, phase in enumerate(self.phases, 1):
+            hidden_size = self.layers[phase.num_layers - 1].hidden_size
+            sizes.append(hidden_size)
+            try:
+                head = HEADS[self.head](
+                    hidden_size, self.embedding_size, self.num_softmaxes
+                )
+            except ValueError as error:
+                raise UsageError(f"phase {number}: {error}") from None
+            if head.latent_size is None and phase.dropout.latent:
+                raise UsageError(
+                    f"phase {number}: Dropout.latent is {phase.dropout.latent}, but a "
+                    f"{self.head} head has no latent vectors; it must be 0"
+                )
+            groups = 1 + phase.num_layers + (head.latent_size is not None)
+            for name, stage in (("main", phase.main), ("finetune", phase.finetune)):
+                if len(stage.max_norms) not in (1, groups):
+                    raise UsageError(
+                        f"phase {number}: {name}.max_norms has {len(stage.max_norms)} "
+                        f"numbers; a {self.head} network of {phase.num_layers} layers "
+                        f"takes 1 or {groups}: the embedding's, one for each layer"
+                        + (", the head's" if head.latent_size is not None else "")
+                    )
+        if self.inherit_head and self.head != "softmax" and len(set(sizes)) > 1:
+            raise UsageError(
+                f"the last layers of the phases have {sizes} hidden units, so that one "
+                f"phase's head does not fit the next; make them equal or set "
+                f"inherit_head to False"
+            )
+
+
+def to_json(config: Config) -> str:
+    """The config as JSON text.
+
+    Example:
+        >>> to_json(Config()).splitlines()[1]
+        '  "embedding_size": 160,'
+    """
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(text: str) -> Config:
+    """The config that `to_json` wrote; fields left out take their defaults.
+
+    Raises:
+        UsageError: if the text is no JSON, or a field is unknown or not what it must be.
+
+    Example:
+        >>> from_json(to_json(Config())) == Config()
+        True
+    """
+    import cattrs
+
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    for kind in (bool, int, float, str):  # cattrs would coerce: 3.9 epochs to 3
+        converter.register_structure_hook(kind, lambda value, _: value)
+    try:
+        return converter.structure(json.loads(text), Config)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"not a config: {error}") from None
+    except (cattrs.BaseValidationError, TypeError) as error:
+        reasons = cattrs.transform_error(error, path="config")
+        raise UsageError(f"not a config: {'; '.join(reasons)}") from None
+
+
+def differences(stored: Any, given: Any, path: str = "") -> list[str]:
+    """Where two configs differ, one line a field.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> differences(Config(), replace(Config(), seed=1))
+        ['seed is 28 there, 1 here']
+    """
+    if dataclasses.is_dataclass(stored):
+        pairs = [
+            (
+                f"{path}.{spec.name}",
+                getattr(stored, spec.name),
+                getattr(given, spec.name),
+            )
+            for spec in dataclasses.fields(stored)
+        ]
+    elif isinstance(stored, tuple) and len(stored) == len(given):
+        pairs = [
+            (f"{path}.{index}", *both)
+            for index, both in enumerate(zip(stored, given, strict=True))
+        ]
+    else:
+        equal = stored == given
+        return [] if equal else [f"{path.lstrip('.')} is {stored} there, {given} here"]
+    return [line for name, *both in pairs for line in differences(*both, name)]

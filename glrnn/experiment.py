@@ -1,0 +1,48 @@
+"""An experiment is a Python file with one `config = Config(...)`."""
+
+import runpy
+import sys
+import traceback
+from pathlib import Path
+
+from glrnn.config import Config
+from glrnn.errors import UsageError
+
+
+def load(path: Path) -> Config:
+    """Runs an experiment's file and takes its `config`.
+
+    Its folder is put on the import path, so that experiments can import one another and
+    `dataclasses.replace` what they vary.
+
+    Args:
+        path: The Python file.
+
+    Raises:
+        UsageError: if it is not there, fails, or leaves no `config`.
+
+    Example:
+        >>> load(Path("nowhere.py"))
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: no experiment 'nowhere.py'; give a Python file with a \
+`config`, or none for the quickstart
+    """
+    if not path.is_file():
+        raise UsageError(
+            f"no experiment {str(path)!r}; give a Python file with a `config`, or none "
+            f"for the quickstart"
+        )
+    sys.path.insert(0, str(path.parent.absolute()))
+    try:
+        config = runpy.run_path(str(path)).get("config")
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    except Exception as error:
+        reason = traceback.format_exception_only(error)[-1].strip()
+        raise UsageError(f"{path} failed: {reason}") from error
+    finally:
+        sys.path.pop(0)
+    if not isinstance(config, Config):
+        raise UsageError(f"{path} has no `config = glrnn.Config(...)`")
+    return config

@@ -1,0 +1,56 @@
+"""Small text files, read with one clear message and written whole or not at all."""
+
+import os
+from pathlib import Path
+
+from glrnn.errors import UsageError
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a UTF-8 file.
+
+    Raises:
+        UsageError: if it cannot be read or is not UTF-8; the message names the path.
+
+    Example:
+        >>> read_text("nowhere.txt")
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: cannot read nowhere.txt: No such file or directory
+    """
+    try:
+        return Path(path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}"
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read {path}: {reason}") from error
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a file in one stroke: a killed process leaves the old one or the new one.
+
+    Raises:
+        UsageError: if it cannot be written; the message names the path.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_text(Path(folder, "a.txt"), "whole")
+        ...     read_text(Path(folder, "a.txt"))
+        'whole'
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(unfinished, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,78 @@
+"""Mixture of softmaxes (Yang, Dai, Salakhutdinov and Cohen 2018)."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from glrnn.heads.head import Head, mixture_nll
+from glrnn.noise import drop
+
+
+@struct.dataclass
+class MixtureParams:
+    """Weights of a mixture of K softmaxes.
+
+    Attributes:
+        prior: W_pi, `[H, K]`, without a bias.
+        latent: W_lat, `[H, K E]`.
+        latent_bias: b_lat, `[K E]`.
+    """
+
+    prior: Array
+    latent: Array
+    latent_bias: Array
+
+
+def mixture(hidden_size: int, embedding_size: int, num_softmaxes: int) -> Head:
+    """p(y) = sum_k pi_k softmax(D z_k + b)[y].
+
+    z_k = tanh(W_lat o + b_lat)_k;  pi = softmax(W_pi o). The mixture is computed as a
+    log-sum-exp of log-probabilities. Parameters start as U(-1/sqrt(H), 1/sqrt(H)).
+
+    Args:
+        hidden_size: H of the last layer.
+        embedding_size: E.
+        num_softmaxes: K.
+
+    Raises:
+        ValueError: if K is below 1.
+
+    Example:
+        >>> head = mixture(6, 4, num_softmaxes=3)
+        >>> head.init(jax.random.key(0)).latent.shape
+        (6, 12)
+    """
+    if num_softmaxes < 1:
+        raise ValueError(f"a mixture needs at least 1 softmax, not {num_softmaxes}")
+    latent_size = num_softmaxes * embedding_size
+
+    def init(key: Array) -> MixtureParams:
+        prior_key, latent_key, bias_key = jax.random.split(key, 3)
+        bound = hidden_size**-0.5
+
+        def uniform(leaf_key: Array, *shape: int) -> Array:
+            return jax.random.uniform(leaf_key, shape, minval=-bound, maxval=bound)
+
+        return MixtureParams(
+            uniform(prior_key, hidden_size, num_softmaxes),
+            uniform(latent_key, hidden_size, latent_size),
+            uniform(bias_key, latent_size),
+        )
+
+    def nll(
+        params: MixtureParams,
+        table: Array,
+        bias: Array,
+        outputs: Array,
+        targets: Array,
+        weights: Array,
+        mask: Array | None = None,
+    ) -> Array:
+        latents = jnp.matmul(outputs, params.latent)
+        latents = drop(jnp.tanh(latents + params.latent_bias[None, None]), mask)
+        latents = latents.reshape(*targets.shape, num_softmaxes, embedding_size)
+        log_prior = jax.nn.log_softmax(jnp.matmul(outputs, params.prior), axis=-1)
+        return mixture_nll(latents, log_prior, table, bias, targets, weights)
+
+    return Head(init, nll, latent_size)

@@ -1,0 +1,118 @@
+"""From the settings of a stage to one optax chain.
+
+Clip each group, decay weights, scale by the learning rate and the window's length,
+average: in this order, as Aharoni, Rattner and Permuter (2017) and the code they build
+on (Merity, Keskar and Socher 2018; Yang et al. 2018) have it.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from glrnn.averaging import nt_asgd
+from glrnn.clipping import layerwise_clip_by_norm
+from glrnn.config import Config, Stage
+from glrnn.model import Params
+
+
+def stage_optimizer(
+    config: Config, stage: Stage, num_layers: int
+) -> optax.GradientTransformationExtraArgs:
+    """The update rule of one stage.
+
+    g <- clip(g);  g <- g + lambda theta;  theta <- theta - eta (s / w) g, where s is
+    the window's own length, handed to `update` as `window_length`, and w the usual one.
+
+    Args:
+        config: Gives lambda, w and whether the head has parameters of its own.
+        stage: Gives eta and the largest norms.
+        num_layers: L of the phase.
+
+    Example:
+        >>> from glrnn.config import Layer
+        >>> chain = stage_optimizer(Config(), Stage(1, max_norms=(1.0,)), num_layers=1)
+        >>> params = {"w": jnp.ones(2)}
+        >>> updates, _ = chain.update(
+        ...     {"w": jnp.array([3.0, 4.0])},
+        ...     chain.init(params),
+        ...     params,
+        ...     window_length=35,
+        ... )
+        >>> [round(x, 3) for x in updates["w"].tolist()]
+        [-12.0, -16.0]
+    """
+    return optax.chain(
+        layerwise_clip_by_norm(clip_limits(stage.max_norms, num_layers)),
+        optax.add_decayed_weights(config.weight_decay),
+        scale_by_window_length(stage.learning_rate / config.window_length),
+        nt_asgd(),
+    )
+
+
+def clip_limits(max_norms: tuple[float, ...], num_layers: int) -> float | Params:
+    """Largest norms as `layerwise_clip_by_norm` takes them: a prefix of the parameters.
+
+    Args:
+        max_norms: One number; or the embedding's, each layer's, and the head's where
+            the head has parameters.
+        num_layers: L.
+
+    Example:
+        >>> clip_limits((0.05, 0.15, 0.15), num_layers=1)
+        Params(embedding=0.05, layers=(0.15,), head=0.15)
+        >>> clip_limits((0.25,), num_layers=3)
+        0.25
+    """
+    if len(max_norms) == 1:
+        return max_norms[0]
+    embedding, *rest = max_norms
+    # A head without parameters is an empty tuple, whose prefix is itself.
+    head = rest[num_layers] if len(rest) > num_layers else ()
+    return Params(embedding=embedding, layers=tuple(rest[:num_layers]), head=head)
+
+
+def group_names(max_norms: tuple[float, ...], num_layers: int) -> tuple[str, ...]:
+    """What each of the largest norms is of.
+
+    Example:
+        >>> group_names((0.05, 0.15, 0.15), num_layers=1)
+        ('embedding', 'layer 1', 'head')
+        >>> group_names((0.25,), num_layers=1)
+        ('all',)
+    """
+    if len(max_norms) == 1:
+        return ("all",)
+    layers = (f"layer {number}" for number in range(1, num_layers + 1))
+    return ("embedding", *layers, "head")[: len(max_norms)]
+
+
+def scale_by_window_length(
+    learning_rate: float,
+) -> optax.GradientTransformationExtraArgs:
+    """Multiplies updates by minus the learning rate times the window's length.
+
+    Every window has the same weight in the loss, a mean over its tokens; this gives
+    every token the same weight in training.
+
+    Args:
+        learning_rate: Per time step.
+
+    Returns:
+        A transform whose `update` takes `window_length`, a number of time steps.
+
+    Example:
+        >>> sgd = scale_by_window_length(0.1)
+        >>> updates, _ = sgd.update(jnp.ones(1), sgd.init(None), window_length=5)
+        >>> updates.tolist()
+        [-0.5]
+    """
+
+    def update(updates, state, params=None, *, window_length: Array | int, **extra):
+        del params, extra
+        rate = learning_rate * jnp.asarray(window_length, jnp.float32)
+        return jax.tree.map(lambda g: (-rate * g).astype(g.dtype), updates), state
+
+    return optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), update
+    )

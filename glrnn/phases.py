@@ -1,0 +1,90 @@
+"""Gradual learning: train a phase, finetune it, keep the best, grow, repeat.
+
+What crosses from one phase to the next is the best parameters and nothing else
+(Aharoni, Rattner and Permuter 2017, section 4.2).
+"""
+
+import jax
+
+from glrnn import data
+from glrnn.evaluate import best_params, perplexity, to_perplexity
+from glrnn.model import Params, grow
+from glrnn.progress import Progress
+from glrnn.run_folder import STAGES, Run
+from glrnn.stages import Job, Record, train_stage
+
+
+def train(run: Run, corpus: data.Corpus, progress: Progress) -> list[Record]:
+    """Trains every phase that is not yet finished.
+
+    Args:
+        run: From `run_folder.start`.
+        corpus: What it is trained on.
+        progress: What a person sees of it.
+
+    Returns:
+        One summary a phase.
+
+    Raises:
+        DivergedError: if a loss or gradient is not finite.
+    """
+    summaries: list[Record] = []
+    for number in range(1, len(run.config.phases) + 1):
+        summary = run.read_summary(number)
+        if summary is None:
+            offset = summaries[-1]["metrics_offset"] if summaries else 0
+            summary = _train_phase(Job(run, corpus, progress, number), offset)
+            run.write_summary(number, summary)
+        summaries.append(summary)
+    return summaries
+
+
+def _train_phase(job: Job, offset: int) -> Record:
+    params = _first_params(job)
+    histories = []
+    for stage_name in STAGES:
+        job = job._replace(stage_name=stage_name)
+        if job.stage.epochs:
+            params, history = train_stage(job, params, offset)
+            offset = history["metrics_offset"]
+            histories.append(history)
+    test = perplexity(
+        job.model, params, job.corpus.test, batch_size=job.config.test_batch_size
+    )
+    raw = [loss for history in histories for loss in history["raw_losses"]]
+    averaged = [loss for history in histories for loss in history["averaged_losses"]]
+    return {
+        "phase": job.number,
+        "layers": job.phase.num_layers,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "epochs": len(raw),
+        "raw_valid_perplexity": to_perplexity(min(raw)),
+        "averaged_valid_perplexity": to_perplexity(min(averaged)) if averaged else None,
+        "test_perplexity": test.perplexity,
+        "seconds": sum(history["seconds"] for history in histories),
+        "metrics_offset": offset,
+    }
+
+
+def _first_params(job: Job) -> Params:
+    """Random, but for what the phase before has learned."""
+    fresh = job.model.init(jax.random.fold_in(job.key, len(STAGES)))
+    if job.number == 1:
+        return fresh
+    before = best_params(job.run, job.number - 1)
+    return grow(before, fresh, job.config.inherit_head)
+
+
+def row(summary: Record) -> dict[str, object]:
+    """A phase's summary as a person reads it; perplexities, the time as m:ss."""
+    minutes, seconds = divmod(round(summary["seconds"]), 60)
+    return {
+        "phase": summary["phase"],
+        "layers": summary["layers"],
+        "parameters": summary["parameters"],
+        "epochs": summary["epochs"],
+        "valid, raw": summary["raw_valid_perplexity"],
+        "valid, averaged": summary["averaged_valid_perplexity"],
+        "test": summary["test_perplexity"],
+        "time": f"{minutes}:{seconds:02}",
+    }

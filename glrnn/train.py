@@ -1,0 +1,89 @@
+"""Trains a language model gradually: `python -m glrnn.train [EXPERIMENT.py]`.
+
+Short, for the work is elsewhere: `config` says what is learned, `data` reads the texts,
+`run_folder` keeps the run, `phases` trains it, `progress` shows it.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from glrnn import experiment
+from glrnn.config import Config
+from glrnn.errors import UsageError, told_plainly
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how; nothing here changes what is learned.
+
+    Attributes:
+        data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
+            python-docs.
+        workdir: The run's folder. A run that is there goes on where it stopped.
+    """
+
+    data: str = "python-docs"
+    workdir: Path = Path("runs/quickstart")
+
+
+@dataclass(frozen=True)
+class Command:
+    """Train a language model gradually, layer by layer.
+
+    Attributes:
+        experiment: A Python file with a `config`; the quickstart if there is none.
+    """
+
+    experiment: tyro.conf.Positional[str]
+    runtime: Annotated[Runtime, tyro.conf.arg(name="")]
+    config: Annotated[Config, tyro.conf.arg(name="")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line.
+
+    Args:
+        arguments: As typed; `sys.argv` by default.
+    """
+    with told_plainly():
+        runtime, config = _parse(sys.argv[1:] if arguments is None else arguments)
+        _run(runtime, config)
+
+
+def _parse(arguments: Sequence[str]) -> tuple[Runtime, Config]:
+    # The experiment's own values are the defaults of the options, so it comes first.
+    named = arguments[0] if arguments and not arguments[0].startswith("-") else ""
+    config = experiment.load(Path(named)) if named else Config()
+    name = Path(named).stem if named else "quickstart"
+
+    default = Command(named, Runtime(workdir=Path("runs", name)), config)
+    command = tyro.cli(
+        Command, prog="python -m glrnn.train", args=arguments, default=default
+    )
+    if command.experiment != named:
+        raise UsageError(f"the experiment, {command.experiment}, must come first")
+    return command.runtime, command.config
+
+
+def _run(runtime: Runtime, config: Config) -> None:
+    from glrnn import data, phases, run_folder
+    from glrnn.progress import Progress
+
+    corpus = data.load(runtime.data)
+    run = run_folder.start(runtime.workdir, config, corpus)
+    with Progress(runtime.workdir / "metrics.jsonl") as progress:
+        progress.say(
+            f"{corpus.name}: {len(corpus.train):,} training tokens, "
+            f"{len(corpus.vocabulary):,} words; run in {runtime.workdir}"
+        )
+        summaries = phases.train(run, corpus, progress)
+        progress.table([phases.row(summary) for summary in summaries])
+
+
+if __name__ == "__main__":
+    main()

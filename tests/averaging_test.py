@@ -1,0 +1,388 @@
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glrnn.averaging import (
+    AveragingState,
+    averaged_params,
+    is_averaging,
+    non_monotonic_trigger,
+    nt_asgd,
+    start_averaging,
+)
+from glrnn.clipping import layerwise_clip_by_norm
+
+# Names of the state's own fields: none of them may be mistaken for the state.
+PARAMS = {"active": jnp.ones((2, 3)), "count": jnp.zeros(()), "average": (jnp.ones(4),)}
+
+
+def make_grads(seed, params=PARAMS):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), params
+    )
+
+
+def make_step(optimizer, **jit_options):
+    @jax.jit(**jit_options)
+    def step(params, opt_state, grads):
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    return step
+
+
+def copy(tree):
+    return jax.tree.map(jnp.array, tree)
+
+
+def mean_of(iterates):
+    return jax.tree.map(
+        lambda *xs: np.mean([np.asarray(x, np.float64) for x in xs], axis=0), *iterates
+    )
+
+
+def assert_trees_close(actual, expected, rtol=1e-6):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    jax.tree.map(
+        lambda a, e: np.testing.assert_allclose(a, e, rtol=rtol, atol=1e-6),
+        actual,
+        expected,
+    )
+
+
+SGD = optax.chain(optax.sgd(0.1), nt_asgd())
+SGD_STEP = make_step(SGD)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 4), st.integers(1, 12))
+def test_average_is_the_mean_of_every_iterate_since_the_switch(seed, before, after):
+    params, opt_state = PARAMS, SGD.init(PARAMS)
+    for t in range(before):
+        params, opt_state = SGD_STEP(params, opt_state, make_grads(seed + t))
+    assert_trees_close(averaged_params(opt_state, params), params, 0)
+    opt_state = start_averaging(opt_state)
+    assert_trees_close(averaged_params(opt_state, params), params, 0)
+    iterates = []
+    for t in range(before, before + after):
+        params, opt_state = SGD_STEP(params, opt_state, make_grads(seed + t))
+        iterates.append(params)
+    assert_trees_close(averaged_params(opt_state, params), mean_of(iterates))
+
+
+def test_updates_and_parameters_are_those_without_averaging():
+    plain = optax.sgd(0.1)
+    expected, _ = plain.update(make_grads(0), plain.init(PARAMS))
+    for opt_state in (SGD.init(PARAMS), start_averaging(SGD.init(PARAMS))):
+        updates, _ = SGD.update(make_grads(0), opt_state, PARAMS)
+        jax.tree.map(np.testing.assert_array_equal, updates, expected)
+
+
+def test_first_average_is_the_first_iterate_bit_for_bit():
+    params, opt_state = SGD_STEP(
+        PARAMS, start_averaging(SGD.init(PARAMS)), make_grads(3)
+    )
+    average = averaged_params(opt_state, params)
+    jax.tree.map(np.testing.assert_array_equal, average, params)
+
+
+def test_switch_neither_traces_again_nor_changes_the_structure():
+    traces = []
+
+    @jax.jit
+    def step(params, opt_state, grads):
+        traces.append(None)
+        updates, opt_state = SGD.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    def layout(opt_state):
+        leaves, treedef = jax.tree.flatten(opt_state)
+        return treedef, [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in leaves]
+
+    params, opt_state = PARAMS, SGD.init(PARAMS)
+    first = layout(opt_state)
+    for t in range(4):
+        if t == 2:
+            opt_state = start_averaging(opt_state)
+            assert layout(opt_state) == first
+        params, opt_state = step(params, opt_state, make_grads(t))
+        assert layout(opt_state) == first
+    assert len(traces) == 1 and step._cache_size() == 1
+
+
+def test_until_the_switch_the_state_is_left_alone():
+    params = jax.tree.map(lambda p: p * jnp.nan, PARAMS)
+    _, opt_state = SGD_STEP(params, SGD.init(params), make_grads(0))
+    state = opt_state[-1]
+    assert state.count == 0 and not state.active
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(state.average))
+
+
+def test_switching_on_twice_does_not_begin_again():
+    params, opt_state = PARAMS, start_averaging(SGD.init(PARAMS))
+    iterates = []
+    for t in range(3):
+        params, opt_state = SGD_STEP(params, opt_state, make_grads(t))
+        opt_state = start_averaging(opt_state)
+        iterates.append(params)
+    assert opt_state[-1].count == 3
+    assert_trees_close(averaged_params(opt_state, params), mean_of(iterates))
+
+
+def test_whole_state_can_be_donated_with_the_parameters():
+    optimizer = optax.chain(optax.sgd(0.1, momentum=0.9), nt_asgd())
+    step = make_step(optimizer, donate_argnums=(0, 1))
+    params = copy(PARAMS)
+    opt_state = optimizer.init(params)
+    for t in range(4):
+        if t == 2:
+            opt_state = start_averaging(opt_state)
+        switch, average = is_averaging(opt_state), averaged_params(opt_state, params)
+        given_away = jax.tree.leaves((params, opt_state))
+        params, opt_state = step(params, opt_state, make_grads(t))
+        # Nothing is held by two, so all of it can go, and what was read stays.
+        assert all(leaf.is_deleted() for leaf in given_away)
+        assert bool(switch) == (t >= 2)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(average))
+    assert opt_state[-1].count == 2
+
+
+def test_update_needs_the_parameters():
+    with pytest.raises(ValueError, match="nt_asgd averages the parameters: call upd"):
+        SGD.update(make_grads(0), SGD.init(PARAMS))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_averaged_in_float32(dtype):
+    params = {"w": jnp.full(3, 1.0, dtype)}
+    opt_state = start_averaging(SGD.init(params))
+    iterates = []
+    with jax.numpy_dtype_promotion("strict"):
+        for t in range(20):
+            params, opt_state = SGD_STEP(params, opt_state, make_grads(t, params))
+            iterates.append(params)
+        average = averaged_params(opt_state, params)
+    assert opt_state[-1].average["w"].dtype == jnp.float32
+    # Inside jit XLA may average what the parameters were before their last rounding.
+    eps = float(jnp.finfo(dtype).eps)
+    assert_trees_close(opt_state[-1].average, mean_of(iterates), eps / 2)
+    assert average["w"].dtype == dtype
+    np.testing.assert_array_equal(
+        average["w"], opt_state[-1].average["w"].astype(dtype)
+    )
+
+
+# The state is found wherever it is.
+
+
+def in_chain(inner):
+    return optax.chain(optax.clip(1e6), optax.chain(inner))
+
+
+def in_named_chain(inner):
+    return optax.named_chain(("average", inner), ("active", optax.identity()))
+
+
+def in_partition(inner):
+    labels = {"active": "here", "count": "here", "average": "here"}
+    return optax.partition({"here": inner, "not": optax.sgd(1.0)}, labels)
+
+
+def in_multi_steps(inner):
+    return optax.MultiSteps(inner, every_k_schedule=1).gradient_transformation()
+
+
+def in_masked(inner):
+    return optax.masked(inner, {"active": True, "count": True, "average": (True,)})
+
+
+def in_apply_if_finite(inner):
+    return optax.apply_if_finite(inner, max_consecutive_errors=2)
+
+
+def in_inject_hyperparams(inner):
+    return optax.inject_hyperparams(lambda rate: optax.chain(optax.scale(rate), inner))(
+        1.0
+    )
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        in_chain,
+        in_named_chain,
+        in_partition,
+        in_multi_steps,
+        in_masked,
+        in_apply_if_finite,
+        in_inject_hyperparams,
+    ],
+)
+def test_state_is_found_in(wrap):
+    optimizer = wrap(SGD)
+    step = make_step(optimizer)
+    opt_state = optimizer.init(PARAMS)
+    assert not is_averaging(opt_state)
+    params, opt_state = step(PARAMS, opt_state, make_grads(0))
+    opt_state = start_averaging(opt_state)
+    assert is_averaging(opt_state)
+    iterates = []
+    for t in range(3):
+        params, opt_state = step(params, opt_state, make_grads(t))
+        iterates.append(params)
+    assert_trees_close(averaged_params(opt_state, params), mean_of(iterates))
+    assert step._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    "optimizer", [optax.sgd(0.1), optax.chain(nt_asgd(), SGD)], ids=["none", "two"]
+)
+def test_no_state_and_two_states_are_refused(optimizer):
+    opt_state = optimizer.init(PARAMS)
+    found = "the state of one nt_asgd; found [02]"
+    for read in (start_averaging, is_averaging, lambda s: averaged_params(s, PARAMS)):
+        with pytest.raises(ValueError, match=found):
+            read(opt_state)
+
+
+def test_masked_parameters_stand_for_themselves():
+    mask = {"active": True, "count": True, "average": False}
+    optimizer = optax.chain(optax.sgd(0.1), optax.masked(nt_asgd(), mask))
+    step = make_step(optimizer)
+    params, opt_state = PARAMS, start_averaging(optimizer.init(PARAMS))
+    iterates = []
+    for t in range(3):
+        params, opt_state = step(params, opt_state, make_grads(t))
+        iterates.append(params)
+    expected = {**mean_of(iterates), "average": params["average"]}
+    assert_trees_close(averaged_params(opt_state, params), expected)
+
+
+def test_multi_steps_average_what_it_applies_and_not_its_pauses():
+    optimizer = optax.MultiSteps(SGD, every_k_schedule=3)
+    step = make_step(optimizer)
+    params, opt_state = PARAMS, start_averaging(optimizer.init(PARAMS))
+    iterates = []
+    for t in range(12):
+        params, opt_state = step(params, opt_state, make_grads(t))
+        if t % 3 == 2:
+            iterates.append(params)
+    assert opt_state.inner_opt_state[-1].count == 4
+    assert_trees_close(averaged_params(opt_state, params), mean_of(iterates))
+
+
+def test_extra_arguments_are_let_through():
+    def by_length(updates, state, params=None, *, window_length, **extra):
+        return jax.tree.map(lambda u: -u * window_length / 70, updates), state
+
+    scale = optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), by_length
+    )
+    optimizer = optax.chain(layerwise_clip_by_norm(1.0), scale, nt_asgd())
+    opt_state = start_averaging(optimizer.init(PARAMS))
+    _, opt_state = optimizer.update(
+        make_grads(0), opt_state, PARAMS, window_length=jnp.asarray(35)
+    )
+    clipped, _ = optax.clip_by_global_norm(1.0).update(
+        make_grads(0), optax.EmptyState()
+    )
+    expected = jax.tree.map(lambda p, u: p - u / 2, PARAMS, clipped)
+    assert_trees_close(averaged_params(opt_state, PARAMS), expected)
+
+
+def test_readers_work_under_jit_and_state_can_be_mapped_by_optax():
+    params, opt_state = SGD_STEP(
+        PARAMS, start_averaging(SGD.init(PARAMS)), make_grads(1)
+    )
+    assert_trees_close(jax.jit(averaged_params)(opt_state, params), params)
+    assert jax.jit(is_averaging)(jax.jit(start_averaging)(SGD.init(PARAMS)))
+    marked = optax.tree.map_params(
+        SGD, lambda _: "p", opt_state, transform_non_params=lambda _: "s"
+    )
+    assert marked[-1] == AveragingState("s", "s", jax.tree.map(lambda _: "p", PARAMS))
+
+
+def test_on_a_mesh_of_two_devices():
+    program = """
+        import jax
+        jax.config.update("jax_num_cpu_devices", 2)
+        import jax.numpy as jnp
+        import numpy as np
+        import optax
+        from jax.sharding import AxisType, NamedSharding, PartitionSpec
+        from glrnn.averaging import averaged_params, nt_asgd, start_averaging
+
+        optimizer = optax.chain(optax.sgd(0.5), nt_asgd())
+        mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
+        split = NamedSharding(mesh, PartitionSpec("x"))
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        params = jax.device_put({"w": jnp.arange(8.0)}, split)
+        opt_state = optimizer.init(params)
+        assert opt_state[-1].average["w"].sharding == split
+        opt_state = opt_state[:-1] + (jax.tree.map(
+            lambda x: x if x.ndim else jax.device_put(x, everywhere), opt_state[-1]),)
+
+        @jax.jit(donate_argnums=(0, 1))
+        def step(params, opt_state):
+            updates, opt_state = optimizer.update(
+                jax.tree.map(jnp.ones_like, params), opt_state, params)
+            return optax.apply_updates(params, updates), opt_state
+
+        for t in range(4):
+            if t == 2:
+                opt_state = start_averaging(opt_state)
+            params, opt_state = step(params, opt_state)
+        average = averaged_params(opt_state, params)["w"]
+        np.testing.assert_allclose(average, np.arange(8) - (1.5 + 2.0) / 2)
+        assert average.sharding == split
+        assert step._cache_size() == 1, step._cache_size()
+        print("two devices agree with one")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.stdout == "two devices agree with one\n", ran.stderr
+
+
+# The trigger.
+
+
+def trigger_of_the_equation(losses, window):
+    """Epochs count from 1, as in the equation."""
+    epoch = len(losses)
+    if epoch < window + 2:
+        return False
+    value = dict(enumerate(losses, start=1))
+    return value[epoch] > min(value[e] for e in range(1, epoch - window))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 6).map(float), max_size=14), st.integers(0, 7))
+def test_trigger_is_its_equation(losses, window):
+    assert non_monotonic_trigger(losses, window) is trigger_of_the_equation(
+        losses, window
+    )
+
+
+def test_trigger_can_first_fire_at_epoch_seven_and_looks_past_the_last_five():
+    worse_and_worse = [float(epoch) for epoch in range(1, 8)]
+    assert [e for e in range(8) if non_monotonic_trigger(worse_and_worse[:e])] == [7]
+    # The best of the last five, 1, is left aside: only the 5 counts.
+    assert not non_monotonic_trigger([5.0, 4.0, 1.0, 1.0, 1.0, 1.0, 5.0])
+    assert non_monotonic_trigger([5.0, 4.0, 1.0, 1.0, 1.0, 1.0, 5.1])
+
+
+def test_trigger_on_numpy_nan_and_negative_window():
+    losses = np.array([5.0, 4.0, 1.0, 1.0, 1.0, 1.0, 5.1])
+    assert non_monotonic_trigger(losses) is True
+    assert non_monotonic_trigger([*losses[:-1], float("nan")]) is False
+    with pytest.raises(ValueError, match="window must be at least 0; got -1"):
+        non_monotonic_trigger(losses, window=-1)

@@ -1,0 +1,55 @@
+"""Imports run downwards only, as drawn in WORKSPACE.md."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "glrnn"
+
+# Levels from the top. A room may import what stands below its level, and itself;
+# `data/datasets` are one room.
+DRAWING = """
+train
+phases
+evaluate
+step
+checkpoint data/datasets progress
+model optimizer
+config
+cells heads noise losses clipping averaging
+errors
+"""
+LEVELS = [
+    [set(room.split("/")) for room in line.split()] for line in DRAWING.split("\n")
+]
+MODULES = [path.relative_to(PACKAGE) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+def rooms_open_to(name: str) -> set[str]:
+    for height, level in enumerate(LEVELS):
+        for room in level:
+            if name in room:
+                return room.union(
+                    *(below for line in LEVELS[height + 1 :] for below in line)
+                )
+    pytest.fail(f"{name!r} is not in the drawing: give it a level")
+
+
+def imported_rooms(source: str) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("glrnn.")}
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if m != Path("__init__.py")], ids=str
+)
+def test_module_imports_only_downwards(module):
+    upwards = imported_rooms((PACKAGE / module).read_text())
+    upwards -= rooms_open_to(module.parts[0].removesuffix(".py"))
+    assert not upwards, f"glrnn/{module} may not import {sorted(upwards)}"

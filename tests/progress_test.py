@@ -1,0 +1,243 @@
+"""A person sees how far a run is; its metrics stand once each, in strict JSON."""
+
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from glrnn.progress import Progress
+
+TITLE = "phase 2/3 · finetune · epoch 3/40"
+NORMS = {
+    "embedding": (0.12, 0.05),
+    "layer 1": (0.25, 0.3),
+    "head": (1234.5, math.inf),
+}
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make_console(**options: Any) -> tuple[Console, io.StringIO, Clock]:
+    file, clock = io.StringIO(), Clock()
+    console = Console(file=file, get_time=clock, _environ={}, **options)
+    return console, file, clock
+
+
+def terminal(width: int = 100) -> tuple[Console, io.StringIO, Clock]:
+    return make_console(force_terminal=True, width=width, height=30)
+
+
+def run_epoch(progress: Progress, clock: Clock, minutes: float = 2) -> None:
+    """An epoch of 1,200 tokens, at 10 tokens a second, reported every second."""
+    progress.begin_epoch(TITLE, total_tokens=1200)
+    for second in range(1, int(minutes * 60) + 1):
+        clock.now += 1
+        progress.update(second * 10, {"loss": 4.25, "lr": 30.0}, NORMS, second > 60)
+
+
+def test_file_gets_a_line_every_half_minute_and_one_an_epoch(tmp_path):
+    console, file, clock = make_console()
+    with Progress(tmp_path / "metrics.jsonl", console=console) as progress:
+        progress.say("[bold]corpus[/bold]: 1,200 tokens :smile:")
+        run_epoch(progress, clock)
+        progress.end_epoch({"epoch": 3}, f"{TITLE}: valid loss 4.3")
+    lines = file.getvalue().splitlines()
+    norms = "embedding 0.12/0.05 · layer 1 0.25/0.3 · head 1.23e+03/inf"
+    assert lines == [
+        "[bold]corpus[/bold]: 1,200 tokens :smile:",
+        *[
+            f"{TITLE} · {done}% · loss 4.25 · perplexity 70.11 · lr 30 · 10 tokens/s · "
+            f"averaging {averaging} · gradient norm/limit: {norms} · {left} left"
+            for done, averaging, left in [
+                (25, "off", "0:01:30"),
+                (50, "off", "0:01:00"),
+                (75, "on", "0:00:30"),
+                (100, "on", "0:00:00"),
+            ]
+        ],
+        f"{TITLE}: valid loss 4.3",
+    ]
+
+
+def test_terminal_shows_all_of_it_while_the_epoch_runs(tmp_path):
+    console, file, clock = terminal()
+    with Progress(tmp_path / "metrics.jsonl", console=console) as progress:
+        run_epoch(progress, clock, minutes=1)
+        shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
+        for piece in [
+            TITLE,
+            "━━━━",
+            "50%",
+            "600/1,200 tokens",
+            "0:01:00 left",
+            "loss 4.25 · perplexity 70.11 · lr 30 · 10 tokens/s · averaging off",
+            "embedding 0.12/0.05 · layer 1 0.25/0.3 · head 1.23e+03/inf",
+        ]:
+            assert piece in shown
+        before = len(file.getvalue())
+        progress.end_epoch({}, "epoch 3/40 done")
+        after = file.getvalue()[before:]
+        assert "epoch 3/40 done" in after
+        assert "tokens/s" not in after.split("epoch 3/40 done")[1]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_terminal_is_restored_whatever_happens(tmp_path, error):
+    console, file, clock = terminal()
+    stdout = sys.stdout
+    with (
+        pytest.raises(error),
+        Progress(tmp_path / "metrics.jsonl", console=console) as progress,
+    ):
+        run_epoch(progress, clock)
+        assert sys.stdout is not stdout
+        raise error
+    assert sys.stdout is stdout
+    hidden, shown = "\x1b[?25l", "\x1b[?25h"
+    assert file.getvalue().rfind(shown) > file.getvalue().rfind(hidden) >= 0
+
+
+@hypothesis.given(loss=st.floats(0, 2000))
+@hypothesis.settings(max_examples=20, deadline=None)
+def test_perplexity_is_exp_of_loss(tmp_path_factory, loss):
+    console, file, clock = make_console()
+    path = tmp_path_factory.getbasetemp() / "perplexity.jsonl"
+    progress = Progress(path, console=console)
+    progress.begin_epoch(TITLE, total_tokens=10)
+    clock.now = 30
+    progress.update(5, {"loss": loss}, {}, averaging=False)
+    (shown,) = re.findall(r"perplexity ([^ ]+)", file.getvalue())
+    with np.errstate(over="ignore"):
+        expected = float(np.exp(np.float64(loss)))
+    assert float(shown.replace(",", "")) == pytest.approx(expected, abs=0.005)
+
+
+def test_metrics_are_strict_json_with_floats_as_they_are(tmp_path):
+    path = tmp_path / "run" / "metrics.jsonl"
+    progress = Progress(path, console=make_console()[0])
+    record = {
+        "loss": 0.1 + 0.2,
+        "tiny": 5e-324,
+        "diverged": math.inf,
+        "norms": {"head": math.nan, "layer 1": np.float32(0.1)},
+        "losses": (1.0, -math.inf, 2),
+        "scalar": jnp.float32(2.5),
+        "active": jnp.array(True),
+        "name": "perplexité",
+    }
+    progress.write(record)
+    progress.end_epoch({"epoch": 2}, "")
+
+    def refuse(token: str) -> None:
+        raise AssertionError(f"{token} is not JSON")
+
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert json.loads(lines[0], parse_constant=refuse) == {
+        "loss": 0.1 + 0.2,
+        "tiny": 5e-324,
+        "diverged": None,
+        "norms": {"head": None, "layer 1": float(np.float32(0.1))},
+        "losses": [1.0, None, 2],
+        "scalar": 2.5,
+        "active": True,
+        "name": "perplexité",
+    }
+    assert lines[1:] == ['{"epoch": 2}']
+    assert progress.offset == path.stat().st_size
+
+
+def write_epochs(path: Path, epochs: range, offset: int | None) -> list[int]:
+    console, file, _ = make_console()
+    offsets = []
+    with Progress(path, offset, console) as progress:
+        for epoch in epochs:
+            progress.write({"epoch": epoch})
+            offsets.append(progress.offset)
+    assert file.getvalue() == ""
+    return offsets
+
+
+def epochs_in(path: Path) -> list[int]:
+    return [json.loads(line)["epoch"] for line in path.read_text().splitlines()]
+
+
+def test_repeated_epochs_do_not_stand_twice(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    offsets = write_epochs(path, range(1, 5), None)
+    # Saved after epoch 2; killed in epoch 5.
+    write_epochs(path, range(3, 6), offsets[1])
+    assert epochs_in(path) == [1, 2, 3, 4, 5]
+    write_epochs(path, range(6, 7), None)
+    assert epochs_in(path) == [1, 2, 3, 4, 5, 6]
+    write_epochs(path, range(1, 2), 0)
+    assert epochs_in(path) == [1]
+
+
+def test_line_cut_short_by_a_kill_is_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write_epochs(path, range(1, 3), None)
+    path.write_bytes(path.read_bytes() + b'{"epoch": 3, "lo')
+    write_epochs(path, range(3, 4), None)
+    assert epochs_in(path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("left", [b"", b'{"epoch": 1}\n', b'{"epoch": 1}\n{"epoch": 2'])
+def test_file_shorter_than_the_checkpoint_says_is_carried_on_and_told(tmp_path, left):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(left)
+    console, file, _ = make_console()
+    with Progress(path, 26, console) as progress:
+        progress.write({"epoch": 3})
+    assert epochs_in(path) == [1] * (left != b"") + [3]
+    assert "of 26, so the metrics of earlier epochs are missing" in file.getvalue()
+    assert str(path) in file.getvalue()
+
+
+ROWS = [
+    {"phase": 1, "perplexity": 77.123, "note": "a note " * 20 + "to its end"},
+    {"phase": 2, "perplexity": 1067.1, "averaged": True},
+]
+
+
+def test_piped_table_is_whole_and_readable(tmp_path):
+    console, file, _ = make_console()
+    Progress(tmp_path / "metrics.jsonl", console=console).table(ROWS)
+    header, rule, first, second = file.getvalue().splitlines()
+    assert header.split() == ["phase", "perplexity", "note", "averaged"]
+    assert set(rule.strip()) == {"─"}
+    assert ROWS[0]["note"] in first
+    assert first.split()[:2] == ["1", "77.12"]
+    assert second.split() == ["2", "1,067.10", "yes"]
+    assert header.index("perplexity") + len("perplexity") == first.index("77.12") + 5
+
+
+def test_terminal_table_fits(tmp_path):
+    console, file, _ = terminal(width=60)
+    Progress(tmp_path / "metrics.jsonl", console=console).table(ROWS)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+    assert max(len(line) for line in plain.splitlines()) <= 60
+    assert "1,067.10" in plain
+
+
+def test_rich_is_imported_late():
+    script = "import glrnn.progress, sys; assert 'rich' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
