@@ -23,10 +23,13 @@ And these words for what is carried along:
     TrainState  all that a training step needs from the one before
 
 Example:
+    >>> import jax.numpy as jnp
     >>> import glrnn
-    >>> clip = glrnn.layerwise_clip_by_norm({"embedding": 0.1, "layers": 0.25})
-    >>> sorted(glrnn.CELLS)[:2]
-    ['gru', 'lstm']
+    >>> clip = glrnn.layerwise_clip_by_norm({"embedding": 1.0, "layers": 0.5})
+    >>> updates = {"embedding": jnp.array([0.5]), "layers": jnp.array([3.0, 4.0])}
+    >>> updates, _ = clip.update(updates, clip.init(updates))
+    >>> jnp.linalg.norm(updates["layers"]).round(4)
+    Array(0.5, dtype=float32)
 """
 
 from importlib import import_module

@@ -1,17 +1,22 @@
 """The perplexity of a language model on a text; `python -m glrnn.evaluate RUN`."""
 
+import json
 import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
 import jax
 import numpy as np
 from jax import Array, lax
 
+from glrnn import data, run_folder
 from glrnn.checkpoint import StageCheckpoints
-from glrnn.errors import UsageError
-from glrnn.model import Params, language_model
-from glrnn.run_folder import STAGES, Run
+from glrnn.errors import UsageError, told_plainly
+from glrnn.model import Model, Params, language_model
 from glrnn.windows import Window, columns, fixed_lengths, windows
 
 
@@ -117,7 +122,7 @@ def to_perplexity(nats_per_token: float) -> float:
         return math.inf
 
 
-def best_params(run: Run, phase: int) -> Params:
+def best_params(run: run_folder.Run, phase: int) -> Params:
     """The best parameters of a phase, from its last stage that has any.
 
     Args:
@@ -127,13 +132,93 @@ def best_params(run: Run, phase: int) -> Params:
     Raises:
         UsageError: if the phase has no checkpoint yet.
     """
-    model = language_model(
-        run.config, len(run.vocabulary), run.config.phases[phase - 1].num_layers
-    )
-    like = jax.eval_shape(model.init, jax.random.key(0))
-    for stage in reversed(STAGES):
+    like = jax.eval_shape(_phase_model(run, phase).init, jax.random.key(0))
+    for stage in reversed(run_folder.STAGES):
         folder = run.stage_folder(phase, stage)
         with StageCheckpoints(folder, read_only=True) as checkpoints:
             if checkpoints.best_epoch is not None:
                 return checkpoints.restore_best(like)[0]
     raise UsageError(f"no checkpoint of phase {phase} in {run.folder} yet")
+
+
+def _phase_model(run: run_folder.Run, phase: int) -> Model:
+    num_layers = run.config.phases[phase - 1].num_layers
+    return language_model(run.config, len(run.vocabulary), num_layers)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line.
+
+    Args:
+        arguments: As typed; `sys.argv` by default.
+    """
+    import tyro
+
+    @dataclass(frozen=True)
+    class Command:
+        """Score a text with the best model of a run.
+
+        Attributes:
+            run: The run's folder.
+            split: Of the data the run was trained on.
+            text: A text of your own instead, UTF-8, tokens separated by whitespace.
+            data: Where the splits are now, if they have moved.
+            json: One JSON object instead of a line to read.
+        """
+
+        run: tyro.conf.Positional[Path]
+        split: Literal["valid", "test", "train"] = "test"
+        text: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+        data: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+        json: bool = False
+
+    with told_plainly():
+        command = tyro.cli(
+            Command,
+            prog="python -m glrnn.evaluate",
+            args=sys.argv[1:] if arguments is None else arguments,
+        )
+        run = run_folder.read(command.run)
+        phase, params = _newest(run)
+        what, tokens, unknown = _tokens(run, command.split, command.text, command.data)
+        score = perplexity(
+            _phase_model(run, phase),
+            params,
+            tokens,
+            batch_size=run.config.test_batch_size
+            if command.text or command.split == "test"
+            else run.config.valid_batch_size,
+        )
+    if command.json:
+        record = {"text": what, "phase": phase, **score._asdict(), "unknown": unknown}
+        print(json.dumps(record))
+    else:
+        print(
+            f"{what}, model of phase {phase}: {score.nats_per_token:.4f} nats per "
+            f"token, perplexity {score.perplexity:.2f}, {score.num_tokens:,} tokens "
+            f"scored, {unknown:,} unknown words"
+        )
+
+
+def _newest(run: run_folder.Run) -> tuple[int, Params]:
+    """The deepest phase that has a checkpoint, and its best parameters."""
+    for phase in range(len(run.config.phases), 0, -1):
+        if run.stage_folder(phase, "main").exists():
+            return phase, best_params(run, phase)
+    raise UsageError(f"no checkpoint in {run.folder} yet")
+
+
+def _tokens(
+    run: run_folder.Run, split: str, text: Path | None, where: str | None
+) -> tuple[str, data.Ids, int]:
+    """What is scored: its name, its ids, and how many of its words are unknown."""
+    if text is not None:
+        ids, unknown = run.vocabulary.encode(data.read_tokens(text), str(text))
+        return str(text), ids, unknown
+    corpus = data.load(run.data if where is None else where, run.vocabulary)
+    ids = getattr(corpus, split)
+    return f"{split} split of {corpus.name}", ids, corpus.unknown[split]
+
+
+if __name__ == "__main__":
+    main()

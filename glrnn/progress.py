@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Task
 
 SECONDS_BETWEEN_PLAIN_LINES = 30.0
+REFRESH_SECONDS = 0.2
 
 
 class Progress:
@@ -43,20 +44,12 @@ class Progress:
         epoch 1/2: loss 4.5
     """
 
-    def __init__(
-        self,
-        metrics_path: Path,
-        offset: int | None = None,
-        console: Console | None = None,
-    ) -> None:
-        """Opens `metrics_path`, and cuts it back to `offset`.
+    def __init__(self, metrics_path: Path, console: Console | None = None) -> None:
+        """Opens `metrics_path`, and drops a last line that was cut short.
 
         Args:
             metrics_path: The file of metrics, one JSON object a line. Made if it does
                 not exist.
-            offset: The bytes to keep, as `Progress.offset` was when the checkpoint was
-                saved that the run resumes from: later lines are of epochs that will be
-                repeated. 0 starts afresh; None keeps every whole line.
             console: Where to show the run; standard output if not given.
         """
         from rich.console import Console
@@ -89,14 +82,9 @@ class Progress:
                 auto_refresh=False,
                 transient=True,
             )
-        self._last_plain_line = 0.0
+        self._last_shown = 0.0
         self._path = Path(metrics_path)
-        self._offset = _cut_back(self._path, offset)
-        if offset is not None and offset != self._offset:
-            self.say(
-                f"{self._path} is not as this run left it: kept {self._offset:,} bytes "
-                f"of {offset:,}, so the metrics of earlier epochs are missing"
-            )
+        self._offset = _cut_back(self._path, None)
 
     def __enter__(self) -> Progress:
         if self._live is not None:
@@ -117,6 +105,20 @@ class Progress:
         """The length of the file of metrics in bytes, to be kept in a checkpoint."""
         return self._offset
 
+    def rewind(self, offset: int) -> None:
+        """Cuts the metrics back to where they stood when a checkpoint was saved.
+
+        Args:
+            offset: What `offset` was then. Later lines are of epochs that are going to
+                be repeated.
+        """
+        self._offset = _cut_back(self._path, offset)
+        if self._offset != offset:
+            self.say(
+                f"{self._path} is not as this run left it: kept {self._offset:,} bytes "
+                f"of {offset:,}, so the metrics of earlier epochs are missing"
+            )
+
     def say(self, text: str) -> None:
         """Shows one line, as it is."""
         self._console.out(text, highlight=False)
@@ -132,7 +134,7 @@ class Progress:
         self._title = title
         self._bars.add_task(title, total=total_tokens)
         self._refresh()
-        self._last_plain_line = self._console.get_time()
+        self._last_shown = self._console.get_time()
 
     def update(
         self,
@@ -152,15 +154,17 @@ class Progress:
         """
         task = self._bars.tasks[0]
         self._bars.update(task.id, completed=tokens)
+        now = self._console.get_time()
+        pause = SECONDS_BETWEEN_PLAIN_LINES if self._live is None else REFRESH_SECONDS
+        if now - self._last_shown < pause:
+            return
+        self._last_shown = now
         self._status = [
             _join([*_figures(figures), _speed(task), _averaging(averaging)]),
             "gradient norm/limit: " + _join(_norms(norms)),
         ]
         self._refresh()
-        now = self._console.get_time()
-        late = now - self._last_plain_line >= SECONDS_BETWEEN_PLAIN_LINES
-        if self._live is None and late:
-            self._last_plain_line = now
+        if self._live is None:
             done = f"{task.percentage:.0f}%"
             self.say(_join([self._title, done, *self._status, _time_left(task)]))
 

@@ -17,6 +17,7 @@ from glrnn import data
 from glrnn.config import Config, differences, from_json, to_json
 from glrnn.errors import UsageError
 from glrnn.files import read_text, write_text
+from glrnn.windows import columns
 
 STAGES = ("main", "finetune")
 
@@ -62,9 +63,12 @@ def start(folder: Path, config: Config, corpus: data.Corpus) -> Run:
         corpus: On what.
 
     Raises:
-        UsageError: if the folder holds another run or something else, or cannot be
-            written.
+        UsageError: if the corpus is too short for the batches, or the folder holds
+            another run or something else, or cannot be written.
     """
+    columns(corpus.train, config.batch_size, "train split", min_rows=3)
+    columns(corpus.valid, config.valid_batch_size, "valid split")
+    columns(corpus.test, config.test_batch_size, "test split")
     where = _place(corpus.name)
     identity = {"data": where, "sha256": data.fingerprint(corpus)}
     if (folder / "config.json").exists():

@@ -7,21 +7,24 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "glrnn"
 
-# Levels from the top. A room may import what stands below its level, and itself;
+# Levels from the top. A room may import itself and what stands on the lines below;
 # `data/datasets` are one room.
 DRAWING = """
 train
 phases
+stages
 evaluate
-step
-checkpoint data/datasets progress
-model optimizer
+step run_folder
+checkpoint data/datasets progress experiment
+optimizer
+model
 config
-cells heads noise losses clipping averaging
+cells heads losses clipping averaging windows
+noise files
 errors
 """
 LEVELS = [
-    [set(room.split("/")) for room in line.split()] for line in DRAWING.split("\n")
+    [set(room.split("/")) for room in line.split()] for line in DRAWING.splitlines()
 ]
 MODULES = [path.relative_to(PACKAGE) for path in sorted(PACKAGE.rglob("*.py"))]
 

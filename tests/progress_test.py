@@ -168,7 +168,9 @@ def test_metrics_are_strict_json_with_floats_as_they_are(tmp_path):
 def write_epochs(path: Path, epochs: range, offset: int | None) -> list[int]:
     console, file, _ = make_console()
     offsets = []
-    with Progress(path, offset, console) as progress:
+    with Progress(path, console) as progress:
+        if offset is not None:
+            progress.rewind(offset)
         for epoch in epochs:
             progress.write({"epoch": epoch})
             offsets.append(progress.offset)
@@ -205,7 +207,8 @@ def test_file_shorter_than_the_checkpoint_says_is_carried_on_and_told(tmp_path, 
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(left)
     console, file, _ = make_console()
-    with Progress(path, 26, console) as progress:
+    with Progress(path, console) as progress:
+        progress.rewind(26)
         progress.write({"epoch": 3})
     assert epochs_in(path) == [1] * (left != b"") + [3]
     assert "of 26, so the metrics of earlier epochs are missing" in file.getvalue()
