@@ -1,28 +1,42 @@
-"""The method on Penn Treebank at a size for two CPU cores."""
+"""Gradual learning of Penn Treebank at a size for two CPU cores.
+
+Three LSTM layers of 200 units over a tied softmax, the method of the paper with light
+dropout and 19 epochs in all.
+
+    python -m glrnn.train experiments/ptb_small.py --data DIR
+
+DIR holds train.txt, valid.txt and test.txt. What it reached is in README.md beside this
+file; the classic two-layer 200-unit LSTM without regularisation has a test perplexity
+of 114.5 (Zaremba et al. 2014).
+"""
 
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 
 
-def _phase(num_layers: int, main: int, finetune: int) -> Phase:
-    norms = (0.1, *(0.2,) * num_layers)
+def _phase(num_layers: int, epochs: int, finetune_epochs: int) -> Phase:
+    max_norms = (0.2, *(0.25,) * num_layers)
     return Phase(
         num_layers=num_layers,
         dropout=Dropout(
             embedding=0.05,
             input=0.2,
-            hidden=(0.1,) * (num_layers - 1),
-            output=0.2,
+            hidden=(0.15,) * (num_layers - 1),
+            output=0.25,
             recurrent=0.2,
         ),
-        main=Stage(epochs=main, learning_rate=20.0, max_norms=norms),
-        finetune=Stage(epochs=finetune, learning_rate=20.0, max_norms=norms),
+        main=Stage(epochs, learning_rate=20.0, max_norms=max_norms),
+        finetune=Stage(finetune_epochs, learning_rate=20.0, max_norms=max_norms),
     )
 
 
 config = Config(
     embedding_size=200,
     layers=(Layer(hidden_size=200),) * 3,
-    phases=(_phase(1, 6, 2), _phase(2, 4, 2), _phase(3, 5, 4)),
-    batch_size=16,
+    phases=(
+        _phase(num_layers=1, epochs=5, finetune_epochs=1),
+        _phase(num_layers=2, epochs=3, finetune_epochs=1),
+        _phase(num_layers=3, epochs=4, finetune_epochs=4),
+    ),
+    batch_size=20,
     window_length=35,
 )
