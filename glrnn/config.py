@@ -6,6 +6,7 @@ computed. Python, the command line and JSON all pass through the same checks.
 
 import dataclasses
 import json
+import math
 import typing
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,8 @@ def _check(settings: Any) -> None:
         for each in values:
             if type(each) not in allowed:
                 raise UsageError(f"{name} is {each!r}; it must be {hint.__name__}")
+            if isinstance(each, float) and not math.isfinite(each):
+                raise UsageError(f"{name} is {each!r}; it must be finite")
             if "holds" in spec.metadata and not spec.metadata["holds"](each):
                 raise UsageError(
                     f"{name} is {each!r}; it must be {spec.metadata['range']}"
@@ -264,7 +267,8 @@ def from_json(text: str) -> Config:
     """The config that `to_json` wrote; fields left out take their defaults.
 
     Raises:
-        UsageError: if the text is no JSON, or a field is unknown or not what it must be.
+        UsageError: if the text is no JSON object, or a field is unknown or not what it
+            must be; the message says which and where.
 
     Example:
         >>> from_json(to_json(Config())) == Config()
@@ -276,12 +280,26 @@ def from_json(text: str) -> Config:
     for kind in (bool, int, float, str):  # cattrs would coerce: 3.9 epochs to 3
         converter.register_structure_hook(kind, lambda value, _: value)
     try:
-        return converter.structure(json.loads(text), Config)
+        values = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(f"not a config: {error}") from None
-    except (cattrs.BaseValidationError, TypeError) as error:
-        reasons = cattrs.transform_error(error, path="config")
+    if not isinstance(values, dict):
+        raise UsageError(f"not a config: {text.strip():.40} is no JSON object")
+    try:
+        return converter.structure(values, Config)
+    except cattrs.BaseValidationError as error:
+        reasons = cattrs.transform_error(error, "config", format_exception=_reason)
         raise UsageError(f"not a config: {'; '.join(reasons)}") from None
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    from cattrs.v import format_exception
+
+    if isinstance(error, UsageError):
+        return str(error)
+    if isinstance(error, AttributeError) and kind is not None:  # no JSON object
+        return f"invalid value for type, expected {kind.__name__}"
+    return format_exception(error, kind)
 
 
 def differences(stored: Any, given: Any, path: str = "") -> list[str]:

@@ -40,7 +40,7 @@ def train(run: Run, corpus: data.Corpus, progress: Progress) -> list[Record]:
 
 
 def _train_phase(job: Job, offset: int) -> Record:
-    params = _first_params(job)
+    params = first_params(job)
     histories = []
     for stage_name in STAGES:
         job = job._replace(stage_name=stage_name)
@@ -66,9 +66,9 @@ def _train_phase(job: Job, offset: int) -> Record:
     }
 
 
-def _first_params(job: Job) -> Params:
+def first_params(job: Job) -> Params:
     """Random, but for what the phase before has learned."""
-    fresh = job.model.init(jax.random.fold_in(job.key, len(STAGES)))
+    fresh = job.model.init(jax.random.fold_in(job.phase_key, len(STAGES)))
     if job.number == 1:
         return fresh
     before = best_params(job.run, job.number - 1)

@@ -8,27 +8,29 @@ falling; finetuning averages from its first update. Merity, Keskar and Socher (2
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from glrnn import averaging, data
 from glrnn.checkpoint import StageCheckpoints
-from glrnn.config import Config, Phase, Stage
+from glrnn.config import Config, Dropout, Phase, Stage
 from glrnn.errors import DivergedError
 from glrnn.evaluate import perplexity, to_perplexity
 from glrnn.model import Model, Params, language_model, noise_rates
 from glrnn.optimizer import clip_limits, group_names, stage_optimizer
 from glrnn.progress import Progress
 from glrnn.run_folder import STAGES, Run
-from glrnn.step import Metrics, TrainState, training_step
+from glrnn.step import Metrics, Step, TrainState, training_step
 from glrnn.windows import Window, columns, draw_lengths, paddings, windows
 
 Item = TypeVar("Item")
-Step = Callable[[TrainState, Window], tuple[TrainState, Metrics]]
 
 # Updates sent to the device before the metrics of the first of them are read.
 AHEAD = 4
@@ -76,16 +78,21 @@ class Job(NamedTuple):
         )
 
     @property
-    def key(self) -> jax.Array:
+    def phase_key(self) -> jax.Array:
         """The key of the phase."""
         return jax.random.fold_in(jax.random.key(self.config.seed), self.number)
+
+    @property
+    def stage_number(self) -> int:
+        """0 for `main`, 1 for `finetune`."""
+        return STAGES.index(self.stage_name)
 
 
 def train_stage(job: Job, params: Params, offset: int) -> tuple[Params, Record]:
     """Trains one stage to its end; its best parameters, and its history."""
     folder = job.run.stage_folder(job.number, job.stage_name)
     with StageCheckpoints(folder) as checkpoints:
-        state, step = _begin(job, params)
+        state, step = begin(job, params)
         if checkpoints.newest_epoch is not None:
             state, history = checkpoints.restore_newest(state)
         else:
@@ -119,10 +126,17 @@ def _last_good(checkpoints: StageCheckpoints) -> str:
     return f"the last good checkpoint is epoch {epoch} in {folder}"
 
 
-def _begin(job: Job, params: Params) -> tuple[TrainState, Step]:
-    """The state a stage starts from, and its step."""
-    config, stage, num_layers = job.config, job.stage, job.phase.num_layers
-    optimizer = stage_optimizer(config, stage, num_layers)
+def begin(job: Job, params: Params) -> tuple[TrainState, Step]:
+    """The state that a stage starts from, and its step."""
+    optimizer, step = _update_rule(
+        job.config,
+        len(job.corpus.vocabulary),
+        job.phase.num_layers,
+        job.phase.dropout,
+        # Whatever else a stage says does not enter the program: both stages of a phase
+        # often share it.
+        Stage(learning_rate=job.stage.learning_rate, max_norms=job.stage.max_norms),
+    )
     opt_state = optimizer.init(params)
     if job.stage_name == "finetune":
         opt_state = averaging.start_averaging(opt_state)
@@ -130,19 +144,30 @@ def _begin(job: Job, params: Params) -> tuple[TrainState, Step]:
         # Copied, for the step takes its state's buffers over.
         params=jax.tree.map(jnp.copy, params),
         opt_state=opt_state,
-        carry=job.model.initial_carry(config.batch_size),
+        carry=job.model.initial_carry(job.config.batch_size),
         count=jnp.zeros((), jnp.int32),
     )
+    return state, step
+
+
+@cache
+def _update_rule(
+    config: Config,
+    vocabulary_size: int,
+    num_layers: int,
+    dropout: Dropout,
+    stage: Stage,
+) -> tuple[optax.GradientTransformationExtraArgs, Step]:
+    optimizer = stage_optimizer(config, stage, num_layers)
     step = training_step(
-        job.model,
+        language_model(config, vocabulary_size, num_layers),
         optimizer,
-        jax.random.fold_in(job.key, STAGES.index(job.stage_name)),
-        rates=noise_rates(job.phase.dropout),
+        rates=noise_rates(dropout),
         groups=clip_limits(stage.max_norms, num_layers),
         activation=config.activation_regularization,
         temporal_activation=config.temporal_activation_regularization,
     )
-    return state, step
+    return optimizer, step
 
 
 def _finished(job: Job, history: Record) -> bool:
@@ -181,7 +206,7 @@ def _train_epoch(
         raw_losses, job.config.nonmonotonic
     )
     if triggered:
-        state = state.replace(opt_state=averaging.start_averaging(state.opt_state))
+        state = replace(state, opt_state=averaging.start_averaging(state.opt_state))
     seconds = time.perf_counter() - started
     record |= {
         "valid_loss": loss,
@@ -213,7 +238,7 @@ def _train_windows(
     """One pass over the training set in windows of random length."""
     config, stage = job.config, job.stage
     stream = columns(job.corpus.train, config.batch_size, "train split", min_rows=3)
-    origin = config.seed, job.number, STAGES.index(job.stage_name), epoch
+    origin = config.seed, job.number, job.stage_number, epoch
     lengths = draw_lengths(
         np.random.default_rng(origin), len(stream), config.window_length
     )
@@ -222,16 +247,20 @@ def _train_windows(
     limits = np.resize(stage.max_norms, len(names))
     job.progress.begin_epoch(_title(job, epoch), total)
 
+    key = jax.random.fold_in(job.phase_key, job.stage_number)
+
     def dispatched() -> Iterator[tuple[Window, Metrics]]:
         nonlocal state
-        state = state.replace(carry=job.model.initial_carry(config.batch_size))
+        carry = job.model.initial_carry(config.batch_size)
+        state = replace(state, carry=carry)
         padded = paddings(config.window_length, len(stream))
         for window in windows(stream, lengths, padded):
-            state, metrics = step(state, window)
+            state, metrics = step(state, window, key)
             yield window, metrics
 
     started = time.perf_counter()
-    tokens, loss_sum, norm_sum, clipped = 0, 0.0, 0.0, 0.0
+    tokens, loss_sum = 0, 0.0
+    norm_sum, clipped = np.zeros((2, len(names)))
     for update, (window, metrics) in enumerate(_behind(dispatched(), AHEAD), 1):
         metrics = jax.device_get(metrics)
         loss = float(metrics["nll"])

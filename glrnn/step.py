@@ -35,17 +35,19 @@ class TrainState:
     count: Array
 
 
+Step = Callable[[TrainState, Window, Array], tuple[TrainState, Metrics]]
+
+
 def training_step(
     model: Model,
     optimizer: optax.GradientTransformationExtraArgs,
-    key: Array,
     *,
     rates: noise.Noise,
     groups: Any,
     activation: float,
     temporal_activation: float,
-) -> Callable[[TrainState, Window], tuple[TrainState, Metrics]]:
-    """The jitted step of one stage: loss, gradient, update.
+) -> Step:
+    """The jitted step: loss, gradient, update.
 
     The loss is the mean negative log-likelihood plus AR and TAR of the last layer. If
     any gradient is not finite the old state is kept, and the metrics say so.
@@ -53,15 +55,15 @@ def training_step(
     Args:
         model: The network.
         optimizer: The stage's update rule.
-        key: Of the stage; a step's own key is `fold_in(key, count)`.
         rates: Dropout rates.
         groups: Prefix of the parameters: one gradient norm is reported for each leaf.
         activation: alpha, weight of AR.
         temporal_activation: beta, weight of TAR.
 
     Returns:
-        `(state, window) -> (state, metrics)`. The state is donated. Metrics are `nll`
-        (nats per token), `loss` (with the regularisers) and `norms`, as `groups`.
+        `(state, window, key) -> (state, metrics)`. The state is donated; the masks are
+        drawn from `fold_in(key, state.count)`. Metrics are `nll` (nats per token),
+        `loss` (with the regularisers) and `norms`, as `groups`.
     """
 
     def loss(params: Params, carry: Carry, window: Window, masks: noise.Noise):
@@ -75,7 +77,9 @@ def training_step(
         )
         return total, (outcome.nll, outcome.carry)
 
-    def step(state: TrainState, window: Window) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, window: Window, key: Array
+    ) -> tuple[TrainState, Metrics]:
         shapes = model.noise_shapes(window.inputs.shape[1])
         masks = noise.sample(jax.random.fold_in(key, state.count), rates, shapes)
         (total, (nll, carry)), grads = jax.value_and_grad(loss, has_aux=True)(
