@@ -69,7 +69,7 @@ class Layer:
     """
 
     cell: str = field(default="lstm", metadata=_choice(CELLS))
-    hidden_size: int = field(default=160, metadata=_at_least(1))
+    hidden_size: int = field(default=128, metadata=_at_least(1))
 
     def __post_init__(self):
         _check(self)
@@ -152,19 +152,19 @@ class Phase:
             )
 
 
-def _quickstart_phase(num_layers: int) -> Phase:
-    norms = (0.1, *(0.2,) * num_layers)
+def _quickstart_phase(num_layers: int, epochs: int, finetune_epochs: int) -> Phase:
+    max_norms = (0.2, *(0.25,) * num_layers)
     return Phase(
         num_layers=num_layers,
         dropout=Dropout(
             embedding=0.05,
             input=0.2,
-            hidden=(0.1,) * (num_layers - 1),
-            output=0.2,
+            hidden=(0.15,) * (num_layers - 1),
+            output=0.25,
             recurrent=0.2,
         ),
-        main=Stage(epochs=5, learning_rate=20.0, max_norms=norms),
-        finetune=Stage(epochs=2, learning_rate=20.0, max_norms=norms),
+        main=Stage(epochs, learning_rate=20.0, max_norms=max_norms),
+        finetune=Stage(finetune_epochs, learning_rate=20.0, max_norms=max_norms),
     )
 
 
@@ -191,11 +191,15 @@ class Config:
         seed: Of everything that is random.
     """
 
-    embedding_size: int = field(default=160, metadata=_at_least(1))
+    embedding_size: int = field(default=128, metadata=_at_least(1))
     layers: tuple[Layer, ...] = (Layer(),) * 3
     head: str = field(default="softmax", metadata=_choice(HEADS))
     num_softmaxes: int = field(default=1, metadata=_at_least(1))
-    phases: tuple[Phase, ...] = tuple(map(_quickstart_phase, (1, 2, 3)))
+    phases: tuple[Phase, ...] = (
+        _quickstart_phase(num_layers=1, epochs=5, finetune_epochs=1),
+        _quickstart_phase(num_layers=2, epochs=2, finetune_epochs=1),
+        _quickstart_phase(num_layers=3, epochs=2, finetune_epochs=2),
+    )
     inherit_head: bool = True
     batch_size: int = field(default=16, metadata=_at_least(1))
     window_length: int = field(default=35, metadata=_at_least(2))
@@ -258,7 +262,7 @@ def to_json(config: Config) -> str:
 
     Example:
         >>> to_json(Config()).splitlines()[1]
-        '  "embedding_size": 160,'
+        '  "embedding_size": 128,'
     """
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
 

@@ -98,7 +98,7 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
         >>> window = Window(tokens, tokens, 5)
         >>> outcome = model.apply(params, model.initial_carry(3), window)
         >>> outcome.outputs.shape
-        (5, 3, 160)
+        (5, 3, 128)
     """
     layers = config.layers[:num_layers]
     hidden_sizes = [layer.hidden_size for layer in layers]

@@ -1,0 +1,288 @@
+"""Gradual learning end to end, through the checkpoints on disk."""
+
+import io
+import json
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from glrnn import data, run_folder, stages
+from glrnn.averaging import is_averaging
+from glrnn.checkpoint import StageCheckpoints
+from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.errors import DivergedError
+from glrnn.evaluate import best_params, perplexity
+from glrnn.phases import first_params, train
+from glrnn.progress import Progress
+from glrnn.stages import Job
+
+WORDS = "the cat sat on a mat and saw".split()
+TIMES = {"seconds", "tokens_per_second"}
+
+
+def tiny_phase(num_layers, **changes):
+    stage = Stage(2, learning_rate=5.0, max_norms=(0.2, *(0.3,) * num_layers, 0.3))
+    phase = Phase(
+        num_layers,
+        Dropout(0.1, 0.1, (0.1,) * (num_layers - 1), 0.1, 0.1, 0.1),
+        main=stage,
+        finetune=stage,
+    )
+    return replace(phase, **changes)
+
+
+CONFIG = Config(
+    embedding_size=6,
+    layers=(Layer(hidden_size=8),) * 3,
+    head="mixture",
+    num_softmaxes=2,
+    phases=tuple(map(tiny_phase, (1, 2, 3))),
+    batch_size=25,  # eight rows, so that two padded lengths are all
+    window_length=5,
+    valid_batch_size=2,
+)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    rng = np.random.default_rng(0)
+    stream = (np.cumsum(rng.integers(1, 3, 360)) % len(WORDS)).astype(np.int32)
+    parts = np.split(stream, [200, 280])
+    return data.Corpus("tiny", data.Vocabulary(tuple(WORDS)), *parts, unknown={})
+
+
+def start(folder, corpus, config=CONFIG):
+    return run_folder.start(folder, config, corpus)
+
+
+def quiet(run):
+    return Progress(run.folder / "metrics.jsonl", Console(file=io.StringIO()))
+
+
+def records(run):
+    return [
+        {key: value for key, value in json.loads(line).items() if key not in TIMES}
+        for line in (run.folder / "metrics.jsonl").read_text().splitlines()
+    ]
+
+
+def same(one, other):
+    equal = jax.tree.map(lambda a, b: bool((a == b).all()), one, other)
+    return all(jax.tree.leaves(equal))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, corpus):
+    """A run of three phases, its summaries and what compiled when."""
+    run = start(tmp_path_factory.mktemp("runs") / "whole", corpus)
+    with quiet(run) as progress:
+        return run, train(run, corpus, progress)
+
+
+def test_every_epoch_leaves_a_record(finished):
+    run, summaries = finished
+    where = [(r["phase"], r["stage"], r["epoch"]) for r in records(run)]
+    assert where == [
+        (phase, stage, epoch)
+        for phase in (1, 2, 3)
+        for stage in ("main", "finetune")
+        for epoch in (1, 2)
+    ]
+    last = records(run)[-1]
+    assert last["averaging"]
+    assert list(last["gradient_norm"]) == [
+        "embedding", "layer 1", "layer 2", "layer 3", "head",
+    ]  # fmt: skip
+    assert all(0 <= fraction <= 1 for fraction in last["clipped"].values())
+    assert summaries[-1]["epochs"] == 4
+    assert [summary["layers"] for summary in summaries] == [1, 2, 3]
+
+
+def test_the_summary_is_that_of_the_checkpoint(finished, corpus):
+    run, summaries = finished
+    for summary in summaries:
+        params = best_params(run, summary["phase"])
+        model = Job(run, corpus, None, summary["phase"]).model
+        valid = perplexity(model, params, corpus.valid, batch_size=2)
+        best = min(
+            summary["averaged_valid_perplexity"], summary["raw_valid_perplexity"]
+        )
+        assert valid.perplexity == pytest.approx(best, rel=1e-6)
+        test = perplexity(model, params, corpus.test)
+        assert summary["test_perplexity"] == pytest.approx(test.perplexity, rel=1e-6)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_phase_inherits_all_but_the_new_layer_bit_by_bit(finished, corpus, number):
+    run, _ = finished
+    job = Job(run, corpus, None, number)
+    grown = first_params(job)
+    before = best_params(run, number - 1)
+    assert same(grown.embedding, before.embedding)
+    assert same(grown.head, before.head)
+    assert len(grown.layers) == number
+    assert same(grown.layers[:-1], before.layers)
+    fresh = job.model.init(jax.random.fold_in(job.phase_key, 2))
+    assert same(grown.layers[-1], fresh.layers[-1])
+    assert not any(
+        same(grown.layers[-1].recurrent, layer.recurrent) for layer in before.layers
+    )
+
+
+def test_what_crosses_is_the_best_average_not_the_raw_parameters(finished, corpus):
+    run, _ = finished
+    job = Job(run, corpus, None, 1, "finetune")
+    params = best_params(run, 1)
+    state, _ = stages.begin(job, params)
+    with StageCheckpoints(run.stage_folder(1, "finetune"), read_only=True) as found:
+        newest, history = found.restore_newest(state)
+        best_epoch = found.best_epoch
+    assert bool(is_averaging(newest.opt_state))
+    if best_epoch == 2:
+        assert not same(params, newest.params)
+    losses = history["averaged_losses"]
+    assert best_epoch == 1 + int(np.argmin(losses))
+
+
+def test_a_random_head_is_an_option(tmp_path, corpus, finished):
+    whole, _ = finished
+    run = whole._replace(config=replace(CONFIG, inherit_head=False))
+    grown = first_params(Job(run, corpus, None, 2))
+    before = best_params(whole, 1)
+    assert same(grown.embedding, before.embedding)
+    assert not same(grown.head, before.head)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 7])
+def test_a_run_started_again_is_the_run_that_would_have_been(
+    tmp_path, corpus, finished, monkeypatch, epochs
+):
+    run = start(tmp_path / "run", corpus)
+    end_epoch = Progress.end_epoch
+
+    def killed_in_the_middle(self, record, line):
+        if len(records(run)) == epochs:
+            self.write(record)  # the checkpoint, which comes next, is never written
+            raise Killed
+        end_epoch(self, record, line)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "end_epoch", killed_in_the_middle)
+        with pytest.raises(Killed), quiet(run) as progress:
+            train(run, corpus, progress)
+    with quiet(run) as progress:
+        train(start(run.folder, corpus), corpus, progress)
+    whole, _ = finished
+    assert records(run) == records(whole)
+    assert same(best_params(run, 3), best_params(whole, 3))
+
+
+def test_a_finished_run_started_again_trains_nothing(finished, corpus, monkeypatch):
+    run, summaries = finished
+    monkeypatch.setattr(Progress, "begin_epoch", None)
+    with quiet(run) as progress:
+        assert train(run, corpus, progress) == summaries
+
+
+def one_phase(**changes):
+    return replace(CONFIG, layers=CONFIG.layers[:1], phases=(tiny_phase(1, **changes),))
+
+
+def test_finetuning_that_never_improves_hands_on_what_it_began_with(tmp_path, corpus):
+    wild = Stage(1, learning_rate=500.0, max_norms=(5.0,))
+    config = replace(one_phase(finetune=wild), seed=1)
+    run = start(tmp_path / "run", corpus, config)
+    with quiet(run) as progress:
+        (summary,) = train(run, corpus, progress)
+    with StageCheckpoints(run.stage_folder(1, "main"), read_only=True) as main:
+        like = jax.eval_shape(Job(run, corpus, None, 1).model.init, jax.random.key(0))
+        assert same(best_params(run, 1), main.restore_best(like)[0])
+    assert summary["averaged_valid_perplexity"] > summary["raw_valid_perplexity"]
+
+
+def test_the_trigger_begins_averaging_and_patience_ends_a_stage(tmp_path, corpus):
+    stage = Stage(30, learning_rate=40.0, max_norms=(0.5,), patience=4)
+    config = replace(one_phase(main=stage, finetune=Stage()), nonmonotonic=1)
+    run = start(tmp_path / "run", corpus, config)
+    with quiet(run) as progress:
+        (summary,) = train(run, corpus, progress)
+    found = records(run)
+    triggered = [record["triggered"] for record in found]
+    assert sum(triggered) == 1
+    since = triggered.index(True)
+    assert [record["averaging"] for record in found] == [
+        epoch > since for epoch in range(len(found))
+    ]
+    raw = [record["raw_valid_loss"] for record in found]
+    assert raw[since] > min(raw[: since - 1])
+    losses = [record["valid_loss"] for record in found]
+    assert len(losses) < 30
+    assert len(losses) - 1 - int(np.argmin(losses)) == 4
+    assert summary["averaged_valid_perplexity"] < 4 < len(WORDS)
+    assert list(found[0]["gradient_norm"]) == ["all"]
+
+
+def test_what_is_not_finite_stops_the_run_and_says_where(tmp_path, corpus, monkeypatch):
+    run = start(tmp_path / "run", corpus, one_phase())
+    apply = stages.training_step
+
+    def poisoned(*args, **kwargs):
+        step = apply(*args, **kwargs)
+
+        def poisoned_step(state, window, key):
+            if int(state.count) == 3:  # in the second epoch
+                layer = state.params.layers[0]
+                layer = layer.replace(recurrent=layer.recurrent.at[0, 0].set(np.nan))
+                state = state.replace(params=state.params.replace(layers=(layer,)))
+            return step(state, window, key)
+
+        return poisoned_step
+
+    stages._update_rule.cache_clear()
+    monkeypatch.setattr(stages, "training_step", poisoned)
+    message = r"gradient of .*layer 1.* update \d+ of phase 1/1 · main · epoch 2/2.*"
+    with (
+        pytest.raises(DivergedError, match=message + "last good checkpoint is epoch 1"),
+        quiet(run) as progress,
+    ):
+        train(run, corpus, progress)
+    stages._update_rule.cache_clear()
+    assert np.isfinite(best_params(run, 1).embedding.table).all()
+
+
+def test_each_padded_length_compiles_once_and_nothing_after_the_first_epoch(
+    tmp_path, corpus
+):
+    stage = Stage(4, learning_rate=5.0, max_norms=(0.3,))
+    config = replace(
+        one_phase(main=stage, finetune=Stage()), batch_size=4, window_length=20
+    )
+    run = start(tmp_path / "run", corpus, config)
+    compiled, epochs = [], []
+
+    def listen(event, seconds, fun_name="", **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(fun_name)
+
+    def end_epoch(record, line):
+        epochs.append(list(compiled))
+        compiled.clear()
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        with quiet(run) as progress:
+            progress.end_epoch = end_epoch
+            train(run, corpus, progress)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    steps = [names.count("jit(step)") for names in epochs]
+    assert 0 < sum(steps) <= len(stages.paddings(20, rows=50))
+    later = {name for names in epochs[1:] for name in names}
+    assert later <= {"jit(step)"}
