@@ -331,4 +331,4 @@ def differences(stored: Any, given: Any, path: str = "") -> list[str]:
     else:
         equal = stored == given
         return [] if equal else [f"{path.lstrip('.')} is {stored} there, {given} here"]
-    return [line for name, *both in pairs for line in differences(*both, name)]
+    return [line for name, *two in pairs for line in differences(two[0], two[1], name)]

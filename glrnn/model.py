@@ -155,6 +155,8 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
         if noise is None:
             noise = Noise(layers=(LayerNoise(),) * num_layers)
         table, bias = params.embedding.table, params.embedding.bias
+        num_steps, batch_size = window.targets.shape
+        length = jnp.asarray(window.length)
         x = table[window.inputs]
         if noise.embedding is not None:
             x = x * noise.embedding[window.inputs]
@@ -166,10 +168,10 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
             in_force = layer.replace(recurrent=drop(layer.recurrent, masks.recurrent))
             if masks.state is not None:
                 in_force = in_force.replace(mask=masks.state)
-            state, outputs = unroll(cell, in_force, state, x, window.length)
+            state, outputs = unroll(cell, in_force, state, x, length)
             states.append(state)
             x = drop(outputs, masks.output)
-        weights = token_weights(*window.targets.shape, window.length)
+        weights = token_weights(num_steps, batch_size, length)
         nll = head.nll(
             params.head, table, bias, x, window.targets, weights, noise.latent
         )
