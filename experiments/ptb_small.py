@@ -1,7 +1,7 @@
 """Gradual learning of Penn Treebank at a size for two CPU cores.
 
 Three LSTM layers of 200 units over a tied softmax, the method of the paper with light
-dropout and 15 epochs in all.
+dropout and ten epochs in all.
 
     python -m glrnn.train experiments/ptb_small.py --data DIR
 
@@ -33,9 +33,9 @@ config = Config(
     embedding_size=200,
     layers=(Layer(hidden_size=200),) * 3,
     phases=(
-        _phase(num_layers=1, epochs=4, finetune_epochs=1),
-        _phase(num_layers=2, epochs=2, finetune_epochs=1),
-        _phase(num_layers=3, epochs=4, finetune_epochs=3),
+        _phase(num_layers=1, epochs=3, finetune_epochs=1),
+        _phase(num_layers=2, epochs=1, finetune_epochs=1),
+        _phase(num_layers=3, epochs=2, finetune_epochs=2),
     ),
     batch_size=20,
     window_length=35,
