@@ -158,13 +158,13 @@ def _quickstart_phase(num_layers: int, epochs: int, finetune_epochs: int) -> Pha
         num_layers=num_layers,
         dropout=Dropout(
             embedding=0.05,
-            input=0.2,
-            hidden=(0.15,) * (num_layers - 1),
-            output=0.25,
-            recurrent=0.2,
+            input=0.1,
+            hidden=(0.1,) * (num_layers - 1),
+            output=0.2,
+            recurrent=0.1,
         ),
-        main=Stage(epochs, learning_rate=20.0, max_norms=max_norms),
-        finetune=Stage(finetune_epochs, learning_rate=20.0, max_norms=max_norms),
+        main=Stage(epochs, learning_rate=30.0, max_norms=max_norms),
+        finetune=Stage(finetune_epochs, learning_rate=30.0, max_norms=max_norms),
     )
 
 
@@ -196,9 +196,9 @@ class Config:
     head: str = field(default="softmax", metadata=_choice(HEADS))
     num_softmaxes: int = field(default=1, metadata=_at_least(1))
     phases: tuple[Phase, ...] = (
-        _quickstart_phase(num_layers=1, epochs=5, finetune_epochs=1),
-        _quickstart_phase(num_layers=2, epochs=2, finetune_epochs=1),
-        _quickstart_phase(num_layers=3, epochs=2, finetune_epochs=2),
+        _quickstart_phase(num_layers=1, epochs=4, finetune_epochs=1),
+        _quickstart_phase(num_layers=2, epochs=1, finetune_epochs=1),
+        _quickstart_phase(num_layers=3, epochs=1, finetune_epochs=1),
     )
     inherit_head: bool = True
     batch_size: int = field(default=16, metadata=_at_least(1))

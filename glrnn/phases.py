@@ -7,11 +7,12 @@ What crosses from one phase to the next is the best parameters and nothing else
 import jax
 
 from glrnn import data
+from glrnn.epoch import Job, Record
 from glrnn.evaluate import best_params, perplexity, to_perplexity
 from glrnn.model import Params, grow
 from glrnn.progress import Progress
 from glrnn.run_folder import STAGES, Run
-from glrnn.stages import Job, Record, train_stage
+from glrnn.stages import train_stage
 
 
 def train(run: Run, corpus: data.Corpus, progress: Progress) -> list[Record]:

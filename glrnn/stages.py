@@ -7,85 +7,23 @@ falling; finetuning averages from its first update. Merity, Keskar and Socher (2
 
 import math
 import time
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from glrnn import averaging, data
+from glrnn import averaging
 from glrnn.checkpoint import StageCheckpoints
-from glrnn.config import Config, Dropout, Phase, Stage
+from glrnn.config import Config, Dropout, Stage
+from glrnn.epoch import Job, Record, train_epoch
 from glrnn.errors import DivergedError
 from glrnn.evaluate import perplexity, to_perplexity
-from glrnn.model import Model, Params, language_model, noise_rates
-from glrnn.optimizer import clip_limits, group_names, stage_optimizer
-from glrnn.progress import Progress
-from glrnn.run_folder import STAGES, Run
-from glrnn.step import Metrics, Step, TrainState, training_step
-from glrnn.windows import Window, columns, draw_lengths, paddings, windows
-
-Item = TypeVar("Item")
-
-# Updates sent to the device before the metrics of the first of them are read.
-AHEAD = 4
-
-Record = dict[str, Any]
-
-
-class Job(NamedTuple):
-    """One stage of one phase of a run: what the functions below share.
-
-    Attributes:
-        run: The run, on disk.
-        corpus: The token streams.
-        progress: What a person sees.
-        number: Of the phase, from 1.
-        stage_name: `main` or `finetune`.
-    """
-
-    run: Run
-    corpus: data.Corpus
-    progress: Progress
-    number: int
-    stage_name: str = "main"
-
-    @property
-    def config(self) -> Config:
-        """The settings of the whole run."""
-        return self.run.config
-
-    @property
-    def phase(self) -> Phase:
-        """The settings of the phase."""
-        return self.config.phases[self.number - 1]
-
-    @property
-    def stage(self) -> Stage:
-        """The settings of the stage."""
-        return getattr(self.phase, self.stage_name)
-
-    @property
-    def model(self) -> Model:
-        """The network of the phase."""
-        return language_model(
-            self.config, len(self.corpus.vocabulary), self.phase.num_layers
-        )
-
-    @property
-    def phase_key(self) -> jax.Array:
-        """The key of the phase."""
-        return jax.random.fold_in(jax.random.key(self.config.seed), self.number)
-
-    @property
-    def stage_number(self) -> int:
-        """0 for `main`, 1 for `finetune`."""
-        return STAGES.index(self.stage_name)
+from glrnn.model import Params, language_model, noise_rates
+from glrnn.optimizer import clip_limits, stage_optimizer
+from glrnn.step import Step, TrainState, training_step
 
 
 def train_stage(job: Job, params: Params, offset: int) -> tuple[Params, Record]:
@@ -109,7 +47,7 @@ def train_stage(job: Job, params: Params, offset: int) -> tuple[Params, Record]:
             job.progress.rewind(history["metrics_offset"])
         while not _finished(job, history):
             try:
-                state, params, history = _train_epoch(job, step, state, history)
+                state, params, history = _next_epoch(job, step, state, history)
             except DivergedError as error:
                 raise DivergedError(f"{error}; {_last_good(checkpoints)}") from None
             loss = _losses(history)[-1]
@@ -189,14 +127,14 @@ def _losses(history: Record) -> list[float]:
     return raw[: len(raw) - len(averaged)] + averaged
 
 
-def _train_epoch(
+def _next_epoch(
     job: Job, step: Step, state: TrainState, history: Record
 ) -> tuple[TrainState, Params, Record]:
     """Trains and validates; the state, what was validated, and the history with it."""
     started = time.perf_counter()
     epoch = len(history["raw_losses"]) + 1
     averages = bool(averaging.is_averaging(state.opt_state))
-    state, record = _train_windows(job, step, state, epoch, averages)
+    state, record = train_epoch(job, step, state, epoch, averages)
 
     params = averaging.averaged_params(state.opt_state, state.params)
     raw_loss = _validate(job, state.params)
@@ -217,7 +155,7 @@ def _train_epoch(
         "seconds": seconds,
     }
     line = (
-        f"{_title(job, epoch)} · train {record['train_perplexity']:.2f} · "
+        f"{job.title(epoch)} · train {record['train_perplexity']:.2f} · "
         f"valid {to_perplexity(loss):.2f}{' averaged' if averages else ''} · "
         f"{record['tokens_per_second']:,.0f} tokens/s · {seconds:.0f} s"
         f"{' · averaging begins' if triggered else ''}"
@@ -232,91 +170,6 @@ def _train_epoch(
     return state, params, history
 
 
-def _train_windows(
-    job: Job, step: Step, state: TrainState, epoch: int, averages: bool
-) -> tuple[TrainState, Record]:
-    """One pass over the training set in windows of random length."""
-    config, stage = job.config, job.stage
-    stream = columns(job.corpus.train, config.batch_size, "train split", min_rows=3)
-    origin = config.seed, job.number, job.stage_number, epoch
-    lengths = draw_lengths(
-        np.random.default_rng(origin), len(stream), config.window_length
-    )
-    total = sum(lengths) * config.batch_size
-    names = group_names(stage.max_norms, job.phase.num_layers)
-    limits = np.resize(stage.max_norms, len(names))
-    job.progress.begin_epoch(_title(job, epoch), total)
-
-    key = jax.random.fold_in(job.phase_key, job.stage_number)
-
-    def dispatched() -> Iterator[tuple[Window, Metrics]]:
-        nonlocal state
-        carry = job.model.initial_carry(config.batch_size)
-        state = replace(state, carry=carry)
-        padded = paddings(config.window_length, len(stream))
-        for window in windows(stream, lengths, padded):
-            state, metrics = step(state, window, key)
-            yield window, metrics
-
-    started = time.perf_counter()
-    tokens, loss_sum = 0, 0.0
-    norm_sum, clipped = np.zeros((2, len(names)))
-    for update, (window, metrics) in enumerate(_behind(dispatched(), AHEAD), 1):
-        metrics = jax.device_get(metrics)
-        loss = float(metrics["nll"])
-        norms = np.stack(jax.tree.leaves(metrics["norms"]))
-        _check_finite(job, epoch, update, dict(zip(names, norms, strict=True)), loss)
-        done = int(window.length) * config.batch_size
-        tokens += done
-        loss_sum += done * loss
-        norm_sum += norms
-        clipped += norms > limits
-        pairs = zip(norms.tolist(), limits.tolist(), strict=True)
-        job.progress.update(
-            tokens,
-            {"loss": loss_sum / tokens},
-            dict(zip(names, pairs, strict=True)),
-            averages,
-        )
-    seconds = time.perf_counter() - started
-    mean_norms, fractions = norm_sum / len(lengths), clipped / len(lengths)
-    return state, {
-        "phase": job.number,
-        "stage": job.stage_name,
-        "epoch": epoch,
-        "updates": len(lengths),
-        "tokens": tokens,
-        "train_loss": loss_sum / tokens,
-        "train_perplexity": to_perplexity(loss_sum / tokens),
-        "tokens_per_second": tokens / seconds,
-        "gradient_norm": dict(zip(names, mean_norms.tolist(), strict=True)),
-        "clipped": dict(zip(names, fractions.tolist(), strict=True)),
-    }
-
-
-def _behind(items: Iterator[Item], lag: int) -> Iterator[Item]:
-    """The items, each handed on only when `lag` further ones have been made."""
-    waiting: deque[Item] = deque()
-    for item in items:
-        waiting.append(item)
-        if len(waiting) > lag:
-            yield waiting.popleft()
-    yield from waiting
-
-
-def _check_finite(
-    job: Job, epoch: int, update: int, norms: dict[str, Any], loss: float
-) -> None:
-    bad = [name for name, norm in norms.items() if not np.isfinite(norm)]
-    if not bad and math.isfinite(loss):
-        return
-    what = f"the gradient of {', '.join(bad)}" if bad else "the loss"
-    raise DivergedError(
-        f"{what} is not finite at update {update} of {_title(job, epoch)} "
-        f"(loss {loss:.4g})"
-    )
-
-
 def _validate(job: Job, params: Params) -> float:
     """Nats per token on the validation set."""
     score = perplexity(
@@ -327,10 +180,3 @@ def _validate(job: Job, params: Params) -> float:
             f"the validation loss is not finite in phase {job.number}, {job.stage_name}"
         )
     return score.nats_per_token
-
-
-def _title(job: Job, epoch: int) -> str:
-    return (
-        f"phase {job.number}/{len(job.config.phases)} · {job.stage_name} · "
-        f"epoch {epoch}/{job.stage.epochs}"
-    )

@@ -13,11 +13,12 @@ from glrnn import data, run_folder, stages
 from glrnn.averaging import is_averaging
 from glrnn.checkpoint import StageCheckpoints
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.epoch import Job
 from glrnn.errors import DivergedError
 from glrnn.evaluate import best_params, perplexity
 from glrnn.phases import first_params, train
 from glrnn.progress import Progress
-from glrnn.stages import Job
+from glrnn.windows import paddings
 
 WORDS = "the cat sat on a mat and saw".split()
 TIMES = {"seconds", "tokens_per_second"}
@@ -288,6 +289,6 @@ def test_each_padded_length_compiles_once_and_nothing_after_the_first_epoch(
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     steps = [names.count("jit(step)") for names in epochs]
-    assert 0 < sum(steps) <= len(stages.paddings(20, rows=50))
+    assert 0 < sum(steps) <= len(paddings(20, rows=50))
     later = {name for names in epochs[1:] for name in names}
     assert later <= {"jit(step)"}

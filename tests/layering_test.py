@@ -13,6 +13,7 @@ DRAWING = """
 train
 phases
 stages
+epoch
 evaluate
 step run_folder
 checkpoint data/datasets progress experiment

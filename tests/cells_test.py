@@ -1,0 +1,435 @@
+"""What every cell must do: one line in CELLS puts a new one under these tests.
+
+The oracle is a plain `lax.scan` of the cell's own step. The equations of the LSTM stand
+at the end.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from glrnn.cells import CELLS, Cell, affine, unroll
+
+every_cell = pytest.mark.parametrize("name", sorted(CELLS))
+
+T, B, INPUTS, H = 6, 3, 7, 5
+
+
+def plain_scan(cell, params, state, window, length=None):
+    def body(state, inputs):
+        step, drive = inputs
+        new, output = cell.step(params, state, drive, affine)
+        if length is not None:
+            live = (step < jnp.broadcast_to(length, window.shape[1]))[:, None]
+            new = jax.tree.map(lambda a, b: jnp.where(live, a, b), new, state)
+        return new, output
+
+    steps = jnp.arange(window.shape[0])
+    return lax.scan(body, state, (steps, cell.project(params, window)))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def with_gradients(run, cell, params, state, window, cotangent, length=None):
+    """State and outputs, and the gradients in the parameters, state and window."""
+    result, pull = jax.vjp(
+        lambda *args: run(cell, *args, length=length), params, state, window
+    )
+    return result, pull(cotangent)
+
+
+def random_like(tree, rng, scale=1.0):
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(scale * rng.normal(size=leaf.shape), leaf.dtype), tree
+    )
+
+
+def draw(name, seed=0, sizes=(INPUTS, H), num_steps=T, batch_size=B):
+    """A cell and random parameters, state, window and cotangents."""
+    rng = np.random.default_rng(seed)
+    cell = CELLS[name](*sizes)
+    params = jax.tree.map(lambda p: 2 * p, cell.init(jax.random.key(seed)))
+    state = random_like(cell.initial_state(batch_size), rng)
+    window = jnp.asarray(
+        rng.normal(size=(num_steps, batch_size, sizes[0])), jnp.float32
+    )
+    outputs = jnp.asarray(
+        rng.normal(size=(num_steps, batch_size, sizes[1])), jnp.float32
+    )
+    return cell, params, state, window, (random_like(state, rng), outputs)
+
+
+def assert_close(actual, expected, rtol=1e-5):
+    """Equal to `rtol` of the largest element of each array."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert a.shape == e.shape
+        scale = float(np.max(np.abs(e), initial=1e-6))
+        np.testing.assert_allclose(a, e, rtol=0, atol=rtol * scale)
+
+
+# Against the plain scan.
+
+
+@every_cell
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    sizes=st.sampled_from([(1, 1), (3, 2), (2, 4)]),
+    num_steps=st.sampled_from([1, 2, 5]),
+    batch_size=st.sampled_from([1, 3]),
+    kind=st.sampled_from(["whole", "one length", "a length each"]),
+    masked=st.booleans(),
+)
+def test_the_gradient_is_the_plain_scans(
+    name, seed, sizes, num_steps, batch_size, kind, masked
+):
+    rng = np.random.default_rng(seed)
+    cell, params, state, window, (ct_state, ct_outputs) = draw(
+        name, seed, sizes, num_steps, batch_size
+    )
+    length = None
+    if kind != "whole":
+        count = batch_size if kind == "a length each" else 1
+        length = jnp.asarray(rng.integers(1, num_steps + 1, count), jnp.int32)
+        live = np.arange(num_steps)[:, None] < np.broadcast_to(length, batch_size)
+        ct_outputs *= live[..., None]
+        length = length if kind == "a length each" else length[0]
+    if masked:
+        mask = jnp.asarray(2 * rng.integers(0, 2, params.recurrent.shape), jnp.float32)
+        params = params.replace(recurrent=params.recurrent * mask)
+        if hasattr(params, "mask"):
+            shape = batch_size, sizes[1]
+            mask = jnp.asarray(2 * rng.integers(0, 2, shape), jnp.float32)
+            params = params.replace(mask=mask)
+    (fast, fast_grads), (plain, plain_grads) = (
+        with_gradients(run, cell, params, state, window, (ct_state, ct_outputs), length)
+        for run in (unroll, plain_scan)
+    )
+    if length is not None:
+        fast, plain = ((s, outputs * live[..., None]) for s, outputs in (fast, plain))
+    assert_close(fast, plain)
+    assert_close(fast_grads, plain_grads)
+
+
+@every_cell
+def test_the_gradient_is_the_plain_scans_under_vmap(name):
+    draws = [draw(name, seed) for seed in range(3)]
+    cell, params, *_ = draws[0]
+    state, window, cotangent = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves), *(tuple(each[2:]) for each in draws)
+    )
+    length = np.array([2, T, 4], np.int32)
+    live = np.arange(T) < length[:, None]
+    cotangent = cotangent[0], cotangent[1] * live[..., None, None]
+    mapped = jax.vmap(
+        lambda *args: with_gradients(unroll, cell, params, *args)[1],
+    )(state, window, cotangent, length)
+    for index in range(3):
+        pick = partial(jax.tree.map, lambda leaf, at=index: leaf[at])
+        _, expected = with_gradients(
+            plain_scan,
+            cell,
+            params,
+            *pick((state, window, cotangent)),
+            length[index],
+        )
+        assert_close(pick(mapped), expected)
+
+
+@every_cell
+@pytest.mark.parametrize("length", [4, (1, 4, T)])
+def test_padding_changes_nothing(name, length):
+    cell, params, state, window, (ct_state, ct_outputs) = draw(name)
+    lengths = np.broadcast_to(length, B)
+    live = (np.arange(T)[:, None] < lengths)[..., None]
+    window = jnp.where(live, window, 1e3 * window)
+    ct_outputs *= live
+    (last, outputs), (params_grad, state_grad, window_grad) = with_gradients(
+        unroll, cell, params, state, window, (ct_state, ct_outputs), jnp.array(length)
+    )
+
+    assert_close(window_grad * ~live, jnp.zeros_like(window_grad))
+    params_grads = []
+    for b, s in enumerate(lengths):
+
+        def column(tree, b=b):
+            return jax.tree.map(lambda leaf: leaf[b : b + 1], tree)
+
+        def true_part(array, b=b, s=s):
+            return array[:s, b : b + 1]
+
+        expected, grads = with_gradients(
+            plain_scan,
+            cell,
+            params,
+            column(state),
+            true_part(window),
+            (column(ct_state), true_part(ct_outputs)),
+        )
+        assert_close((column(last), true_part(outputs)), expected)
+        assert_close((column(state_grad), true_part(window_grad)), grads[1:])
+        params_grads.append(grads[0])
+    assert_close(params_grad, jax.tree.map(lambda *each: sum(each), *params_grads))
+
+
+def scans_and_products(run, name):
+    """What the scans of a gradient carry, and the products inside and outside them."""
+    cell, params, state, window, cotangent = draw(name)
+    jaxpr = jax.make_jaxpr(partial(with_gradients, run, cell))(
+        params, state, window, cotangent
+    )
+    carried, inside, outside = [], [], []
+
+    def visit(jaxpr, in_scan):
+        for eqn in jaxpr.eqns:
+            if eqn.primitive.name == "scan":
+                first = eqn.params["num_consts"]
+                carry = eqn.invars[first : first + eqn.params["num_carry"]]
+                carried.extend(v.aval.shape for v in carry)
+            if eqn.primitive.name == "dot_general":
+                (inside if in_scan else outside).append(eqn.outvars[0].aval.shape)
+            for value in eqn.params.values():
+                if hasattr(value, "eqns"):
+                    visit(value, in_scan or eqn.primitive.name == "scan")
+
+    visit(jaxpr, in_scan=False)
+    matrices = [p.shape for p in jax.tree.leaves(params) if p.ndim == 2]
+    shapes = {*matrices, *(shape[::-1] for shape in matrices)}
+    return [
+        [shape for shape in found if shape in shapes]
+        for found in (carried, inside, outside)
+    ]
+
+
+@every_cell
+def test_each_matrix_gradient_is_formed_once_and_outside_the_scans(name):
+    carried, inside, outside = scans_and_products(unroll, name)
+    assert not carried, f"a scan adds up gradients of the shapes {carried}"
+    assert not inside, f"a scan forms gradients of the shapes {inside}"
+    weights = recorded_weights(name)[0]
+    assert len(outside) >= len(weights) > 0
+
+
+def test_the_plain_scan_does_form_them_at_every_step():
+    carried, inside, _ = scans_and_products(plain_scan, "lstm")
+    assert (H, 4 * H) in carried
+    assert inside
+
+
+# `affine` is for weights alone.
+
+
+def recorded_weights(name=None, cell=None):
+    """The weights that one step hands to `affine`, those that are not weights apart.
+
+    A weight depends on the parameters alone; what depends on state or input is none.
+    """
+    cell = cell or CELLS[name](INPUTS, H)
+    params, state = cell.init(jax.random.key(0)), cell.initial_state(B)
+    drive = jax.tree.map(
+        lambda leaf: leaf[0], cell.project(params, jnp.zeros((1, B, INPUTS)))
+    )
+
+    def step(params, state, drive):
+        weights = []
+
+        def record(x, matrix, bias=None):
+            weights.append([matrix] if bias is None else [matrix, bias])
+            return affine(x, matrix, bias)
+
+        cell.step(params, state, drive, record)
+        return weights
+
+    closed, shapes = jax.make_jaxpr(step, return_shape=True)(params, state, drive)
+    variable = closed.jaxpr.invars[len(jax.tree.leaves(params)) :]
+    tainted = set(variable)
+    for eqn in closed.jaxpr.eqns:
+        if any(v in tainted for v in eqn.invars if not hasattr(v, "val")):
+            tainted.update(eqn.outvars)
+    outputs = [v for v in closed.jaxpr.outvars if not hasattr(v, "val")]
+    return shapes, [v.aval.shape for v in outputs if v in tainted]
+
+
+@every_cell
+def test_affine_is_given_weights_alone(name):
+    weights, no_weights = recorded_weights(name)
+    assert weights
+    assert not no_weights, f"{no_weights} depend on state or input: use a plain @"
+
+
+@pytest.mark.parametrize("culprit", ["state", "drive"])
+def test_a_matrix_made_of_state_or_input_is_found_out(culprit):
+    lstm = CELLS["lstm"](INPUTS, H)
+
+    def step(params, state, drive, affine=affine):
+        gate = jnp.mean(state.hidden if culprit == "state" else drive)
+        hidden = affine(state.hidden, params.recurrent * gate)
+        return lstm.step(params, state.replace(hidden=hidden[:, :H]), drive, affine)
+
+    _, no_weights = recorded_weights(cell=lstm._replace(step=step))
+    assert (H, 4 * H) in no_weights
+
+
+# Properties of the recurrence.
+
+
+@every_cell
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_state_in_is_state_out(name, dtype):
+    cell, *values, _ = draw(name)
+    params, state, window = jax.tree.map(lambda leaf: leaf.astype(dtype), values)
+    with jax.numpy_dtype_promotion("strict"):
+        last, outputs = unroll(cell, params, state, window)
+    assert jax.tree.structure(last) == jax.tree.structure(state)
+    for new, old in zip(jax.tree.leaves(last), jax.tree.leaves(state), strict=True):
+        assert (new.shape, new.dtype) == (old.shape, old.dtype)
+        assert not np.array_equal(new, old)
+    assert (outputs.shape, outputs.dtype) == ((T, B, H), dtype)
+
+
+@every_cell
+def test_the_initial_state_is_zeros_one_a_sequence(name):
+    for leaf in jax.tree.leaves(CELLS[name](INPUTS, H).initial_state(B)):
+        assert leaf.shape[0] == B
+        assert leaf.dtype == jnp.float32
+        assert not leaf.any()
+
+
+@every_cell
+def test_parameters_are_drawn_independently(name):
+    cell = CELLS[name](H, H)  # where shapes agree, so would values of one key
+    params, others = (jax.tree.leaves(cell.init(jax.random.key(s))) for s in (0, 1))
+    drawn = [p for p in params if np.unique(p).size > 1]
+    assert drawn
+    for index, leaf in enumerate(drawn):
+        assert leaf.dtype == jnp.float32
+        assert not any(np.isin(leaf, other).all() for other in drawn[:index])
+    assert any(not np.array_equal(p, q) for p, q in zip(params, others, strict=True))
+
+
+@every_cell
+def test_two_halves_equal_the_whole(name):
+    cell, params, state, window, _ = draw(name)
+    whole = unroll(cell, params, state, window)
+    middle, first = unroll(cell, params, state, window[:2])
+    last, second = unroll(cell, params, middle, window[2:])
+    assert_close((last, jnp.concatenate([first, second])), whole, rtol=1e-6)
+
+
+@every_cell
+def test_no_output_depends_on_later_inputs_or_on_other_sequences(name):
+    cell, params, state, window, _ = draw(name)
+    # d outputs[t, b] / d inputs[t', b'], features summed.
+    slopes = jax.jacrev(
+        lambda window: jnp.sum(unroll(cell, params, state, window)[1], axis=-1)
+    )(window)
+    reach = np.any(np.asarray(slopes) != 0, axis=-1)
+    for t in range(T):
+        assert not reach[t, :, t + 1 :].any()
+        for b in range(B):
+            assert reach[t, b, : t + 1, b].all()
+            assert not np.delete(reach[t, b], b, axis=-1).any()
+
+
+@every_cell
+def test_weight_drop_reaches_the_cell(name):
+    cell, params, state, window, cotangent = draw(name)
+    mask = jnp.asarray(np.random.default_rng(0).integers(0, 2, params.recurrent.shape))
+    mask = mask.astype(jnp.float32)
+
+    def dropped(cell, raw, *args, length=None):
+        in_force = params.replace(recurrent=raw * mask)
+        return unroll(cell, in_force, *args, length=length)
+
+    (_, outputs), (grad, *_) = with_gradients(
+        dropped, cell, params.recurrent, state, window, cotangent
+    )
+    _, without = unroll(cell, params, state, window)
+    assert not np.allclose(outputs, without, atol=1e-3)
+    assert not grad[mask == 0].any()
+    assert grad[mask == 1].all()
+
+
+@every_cell
+def test_a_state_mask_reaches_the_cell(name):
+    cell, params, state, window, cotangent = draw(name)
+    if not hasattr(params, "mask"):
+        pytest.skip(f"{name} has no mask on its state")
+    assert params.mask is None
+    masked = params.replace(mask=jnp.ones((B, H)))
+    result, (grads, *_) = with_gradients(unroll, cell, masked, state, window, cotangent)
+    assert_close(result, unroll(cell, params, state, window), rtol=1e-6)
+    assert grads.mask.all()
+
+
+@every_cell
+def test_a_second_call_does_not_retrace(name):
+    cell, params, _, window, cotangent = draw(name)
+    traces = []
+
+    @jax.jit
+    def run(params, state, window, cotangent, length):
+        traces.append(length)
+        return with_gradients(unroll, cell, params, state, window, cotangent, length)
+
+    state = cell.initial_state(B)
+    for length in (np.int32(3), np.int32(T)):
+        (state, _), _ = run(params, state, window, cotangent, length)
+    assert len(traces) == 1
+
+
+# The equations of the LSTM, in NumPy and float64.
+
+
+def lstm_reference(params, hidden, cell, window, mask=1.0):
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    params = {
+        name: np.asarray(getattr(params, name), np.float64)
+        for name in ("input", "recurrent", "input_bias", "recurrent_bias")
+    }
+    outputs = []
+    for x in np.asarray(window, np.float64):
+        gates = x @ params["input"] + params["input_bias"]
+        gates += (hidden * mask) @ params["recurrent"] + params["recurrent_bias"]
+        i, f, g, o = np.split(gates, 4, axis=-1)
+        cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+        hidden = sigmoid(o) * np.tanh(cell)
+        outputs.append(hidden)
+    return hidden, cell, np.stack(outputs)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_lstm_is_its_equations(masked):
+    cell, params, state, window, _ = draw("lstm")
+    mask = np.random.default_rng(1).integers(0, 2, (B, H)) * 2.0
+    if masked:
+        params = params.replace(mask=jnp.asarray(mask, jnp.float32))
+    last, outputs = unroll(cell, params, state, window)
+    expected = lstm_reference(
+        params,
+        np.asarray(state.hidden, np.float64),
+        np.asarray(state.cell, np.float64),
+        window,
+        mask if masked else 1.0,
+    )
+    for a, e in zip((last.hidden, last.cell, outputs), expected, strict=True):
+        np.testing.assert_allclose(a, e, rtol=0, atol=2e-6)
+
+
+def test_both_biases_of_an_lstm_get_the_whole_gradient():
+    cell, *values = draw("lstm")
+    _, (grads, *_) = with_gradients(unroll, cell, *values)
+    assert np.array_equal(grads.input_bias, grads.recurrent_bias)
+    assert grads.input_bias.all()
+
+
+def test_a_cell_is_a_tuple_of_functions():
+    assert all(isinstance(make(INPUTS, H), Cell) for make in CELLS.values())

@@ -1,0 +1,231 @@
+"""The experiments as shipped, against the authors' settings; and how one is loaded."""
+
+import ast
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from glrnn import experiment
+from glrnn.clipping import group_norms
+from glrnn.config import from_json, to_json
+from glrnn.errors import UsageError
+from glrnn.model import language_model, noise_rates
+from glrnn.noise import sample
+from glrnn.optimizer import clip_limits, group_names, stage_optimizer
+from glrnn.windows import Window
+
+FOLDER = Path(__file__).parents[1] / "experiments"
+every_experiment = pytest.mark.parametrize(
+    "path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem
+)
+
+PTB, WIKITEXT2 = FOLDER / "ptb.py", FOLDER / "wikitext2.py"
+
+
+# The authors' settings, phase by phase: the options of their run scripts. Dropout:
+# dropouti, dropouth, dropout, dropoutl. Stages: lr, clip.
+AUTHORS = {
+    PTB: [
+        (0.40, (), 0.40, 0.29, (20, (0.05, 0.15, 0.15)), (25, (0.05, 0.15, 0.15))),
+        (
+            *(0.425, (0.24,), 0.425, 0.325),
+            (20, (0.035, 0.12, 0.16, 0.16)),
+            (25, (0.035, 0.12, 0.16, 0.16)),
+        ),
+        (
+            *(0.45, (0.25, 0.23), 0.45, 0.35),
+            (20, (0.035, 0.13, 0.15, 0.16, 0.17)),
+            (25, (0.035, 0.14, 0.15, 0.17, 0.17)),
+        ),
+    ],
+    WIKITEXT2: [
+        (0.55, (), 0.35, 0.29, (15, (0.05, 0.15, 0.15)), (20, (0.05, 0.15, 0.15))),
+        (
+            *(0.55, (0.24,), 0.35, 0.29),
+            (15, (0.035, 0.12, 0.16, 0.16)),
+            (15, (0.035, 0.12, 0.16, 0.16)),
+        ),
+        (
+            *(0.55, (0.25, 0.23), 0.35, 0.29),
+            (15, (0.035, 0.13, 0.15, 0.16, 0.17)),
+            (15, (0.035, 0.13, 0.15, 0.16, 0.17)),
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize("path", AUTHORS, ids=lambda path: path.stem)
+def test_phases_have_the_authors_settings(path):
+    config = experiment.load(path)
+    assert [phase.num_layers for phase in config.phases] == [1, 2, 3]
+    for phase, options in zip(config.phases, AUTHORS[path], strict=True):
+        dropout, main, finetune = phase.dropout, phase.main, phase.finetune
+        assert (dropout.embedding, dropout.recurrent) == (0.1, 0.5)
+        assert options == (
+            dropout.input,
+            dropout.hidden,
+            dropout.output,
+            dropout.latent,
+            (main.learning_rate, main.max_norms),
+            (finetune.learning_rate, finetune.max_norms),
+        )
+        assert (main.epochs, finetune.epochs) == (400, 400)
+        assert (main.patience, finetune.patience) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "embedding_size", "hidden_size", "batch_size"),
+    [(PTB, 280, 960, 12), (WIKITEXT2, 300, 1050, 15)],
+    ids=["ptb", "wikitext2"],
+)
+def test_runs_have_the_authors_settings(path, embedding_size, hidden_size, batch_size):
+    config = experiment.load(path)
+    assert config.embedding_size == embedding_size
+    assert config.batch_size == batch_size
+    layers = [(layer.cell, layer.hidden_size) for layer in config.layers]
+    assert layers == [("lstm", hidden_size)] * 3
+    assert (config.head, config.num_softmaxes) == ("mixture", 15)
+    assert config.inherit_head
+    assert config.window_length == 70
+    assert config.activation_regularization == 2
+    assert config.temporal_activation_regularization == 1
+    assert config.weight_decay == 1.2e-6
+    assert config.nonmonotonic == 5
+    assert (config.valid_batch_size, config.test_batch_size) == (10, 1)
+    assert config.seed == 28
+
+
+@pytest.mark.parametrize(
+    ("path", "vocabulary_size", "totals"),
+    [
+        (PTB, 10_000, [11_629_880, 19_010_360, 26_390_840]),
+        (WIKITEXT2, 33_278, [20_440_328, 29_268_728, 38_097_128]),
+    ],
+    ids=["ptb", "wikitext2"],
+)
+def test_the_networks_have_the_papers_sizes(path, vocabulary_size, totals):
+    config = experiment.load(path)
+    for phase, total in zip(config.phases, totals, strict=True):
+        model = language_model(config, vocabulary_size, phase.num_layers)
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        leaves = jax.tree.leaves(params)
+        assert sum(leaf.size for leaf in leaves) == total
+        assert len(leaves) == 5 + 4 * phase.num_layers
+        assert f"{total:,}" in ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_a_window_of_the_full_model_has_the_right_shapes():
+    config = experiment.load(PTB)
+    phase = config.phases[2]
+    model = language_model(config, 10_000, 3)
+    optimizer = stage_optimizer(config, phase.main, 3)
+
+    def step(key):
+        params = model.init(key)
+        carry = model.initial_carry(config.batch_size)
+        noise = sample(
+            key, noise_rates(phase.dropout), model.noise_shapes(config.batch_size)
+        )
+        tokens = jnp.zeros((70, config.batch_size), jnp.int32)
+
+        def loss(params):
+            outcome = model.apply(params, carry, Window(tokens, tokens, 68), noise)
+            return outcome.nll, outcome
+
+        (nll, outcome), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, _ = optimizer.update(
+            grads, optimizer.init(params), params, window_length=68
+        )
+        return nll, outcome, params, updates
+
+    nll, outcome, params, updates = jax.eval_shape(step, jax.random.key(0))
+    assert nll.shape == ()
+    assert outcome.outputs.shape == (70, 12, 960)
+    assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
+
+
+# Every experiment there is.
+
+
+@every_experiment
+def test_an_experiment_loads_and_is_written_down_whole(path):
+    config = experiment.load(path)
+    assert from_json(to_json(config)) == config
+
+
+@every_experiment
+def test_an_experiment_says_what_it_is_and_how_it_is_run(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert f"    python -m glrnn.train experiments/{path.name}" in docstring
+
+
+@every_experiment
+def test_the_limits_of_an_experiment_fit_its_network(path):
+    config = experiment.load(path)
+    for phase in config.phases:
+        model = language_model(config, 50, phase.num_layers)
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        for stage in (phase.main, phase.finetune):
+            limits = clip_limits(stage.max_norms, phase.num_layers)
+            names = group_names(stage.max_norms, phase.num_layers)
+            norms = jax.eval_shape(lambda p, g=limits: group_norms(p, g), params)
+            assert len(jax.tree.leaves(norms)) == len(names)
+
+
+# Loading.
+
+
+def write(folder, text, name="mine.py"):
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_experiments_can_vary_one_another(tmp_path):
+    write(
+        tmp_path, "from glrnn import Config\nconfig = Config(seed=3)\n", "parent_a.py"
+    )
+    path = write(
+        tmp_path,
+        "from dataclasses import replace\n"
+        "from parent_a import config as parent\n"
+        "config = replace(parent, batch_size=7)\n",
+    )
+    before = list(sys.path)
+    try:
+        config = experiment.load(path)
+    finally:
+        sys.modules.pop("parent_a", None)
+    assert (config.seed, config.batch_size) == (3, 7)
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", "has no `config = glrnn.Config"),
+        ("config = 3\n", "has no `config = glrnn.Config"),
+        ("1 / 0\n", "failed: ZeroDivisionError: division by zero"),
+        ("import nowhere_at_all\n", "failed: ModuleNotFoundError: .*nowhere_at_all"),
+        ("config = (\n", "failed: SyntaxError"),
+        (
+            "from glrnn import Config\nconfig = Config(batch_size=0)\n",
+            r"mine\.py: Config\.batch_size is 0; it must be at least 1",
+        ),
+    ],
+)
+def test_an_experiment_that_fails_says_so_in_one_line(tmp_path, text, message):
+    before = list(sys.path)
+    with pytest.raises(UsageError, match=message) as caught:
+        experiment.load(write(tmp_path, text))
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sys.path == before
+
+
+def test_an_experiment_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"no experiment '.*missing\.py'; give a"):
+        experiment.load(tmp_path / "missing.py")

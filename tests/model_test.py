@@ -1,0 +1,381 @@
+"""The model against its equations, growth, noise, and where training starts."""
+
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from glrnn.cells import CELLS, affine
+from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.heads import HEADS
+from glrnn.model import Params, grow, language_model, noise_rates
+from glrnn.noise import LayerNoise, Noise, sample
+from glrnn.windows import Window
+
+V, E, H, K, T, B = 11, 4, 4, 3, 7, 2
+DEPTHS = (1, 2, 3)
+
+
+def make_config(head="mixture", cell="lstm"):
+    return Config(
+        embedding_size=E,
+        layers=(Layer(cell, H),) * len(DEPTHS),
+        head=head,
+        num_softmaxes={"softmax": 1}.get(head, K),
+        phases=tuple(
+            Phase(n, Dropout(hidden=(0.0,) * (n - 1)), main=Stage(epochs=1))
+            for n in DEPTHS
+        ),
+    )
+
+
+def make_model(num_layers=2, **choices):
+    return language_model(make_config(**choices), V, num_layers)
+
+
+def make_window(length=T, num_steps=T):
+    """A window whose padding is not zeros, so that nobody relies on it."""
+    stream = np.random.default_rng(0).integers(0, V, (T + 1, B)).astype(np.int32)
+    return Window(stream[:num_steps], stream[1 : num_steps + 1], np.int32(length))
+
+
+def make_noise(model, rate=0.3):
+    """Every mask there is, those on the states included."""
+    shapes = model.noise_shapes(B)
+    rates = jax.tree.map(lambda shape: rate, shapes)
+    return sample(jax.random.key(0), rates, shapes)
+
+
+def make_ones(model):
+    return jax.tree.map(lambda mask: np.ones(mask.shape, "f"), model.noise_shapes(B))
+
+
+@partial(jax.jit, static_argnums=0)
+def initial_params(model, seed):
+    return model.init(jax.random.key(seed))
+
+
+@cache
+def start(model):
+    """Parameters, and a carry that is not zeros."""
+    rng = np.random.default_rng(0)
+    carry = jax.tree.map(
+        lambda leaf: rng.normal(size=leaf.shape).astype("f"), model.initial_carry(B)
+    )
+    return initial_params(model, 0), carry
+
+
+# Compiled once for each structure and shape of noise and window: tests share them.
+@partial(jax.jit, static_argnums=0)
+def loss_and_gradient(model, params, carry, window, noise=None):
+    def loss(params):
+        outcome = model.apply(params, carry, window, noise)
+        # The outputs' gradient counts as well: regularisers act on them.
+        live = (jnp.arange(len(outcome.outputs)) < window.length)[:, None, None]
+        return outcome.nll + 0.1 * jnp.sum(live * outcome.dropped**2), outcome
+
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+
+def outcome_of(model, *args):
+    return loss_and_gradient(model, *args)[0][1]
+
+
+def assert_close(actual, expected, rtol=1e-5):
+    """Equal to `rtol` of the largest element of each array."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        a, e = np.asarray(a), np.asarray(e)
+        assert a.shape == e.shape
+        scale = float(np.max(np.abs(e), initial=1e-6))
+        np.testing.assert_allclose(a, e, rtol=0, atol=rtol * scale)
+
+
+def assert_equal(actual, expected):
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+# Against the equations.
+
+
+def reference(params, input_table, carry, window, noise):
+    """The mixture's model on the true part of a window, with an input table apart."""
+    s = int(window.length)
+    inputs, targets = window.inputs[:s], window.targets[:s]
+    x = (input_table * noise.embedding)[inputs] * noise.input
+    states = []
+    for layer, state, masks in zip(params.layers, carry, noise.layers, strict=True):
+        cell = CELLS["lstm"](x.shape[-1], H)
+        in_force = layer.replace(
+            recurrent=layer.recurrent * masks.recurrent, mask=masks.state
+        )
+
+        def step(state, drive, cell=cell, in_force=in_force):
+            return cell.step(in_force, state, drive, affine)
+
+        state, outputs = lax.scan(step, state, cell.project(in_force, x))
+        states.append(state)
+        x = outputs * masks.output
+    head, (table, bias) = params.head, (params.embedding.table, params.embedding.bias)
+    latents = jnp.tanh(x @ head.latent + head.latent_bias[None, None]) * noise.latent
+    latents = latents.reshape(s, B, K, E)
+    logits = jnp.einsum("tbke,ve->tbkv", latents, table) + bias[None, None, None]
+    prior = jax.nn.softmax(x @ head.prior)[..., None]
+    p = jnp.sum(prior * jax.nn.softmax(logits), axis=2)
+    nll = -jnp.mean(jnp.log(jnp.take_along_axis(p, targets[..., None], axis=-1)))
+    return nll, tuple(states), outputs, x
+
+
+def test_the_model_is_its_equations_and_the_tied_gradient_a_sum():
+    model = make_model()
+    params, carry = start(model)
+    window, noise = make_window(length=4), make_noise(model)
+
+    @partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
+    def reference_loss(params, input_table):
+        nll, *rest = reference(params, input_table, carry, window, noise)
+        return nll + 0.1 * jnp.sum(rest[-1] ** 2), (nll, *rest)
+
+    (value, expected), (grads, input_grad) = jax.jit(reference_loss)(
+        params, params.embedding.table
+    )
+    (loss, outcome), actual = loss_and_gradient(model, params, carry, window, noise)
+    nll, states, outputs, dropped = outcome
+    assert_close(loss, value)
+    assert_close((nll, states, outputs[:4], dropped[:4]), expected)
+
+    assert input_grad.any()
+    assert grads.embedding.table.any()
+    tied = grads.embedding.table + input_grad
+    embedding = grads.embedding.replace(table=tied)
+    assert_close(actual, grads.replace(embedding=embedding))
+
+
+@pytest.mark.parametrize("head", sorted(HEADS))
+def test_a_padded_window_equals_the_unpadded(head):
+    model = make_model(head=head)
+    noise = make_noise(model)
+    ((loss, actual), grads), ((exact_loss, expected), exact_grads) = (
+        loss_and_gradient(model, *start(model), window, noise)
+        for window in (make_window(4), make_window(4, num_steps=4))
+    )
+    assert_close((loss, actual.nll, actual.carry), (exact_loss, *expected[:2]))
+    assert_close(grads, exact_grads)
+
+
+def test_two_windows_equal_one():
+    model = make_model()
+    params, carry = start(model)
+    whole, ones = make_window(), make_ones(model)
+    first = Window(whole.inputs[:4], whole.targets[:4], np.int32(4))
+    second = Window(
+        np.pad(whole.inputs[4:], ((0, 1), (0, 0))),
+        np.pad(whole.targets[4:], ((0, 1), (0, 0))),
+        np.int32(3),
+    )
+    expected = outcome_of(model, params, carry, whole, ones)
+    one = outcome_of(model, params, carry, first, ones)
+    two = outcome_of(model, params, one.carry, second, ones)
+    assert_close(two.carry, expected.carry)
+    assert_close((4 * one.nll + 3 * two.nll) / 7, expected.nll)
+
+
+# Noise.
+
+
+def test_no_noise_equals_masks_of_ones():
+    model = make_model()
+    args = *start(model), make_window()
+    assert_close(
+        loss_and_gradient(model, *args, make_ones(model)),
+        loss_and_gradient(model, *args),
+        rtol=1e-6,
+    )
+
+
+def zeroed(noise, name):
+    """Noise with one mask of zeros; in a layer, that of the first."""
+    if name in LayerNoise._fields:
+        first, *rest = noise.layers
+        first = first._replace(**{name: 0 * getattr(first, name)})
+        return noise._replace(layers=(first, *rest))
+    return noise._replace(**{name: 0 * getattr(noise, name)})
+
+
+@pytest.mark.parametrize(
+    "name", ["embedding", "input", "recurrent", "state", "output", "latent"]
+)
+def test_a_mask_reaches_every_place(name):
+    model = make_model()
+    args, ones = (*start(model), make_window()), make_ones(model)
+    outcome = outcome_of(model, *args, zeroed(ones, name))
+    without = outcome_of(model, *args, ones)
+    assert outcome.nll != without.nll
+    unchanged = np.array_equal(outcome.outputs, without.outputs)
+    assert unchanged == (name == "latent")
+
+
+def test_the_last_layers_output_mask_acts_on_what_the_head_and_ar_see():
+    model = make_model()
+    noise = make_ones(model)
+    mask = np.full((1, B, H), 2.0, "f")
+    mask[0, 0, 0] = 0
+    noise = noise._replace(
+        layers=(noise.layers[0], noise.layers[1]._replace(output=mask))
+    )
+    outcome = outcome_of(model, *start(model), make_window(), noise)
+    assert_equal(outcome.dropped, np.asarray(outcome.outputs) * mask)
+    assert outcome.outputs.all()
+
+
+def test_embedding_dropout_is_on_the_input_side_only():
+    model = make_model()
+    params, carry = start(model)
+    inputs = np.arange(T * B, dtype=np.int32).reshape(T, B) % 5
+    window = Window(inputs, inputs + 5, np.int32(T))
+    ones = make_ones(model)
+    without = outcome_of(model, params, carry, window, ones)
+
+    targets_dropped = ones._replace(embedding=ones.embedding.copy())
+    targets_dropped.embedding[5:] = 0
+    (_, outcome), grads = loss_and_gradient(
+        model, params, carry, window, targets_dropped
+    )
+    assert_close(outcome, without, rtol=1e-6)
+    assert np.asarray(grads.embedding.table)[5:].any(axis=1).all()
+
+    one_dropped = ones._replace(embedding=ones.embedding.copy())
+    one_dropped.embedding[3] = 0
+    outcome = outcome_of(model, params, carry, window, one_dropped)
+    table = np.array(params.embedding.table)
+    table[3] = 0
+    moved = params.replace(embedding=params.embedding.replace(table=table))
+    expected = outcome_of(model, moved, carry, window, ones)
+    assert_close(outcome.outputs, expected.outputs, rtol=1e-6)
+    assert abs(outcome.nll - expected.nll) > 1e-4  # the head keeps row 3
+
+
+def test_evaluation_has_no_randomness_in_it():
+    model = make_model()
+    args = *start(model), make_window()
+    assert_equal(outcome_of(model, *args), outcome_of(model, *args))
+    assert "random" not in str(jax.make_jaxpr(model.apply)(*args))
+
+
+# Growth.
+
+
+def trained(num_layers):
+    """Parameters none of which are initial ones: biases start at zero everywhere."""
+    params = initial_params(make_model(num_layers), 1)
+    return jax.tree.map(lambda p: np.asarray(p) + 1, params)
+
+
+@pytest.mark.parametrize(("depth", "num_inherited"), [(2, 9), (3, 13)])
+def test_growth_inherits_all_but_the_new_layer(depth, num_inherited):
+    before, fresh = trained(depth - 1), initial_params(make_model(depth), 2)
+    grown = grow(before, fresh)
+    assert jax.tree.structure(grown) == jax.tree.structure(fresh)
+    bits = {leaf.tobytes() for leaf in jax.tree.leaves(before)}
+    inherited = [np.asarray(leaf).tobytes() in bits for leaf in jax.tree.leaves(grown)]
+    assert sum(inherited) == num_inherited
+    assert len(inherited) == num_inherited + 4
+    assert_equal(grown, Params(before.embedding, grown.layers, before.head))
+    assert_equal(grown.layers, (*before.layers, fresh.layers[-1]))
+
+
+def test_growth_can_begin_with_a_random_head():
+    before, fresh = trained(1), initial_params(make_model(2), 2)
+    grown = grow(before, fresh, inherit_head=False)
+    layers = before.layers[0], fresh.layers[1]
+    assert_equal(grown, Params(before.embedding, layers, fresh.head))
+
+
+@pytest.mark.parametrize("head", sorted(HEADS))
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_every_cell_grows_and_one_step_lowers_its_loss(cell, head):
+    models = [make_model(n, cell=cell, head=head) for n in (1, 2)]
+    params = grow(*(initial_params(model, n) for n, model in enumerate(models)))
+    args = models[1].initial_carry(B), make_window()
+    (loss, _), grads = loss_and_gradient(models[1], params, *args)
+    assert all(grad.any() for grad in jax.tree.leaves(grads))
+    params = jax.tree.map(lambda p, g: np.asarray(p) - 0.1 * g, params, grads)
+    assert loss_and_gradient(models[1], params, *args)[0][0] < loss
+
+
+# Where training starts.
+
+
+def test_three_layers_and_a_mixture_have_the_authors_17_arrays():
+    params = initial_params(make_model(3), 0)
+    assert len(jax.tree.leaves(params)) == 17
+    assert [len(jax.tree.leaves(group)) for group in params.layers] == [4, 4, 4]
+    assert len(jax.tree.leaves(params.embedding)) == 2
+    assert len(jax.tree.leaves(params.head)) == 3
+
+
+def test_initial_values_have_pytorchs_ranges():
+    hidden_size, embedding_size, vocabulary_size = 64, 50, 200
+    config = Config(
+        embedding_size=embedding_size,
+        layers=(Layer(hidden_size=hidden_size),),
+        head="mixture",
+        num_softmaxes=K,
+        phases=(Phase(main=Stage(epochs=1)),),
+    )
+    params = jax.device_get(
+        initial_params(language_model(config, vocabulary_size, 1), 0)
+    )
+    assert not params.embedding.bias.any()
+    bounds = Params(embedding=0.1, layers=(hidden_size**-0.5,), head=hidden_size**-0.5)
+
+    def check(bound, group):
+        for leaf in jax.tree.leaves(group):
+            if leaf is not params.embedding.bias:
+                assert np.abs(leaf).max() <= bound
+                assert np.abs(leaf).max() > 0.95 * bound
+                np.testing.assert_allclose(leaf.std(), bound / 3**0.5, rtol=0.15)
+                assert abs(leaf.mean()) < 4 * bound / (3 * leaf.size) ** 0.5
+
+    jax.tree.map(check, bounds, params)
+
+
+def test_initial_values_depend_on_the_key_and_on_the_layer():
+    model = make_model(3)
+    first, again, other = (initial_params(model, seed) for seed in (0, 0, 1))
+    assert_equal(first, again)
+    assert not np.array_equal(first.embedding.table, other.embedding.table)
+    recurrent = [np.asarray(layer.recurrent) for layer in first.layers]
+    assert len({matrix.tobytes() for matrix in recurrent}) == 3
+
+
+def test_the_carry_keeps_its_structure_and_starts_at_zero():
+    model = make_model()
+    carry = model.initial_carry(B)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(carry))
+    outcome = jax.eval_shape(
+        model.apply, initial_params(model, 0), carry, make_window()
+    )
+    assert jax.tree.map(jnp.shape, outcome.carry) == jax.tree.map(jnp.shape, carry)
+    assert outcome.nll.shape == ()
+    assert outcome.outputs.shape == outcome.dropped.shape == (T, B, H)
+
+
+def test_equal_configs_share_one_model():
+    assert make_model(2) is make_model(2)
+    assert make_model(2) is not make_model(3)
+
+
+def test_dropout_rates_stand_at_their_places():
+    rates = noise_rates(
+        Dropout(embedding=0.1, input=0.2, hidden=(0.3, 0.4), output=0.5, recurrent=0.7)
+    )
+    assert rates == Noise(
+        embedding=0.1,
+        input=0.2,
+        layers=tuple(LayerNoise(recurrent=0.7, output=o) for o in (0.3, 0.4, 0.5)),
+        latent=0.0,
+    )
