@@ -84,8 +84,11 @@ def perplexity(
         ...     lambda batch_size: (),
         ...     lambda params, carry, window: Outcome(jnp.log(params), carry),
         ... )
-        >>> perplexity(uniform, 8.0, jnp.arange(100) % 8)
-        Score(nats_per_token=2.0794..., perplexity=8.0..., num_tokens=99)
+        >>> score = perplexity(uniform, 8.0, jnp.arange(100) % 8)
+        >>> print(f"{score.nats_per_token:.4f} {score.perplexity:.3f}")
+        2.0794 8.000
+        >>> score.num_tokens
+        99
     """
     stream = columns(tokens, batch_size, min_rows=2)
     lengths = fixed_lengths(len(stream), window_length)

@@ -213,8 +213,9 @@ def test_updates_and_averages_equal_pytorch(case, monkeypatch):
         params,
         stage_optimizer(config, phase.main, num_layers).init(params),
         make_carry(golden, "carry"),
-        jnp.zeros((), jnp.int32),
+        np.int32(0),
     )
+    state = jax.tree.map(jnp.array, state)  # copies: a step donates its state
     sgd = make_step(phase.main)
     for index in range(UPDATES):
         state, metrics = sgd(state, make_window(golden, index, PADDED), key)

@@ -1,9 +1,9 @@
 """The command lines, as a user types them: from a folder of texts to a perplexity."""
 
 import json
+import os
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -298,14 +298,14 @@ def test_a_diverging_run_exits_with_status_1(folder, small, capsys):
 
 
 def test_help_answers_within_two_seconds():
-    def seconds():
-        started = time.perf_counter()
-        command = [sys.executable, "-m", "glrnn.train", "--help"]
-        output = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert "--workdir" in output.stdout
-        return time.perf_counter() - started
-
-    assert min(seconds() for _ in range(3)) < 2
+    """Of processor time, which does not depend on what else the machine does."""
+    before = os.times()
+    command = [sys.executable, "-m", "glrnn.train", "--help"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = os.times()
+    assert "--workdir" in output.stdout
+    spent = after.children_user + after.children_system
+    assert spent - before.children_user - before.children_system < 2
 
 
 def test_quickstart_is_the_default():
