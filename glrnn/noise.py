@@ -103,5 +103,6 @@ def drop(x: Array, mask: Array | None) -> Array:
 
 
 def _mask(bits, rate, dtype):
-    kept = bits >= round(rate * 2**16)
+    threshold = min(round(rate * 2**16), 2**16 - 1)
+    kept = bits >= threshold
     return jnp.where(kept, jnp.asarray(1 / (1 - rate), dtype), jnp.zeros((), dtype))
