@@ -193,7 +193,7 @@ def test_empty_groups():
 @pytest.mark.parametrize(
     "limit",
     [0.0, -1.0, math.nan, np.ones(3), jnp.ones((1,)), jnp.zeros(()), "0.1", object()],
-    ids=repr,
+    ids=lambda limit: type(limit).__name__,
 )
 def test_limit_that_is_no_scalar_above_zero_is_refused(limit):
     with pytest.raises(ValueError, match=r"max_norm must be a scalar above zero"):

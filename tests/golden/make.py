@@ -43,6 +43,7 @@ COMMON = {
 }
 MIXTURE = COMMON | {"head": "mixture", "hidden_size": 8, "num_softmaxes": 3}
 SOFTMAX = COMMON | {"head": "softmax", "hidden_size": 6, "num_softmaxes": 1}
+SOFTMAX["weight_decay"] = 1.2e-4  # a hundred times theirs: so few updates must show it
 
 
 def dropout(inputs, hidden, output, latent=0.0):
