@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional
 
 FOLDER = Path(__file__).parent
 UPDATES = 30  # a stage
@@ -121,7 +121,10 @@ class LanguageModel(nn.Module):
 
     def forward(self, inputs, carry, masks):
         """Log-probabilities of every word, carry, last layer's outputs, the dropped."""
-        x = F.embedding(inputs, masks["embedding"] * self.table) * masks["input"]
+        x = (
+            functional.embedding(inputs, masks["embedding"] * self.table)
+            * masks["input"]
+        )
         after = []
         for number, (layer, state) in enumerate(zip(self.layers, carry, strict=True)):
             weight = masks[f"recurrent.{number}"] * layer.weight_hh_l0
@@ -134,11 +137,15 @@ class LanguageModel(nn.Module):
 
     def log_probabilities(self, x, masks):
         if self.num_softmaxes == 1:
-            return F.log_softmax(F.linear(x, self.table, self.bias), dim=-1)
+            return functional.log_softmax(
+                functional.linear(x, self.table, self.bias), dim=-1
+            )
         latents = torch.tanh(self.latent(x)) * masks["latent"]
         latents = latents.unflatten(-1, (self.num_softmaxes, -1))
-        each = F.log_softmax(F.linear(latents, self.table, self.bias), dim=-1)
-        log_prior = F.log_softmax(self.prior(x), dim=-1)
+        each = functional.log_softmax(
+            functional.linear(latents, self.table, self.bias), dim=-1
+        )
+        log_prior = functional.log_softmax(self.prior(x), dim=-1)
         return torch.logsumexp(log_prior.unsqueeze(-1) + each, dim=-2)
 
 
@@ -261,7 +268,7 @@ def reference(settings, drawn, dtype):
         }
         model.zero_grad()
         log_probabilities, carry, outputs, dropped = model(rows[:-1], carry, masks)
-        nll = F.nll_loss(log_probabilities.flatten(0, 1), rows[1:].flatten())
+        nll = functional.nll_loss(log_probabilities.flatten(0, 1), rows[1:].flatten())
         ar = dropped.square().mean()
         tar = outputs.diff(dim=0).square().mean()
         loss = (
