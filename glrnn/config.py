@@ -6,57 +6,14 @@ computed. Python, the command line and JSON all pass through the same checks.
 
 import dataclasses
 import json
-import math
-import typing
 from dataclasses import dataclass, field
 from typing import Any
 
 from glrnn.cells import CELLS
 from glrnn.errors import UsageError
+from glrnn.fields import above, at_least, check, choice, rate
+from glrnn.files import parse_json
 from glrnn.heads import HEADS
-
-
-def _at_least(low: float) -> Any:
-    return {"holds": lambda value: value >= low, "range": f"at least {low}"}
-
-
-def _above(low: float) -> Any:
-    return {"holds": lambda value: value > low, "range": f"above {low}"}
-
-
-_RATE = {"holds": lambda value: 0 <= value < 1, "range": "a rate in [0, 1)"}
-
-
-def _choice(registry: dict[str, Any]) -> Any:
-    return {
-        "holds": lambda value: value in registry,
-        "range": "one of " + ", ".join(sorted(registry)),
-    }
-
-
-def _check(settings: Any) -> None:
-    """Raises UsageError unless every field has its declared type and range."""
-    owner = type(settings).__name__
-    hints = typing.get_type_hints(type(settings))
-    for spec in dataclasses.fields(settings):
-        value, hint = getattr(settings, spec.name), hints[spec.name]
-        name = f"{owner}.{spec.name}"
-        if typing.get_origin(hint) is tuple:
-            if not isinstance(value, tuple):
-                raise UsageError(f"{name} is {value!r}; it must be a tuple")
-            hint, values = typing.get_args(hint)[0], value
-        else:
-            values = (value,)
-        allowed = (int, float) if hint is float else (hint,)
-        for each in values:
-            if type(each) not in allowed:
-                raise UsageError(f"{name} is {each!r}; it must be {hint.__name__}")
-            if isinstance(each, float) and not math.isfinite(each):
-                raise UsageError(f"{name} is {each!r}; it must be finite")
-            if "holds" in spec.metadata and not spec.metadata["holds"](each):
-                raise UsageError(
-                    f"{name} is {each!r}; it must be {spec.metadata['range']}"
-                )
 
 
 @dataclass(frozen=True)
@@ -68,11 +25,11 @@ class Layer:
         hidden_size: Its hidden units, H.
     """
 
-    cell: str = field(default="lstm", metadata=_choice(CELLS))
-    hidden_size: int = field(default=128, metadata=_at_least(1))
+    cell: str = field(default="lstm", metadata=choice(CELLS))
+    hidden_size: int = field(default=128, metadata=at_least(1))
 
     def __post_init__(self):
-        _check(self)
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -88,15 +45,15 @@ class Dropout:
         recurrent: Weight-drop, on every layer's hidden-to-hidden matrix.
     """
 
-    embedding: float = field(default=0.0, metadata=_RATE)
-    input: float = field(default=0.0, metadata=_RATE)
-    hidden: tuple[float, ...] = field(default=(), metadata=_RATE)
-    output: float = field(default=0.0, metadata=_RATE)
-    latent: float = field(default=0.0, metadata=_RATE)
-    recurrent: float = field(default=0.0, metadata=_RATE)
+    embedding: float = field(default=0.0, metadata=rate())
+    input: float = field(default=0.0, metadata=rate())
+    hidden: tuple[float, ...] = field(default=(), metadata=rate())
+    output: float = field(default=0.0, metadata=rate())
+    latent: float = field(default=0.0, metadata=rate())
+    recurrent: float = field(default=0.0, metadata=rate())
 
     def __post_init__(self):
-        _check(self)
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -112,13 +69,13 @@ class Stage:
             0 for never.
     """
 
-    epochs: int = field(default=0, metadata=_at_least(0))
-    learning_rate: float = field(default=20.0, metadata=_above(0))
-    max_norms: tuple[float, ...] = field(default=(0.25,), metadata=_above(0))
-    patience: int = field(default=0, metadata=_at_least(0))
+    epochs: int = field(default=0, metadata=at_least(0))
+    learning_rate: float = field(default=20.0, metadata=above(0))
+    max_norms: tuple[float, ...] = field(default=(0.25,), metadata=above(0))
+    patience: int = field(default=0, metadata=at_least(0))
 
     def __post_init__(self):
-        _check(self)
+        check(self)
         if not self.max_norms:
             raise UsageError("Stage.max_norms is empty; give at least one number")
 
@@ -135,13 +92,13 @@ class Phase:
             `main`.
     """
 
-    num_layers: int = field(default=1, metadata=_at_least(1))
+    num_layers: int = field(default=1, metadata=at_least(1))
     dropout: Dropout = Dropout()
     main: Stage = Stage(epochs=1)
     finetune: Stage = Stage()
 
     def __post_init__(self):
-        _check(self)
+        check(self)
         if self.main.epochs == 0:
             raise UsageError("Phase.main.epochs is 0; it must be at least 1")
         if len(self.dropout.hidden) != self.num_layers - 1:
@@ -181,6 +138,8 @@ class Config:
         inherit_head: Whether a phase takes over the head of the one before, or begins
             with a random one.
         batch_size: B, sequences trained side by side.
+        small_batch_size: How many of them at a time, to save memory: gradients are
+            added up until the whole batch has been seen. 0 for all at once.
         window_length: Usual tokens in a window; the real lengths are drawn around it.
         activation_regularization: alpha, weight of AR.
         temporal_activation_regularization: beta, weight of TAR.
@@ -191,30 +150,34 @@ class Config:
         seed: Of everything that is random.
     """
 
-    embedding_size: int = field(default=128, metadata=_at_least(1))
+    embedding_size: int = field(default=128, metadata=at_least(1))
     layers: tuple[Layer, ...] = (Layer(),) * 3
-    head: str = field(default="softmax", metadata=_choice(HEADS))
-    num_softmaxes: int = field(default=1, metadata=_at_least(1))
+    head: str = field(default="softmax", metadata=choice(HEADS))
+    num_softmaxes: int = field(default=1, metadata=at_least(1))
     phases: tuple[Phase, ...] = (
         _quickstart_phase(num_layers=1, epochs=4, finetune_epochs=1),
         _quickstart_phase(num_layers=2, epochs=1, finetune_epochs=1),
         _quickstart_phase(num_layers=3, epochs=1, finetune_epochs=1),
     )
     inherit_head: bool = True
-    batch_size: int = field(default=16, metadata=_at_least(1))
-    window_length: int = field(default=35, metadata=_at_least(2))
-    activation_regularization: float = field(default=2.0, metadata=_at_least(0))
-    temporal_activation_regularization: float = field(
-        default=1.0, metadata=_at_least(0)
-    )
-    weight_decay: float = field(default=1.2e-6, metadata=_at_least(0))
-    nonmonotonic: int = field(default=5, metadata=_at_least(0))
-    valid_batch_size: int = field(default=10, metadata=_at_least(1))
-    test_batch_size: int = field(default=1, metadata=_at_least(1))
-    seed: int = field(default=28, metadata=_at_least(0))
+    batch_size: int = field(default=16, metadata=at_least(1))
+    small_batch_size: int = field(default=0, metadata=at_least(0))
+    window_length: int = field(default=35, metadata=at_least(2))
+    activation_regularization: float = field(default=2.0, metadata=at_least(0))
+    temporal_activation_regularization: float = field(default=1.0, metadata=at_least(0))
+    weight_decay: float = field(default=1.2e-6, metadata=at_least(0))
+    nonmonotonic: int = field(default=5, metadata=at_least(0))
+    valid_batch_size: int = field(default=10, metadata=at_least(1))
+    test_batch_size: int = field(default=1, metadata=at_least(1))
+    seed: int = field(default=28, metadata=at_least(0))
 
     def __post_init__(self):
-        _check(self)
+        check(self)
+        if self.small_batch_size and self.batch_size % self.small_batch_size:
+            raise UsageError(
+                f"Config.small_batch_size is {self.small_batch_size}; it must divide "
+                f"the batch size, {self.batch_size}, or be 0"
+            )
         depths = [phase.num_layers for phase in self.phases]
         if (
             not depths
@@ -225,36 +188,45 @@ class Config:
                 f"phases have {depths} layers; the numbers must rise and end at "
                 f"{len(self.layers)}, the number of Config.layers"
             )
-        sizes = []
         for number, phase in enumerate(self.phases, 1):
-            hidden_size = self.layers[phase.num_layers - 1].hidden_size
-            sizes.append(hidden_size)
             try:
-                head = HEADS[self.head](
-                    hidden_size, self.embedding_size, self.num_softmaxes
-                )
+                self._check_phase(phase)
             except ValueError as error:
                 raise UsageError(f"phase {number}: {error}") from None
-            if head.latent_size is None and phase.dropout.latent:
-                raise UsageError(
-                    f"phase {number}: Dropout.latent is {phase.dropout.latent}, but a "
-                    f"{self.head} head has no latent vectors; it must be 0"
-                )
-            groups = 1 + phase.num_layers + (head.latent_size is not None)
-            for name, stage in (("main", phase.main), ("finetune", phase.finetune)):
-                if len(stage.max_norms) not in (1, groups):
-                    raise UsageError(
-                        f"phase {number}: {name}.max_norms has {len(stage.max_norms)} "
-                        f"numbers; a {self.head} network of {phase.num_layers} layers "
-                        f"takes 1 or {groups}: the embedding's, one for each layer"
-                        + (", the head's" if head.latent_size is not None else "")
-                    )
+        sizes = [self.layers[depth - 1].hidden_size for depth in depths]
         if self.inherit_head and self.head != "softmax" and len(set(sizes)) > 1:
             raise UsageError(
                 f"the last layers of the phases have {sizes} hidden units, so that one "
                 f"phase's head does not fit the next; make them equal or set "
                 f"inherit_head to False"
             )
+
+    @property
+    def num_parts(self) -> int:
+        """How many parts of the batch a gradient is added up from."""
+        return self.batch_size // (self.small_batch_size or self.batch_size)
+
+    def _check_phase(self, phase: Phase) -> None:
+        """Raises ValueError unless the head fits the phase, and the phase the head."""
+        head = HEADS[self.head](
+            self.layers[phase.num_layers - 1].hidden_size,
+            self.embedding_size,
+            self.num_softmaxes,
+        )
+        if head.latent_size is None and phase.dropout.latent:
+            raise UsageError(
+                f"Dropout.latent is {phase.dropout.latent}, but a {self.head} head has "
+                f"no latent vectors; it must be 0"
+            )
+        groups = 1 + phase.num_layers + (head.latent_size is not None)
+        for name, stage in (("main", phase.main), ("finetune", phase.finetune)):
+            if len(stage.max_norms) not in (1, groups):
+                raise UsageError(
+                    f"{name}.max_norms has {len(stage.max_norms)} numbers; a "
+                    f"{self.head} network of {phase.num_layers} layers takes 1 or "
+                    f"{groups}: the embedding's, one for each layer"
+                    + (", the head's" if head.latent_size is not None else "")
+                )
 
 
 def to_json(config: Config) -> str:
@@ -283,10 +255,7 @@ def from_json(text: str) -> Config:
     converter = cattrs.Converter(forbid_extra_keys=True)
     for kind in (bool, int, float, str):  # cattrs would coerce: 3.9 epochs to 3
         converter.register_structure_hook(kind, lambda value, _: value)
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"not a config: {error}") from None
+    values = parse_json(text, "the config")
     if not isinstance(values, dict):
         raise UsageError(f"not a config: {text.strip():.40} is no JSON object")
     try:

@@ -1,7 +1,9 @@
 """Small text files, read with one clear message and written whole or not at all."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from glrnn.errors import UsageError
 
@@ -27,6 +29,25 @@ def read_text(path: str | os.PathLike[str]) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read {path}: {reason}") from error
+
+
+def parse_json(text: str, what: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        UsageError: if it is none; the message names `what`.
+
+    Example:
+        >>> parse_json("{", "the config")
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: the config is not JSON: Expecting property name \
+enclosed in double quotes: line 1 column 2 (char 1)
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{what} is not JSON: {error}") from None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

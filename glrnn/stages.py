@@ -104,6 +104,7 @@ def _update_rule(
         groups=clip_limits(stage.max_norms, num_layers),
         activation=config.activation_regularization,
         temporal_activation=config.temporal_activation_regularization,
+        num_parts=config.num_parts,
     )
     return optimizer, step
 

@@ -46,11 +46,16 @@ def training_step(
     groups: Any,
     activation: float,
     temporal_activation: float,
+    num_parts: int = 1,
 ) -> Step:
     """The jitted step: loss, gradient, update.
 
     The loss is the mean negative log-likelihood plus AR and TAR of the last layer. If
     any gradient is not finite the old state is kept, and the metrics say so.
+
+    A batch may be taken in equal parts, one after another, to save memory: sequences
+    never meet, so the mean of the parts' gradients is the gradient of the whole batch,
+    but for the masks, of which each part has its own.
 
     Args:
         model: The network.
@@ -59,6 +64,7 @@ def training_step(
         groups: Prefix of the parameters: one gradient norm is reported for each leaf.
         activation: alpha, weight of AR.
         temporal_activation: beta, weight of TAR.
+        num_parts: Of the batch; it must divide B.
 
     Returns:
         `(state, window, key) -> (state, metrics)`. The state is donated; the masks are
@@ -77,13 +83,20 @@ def training_step(
         )
         return total, (outcome.nll, outcome.carry)
 
+    def gradient(params: Params, carry: Carry, window: Window, mask_key: Array):
+        shapes = model.noise_shapes(window.inputs.shape[1])
+        masks = noise.sample(mask_key, rates, shapes)
+        return jax.value_and_grad(loss, has_aux=True)(params, carry, window, masks)
+
+    if num_parts > 1:
+        gradient = _in_parts(gradient, num_parts)
+
     def step(
         state: TrainState, window: Window, key: Array
     ) -> tuple[TrainState, Metrics]:
-        shapes = model.noise_shapes(window.inputs.shape[1])
-        masks = noise.sample(jax.random.fold_in(key, state.count), rates, shapes)
-        (total, (nll, carry)), grads = jax.value_and_grad(loss, has_aux=True)(
-            state.params, state.carry, window, masks
+        mask_key = jax.random.fold_in(key, state.count)
+        (total, (nll, carry)), grads = gradient(
+            state.params, state.carry, window, mask_key
         )
         norms = group_norms(grads, groups)
         updates, opt_state = optimizer.update(
@@ -98,3 +111,41 @@ def training_step(
         return new, {"nll": nll, "loss": total, "norms": norms}
 
     return jax.jit(step, donate_argnums=0)
+
+
+def _in_parts(gradient: Callable[..., Any], num_parts: int) -> Callable[..., Any]:
+    """The same function of a whole batch, computed a part of the columns at a time.
+
+    Part i has every `num_parts`-th column from the i-th on, so that a batch sharded
+    over devices keeps all of them at work.
+    """
+
+    def split(x: Array, axis: int) -> Array:
+        batch_size = x.shape[axis]
+        shape = (*x.shape[:axis], batch_size // num_parts, num_parts)
+        return jnp.moveaxis(x.reshape(*shape, *x.shape[axis + 1 :]), axis + 1, 0)
+
+    def join(x: Array) -> Array:
+        return jnp.moveaxis(x, 0, 1).reshape(-1, *x.shape[2:])
+
+    def whole(params: Params, carry: Carry, window: Window, mask_key: Array):
+        def add(sums: Any, part: Any):
+            carry, inputs, targets, part_key = part
+            (total, (nll, carry)), grads = gradient(
+                params, carry, Window(inputs, targets, window.length), part_key
+            )
+            return jax.tree.map(jnp.add, sums, (total, nll, grads)), carry
+
+        parts = (
+            jax.tree.map(lambda state: split(state, 0), carry),
+            split(window.inputs, 1),
+            split(window.targets, 1),
+            jax.random.split(mask_key, num_parts),
+        )
+        zero = jnp.zeros(())
+        zeros = (zero, zero, jax.tree.map(jnp.zeros_like, params))
+        sums, carries = jax.lax.scan(add, zeros, parts)
+        total, nll, grads = jax.tree.map(lambda x: x / num_parts, sums)
+        return (total, (nll, jax.tree.map(join, carries))), grads
+
+    return whole

@@ -21,7 +21,7 @@ optimizer
 model
 config
 cells heads losses clipping averaging windows
-noise files
+noise files fields
 errors
 """
 LEVELS = [

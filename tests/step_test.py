@@ -1,0 +1,132 @@
+"""One update: gradients added up in parts, masks, and numbers that are not finite."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from glrnn.config import Config, Dropout, Layer, Phase
+from glrnn.model import language_model, noise_rates
+from glrnn.noise import Noise
+from glrnn.step import TrainState, training_step
+from glrnn.windows import Window
+
+T, B, V = 7, 6, 11
+CONFIG = Config(
+    embedding_size=6,
+    layers=(Layer(hidden_size=8),) * 2,
+    head="mixture",
+    num_softmaxes=2,
+    phases=(Phase(2, Dropout(hidden=(0.0,))),),
+    batch_size=B,
+)
+NOISY = noise_rates(Dropout(0.2, 0.2, (0.2,), 0.2, 0.2, 0.2))
+QUIET = Noise(layers=noise_rates(Dropout(hidden=(0.0,))).layers)
+MODEL = language_model(CONFIG, V, num_layers=2)
+
+# An optimizer that leaves the parameters alone and keeps the gradient as its state.
+KEEP = optax.GradientTransformationExtraArgs(
+    lambda params: jax.tree.map(jnp.zeros_like, params),
+    lambda grads, state, params, **extra: (jax.tree.map(jnp.zeros_like, grads), grads),
+)
+
+
+@functools.cache
+def make_step(rates, num_parts):
+    return training_step(
+        MODEL,
+        KEEP,
+        rates=rates,
+        groups=0,
+        activation=2.0,
+        temporal_activation=1.0,
+        num_parts=num_parts,
+    )
+
+
+def make_state():
+    rng = np.random.default_rng(0)
+    params = MODEL.init(jax.random.key(0))
+    carry = jax.tree.map(
+        lambda state: jnp.asarray(rng.uniform(-1, 1, state.shape), jnp.float32),
+        MODEL.initial_carry(B),
+    )
+    return TrainState(params, KEEP.init(params), carry, jnp.zeros((), jnp.int32))
+
+
+def make_window(length=T):
+    tokens = np.random.default_rng(1).integers(V, size=(T + 1, B)).astype(np.int32)
+    return Window(tokens[:-1], tokens[1:], np.int32(length))
+
+
+def run(rates, num_parts, length=T):
+    step = make_step(rates, num_parts)
+    return step(make_state(), make_window(length), jax.random.key(3))
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    """The largest difference over the largest value, leaf by leaf."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, a), e in zip(
+        jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True
+    ):
+        assert a.shape == e.shape
+        error = jnp.max(jnp.abs(a - e)) / jnp.max(jnp.abs(e))
+        assert error < tolerance, f"{jax.tree_util.keystr(path)} is off by {error:.1e}"
+
+
+@pytest.mark.parametrize("num_parts", [2, 3, 6])
+@pytest.mark.parametrize("length", [T, 4])
+def test_parts_add_up_to_the_whole_batch(num_parts, length):
+    whole, whole_metrics = run(QUIET, 1, length)
+    parts, parts_metrics = run(QUIET, num_parts, length)
+    assert_close(parts.opt_state, whole.opt_state)
+    assert_close(parts.carry, whole.carry)
+    assert_close(parts_metrics, whole_metrics)
+
+
+def test_each_part_has_masks_of_its_own():
+    """Equal sequences differ by their masks alone."""
+    state, window = make_state(), make_window()
+    state = state.replace(carry=jax.tree.map(jnp.zeros_like, state.carry))
+    equal = [np.repeat(rows[:, :1], B, axis=1) for rows in window[:2]]
+    step = make_step(NOISY, 3)
+    new, _ = step(state, Window(*equal, window.length), jax.random.key(3))
+    top = np.asarray(new.carry[-1].hidden)
+    assert len({row.tobytes() for row in top}) == B
+
+
+def test_parts_need_less_memory():
+    def temporary(num_parts):
+        arguments = make_state(), make_window(), jax.random.key(3)
+        compiled = make_step(NOISY, num_parts).lower(*arguments).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(6) < temporary(1)
+
+
+@pytest.mark.parametrize("num_parts", [1, 3])
+def test_a_gradient_that_is_not_finite_changes_nothing(num_parts):
+    state = make_state()
+    bias = state.params.embedding.bias.at[3].set(jnp.nan)
+    embedding = state.params.embedding.replace(bias=bias)
+    state = state.replace(params=state.params.replace(embedding=embedding))
+    before = jax.tree.map(np.array, state)
+    after, metrics = make_step(QUIET, num_parts)(
+        state, make_window(), jax.random.key(3)
+    )
+    assert not np.isfinite(metrics["loss"])
+    jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.array, after))
+
+
+def test_masks_follow_the_count_of_updates():
+    def losses(count):
+        state = make_state().replace(count=jnp.int32(count))
+        return float(
+            make_step(NOISY, 1)(state, make_window(), jax.random.key(3))[1]["loss"]
+        )
+
+    assert losses(0) == losses(0) != losses(1)
