@@ -4,16 +4,12 @@ A `Config` says everything that decides the result and nothing about where or ho
 computed. Python, the command line and JSON all pass through the same checks.
 """
 
-import dataclasses
-import json
 from dataclasses import dataclass, field
-from typing import Any
 
 from glrnn.cells import CELLS
 from glrnn.errors import UsageError
-from glrnn.fields import above, at_least, check, choice, rate
-from glrnn.files import parse_json
 from glrnn.heads import HEADS
+from glrnn.settings import above, at_least, check, choice, rate
 
 
 @dataclass(frozen=True)
@@ -227,77 +223,3 @@ class Config:
                     f"{groups}: the embedding's, one for each layer"
                     + (", the head's" if head.latent_size is not None else "")
                 )
-
-
-def to_json(config: Config) -> str:
-    """The config as JSON text.
-
-    Example:
-        >>> to_json(Config()).splitlines()[1]
-        '  "embedding_size": 128,'
-    """
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-
-
-def from_json(text: str) -> Config:
-    """The config that `to_json` wrote; fields left out take their defaults.
-
-    Raises:
-        UsageError: if the text is no JSON object, or a field is unknown or not what it
-            must be; the message says which and where.
-
-    Example:
-        >>> from_json(to_json(Config())) == Config()
-        True
-    """
-    import cattrs
-
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    for kind in (bool, int, float, str):  # cattrs would coerce: 3.9 epochs to 3
-        converter.register_structure_hook(kind, lambda value, _: value)
-    values = parse_json(text, "the config")
-    if not isinstance(values, dict):
-        raise UsageError(f"not a config: {text.strip():.40} is no JSON object")
-    try:
-        return converter.structure(values, Config)
-    except cattrs.BaseValidationError as error:
-        reasons = cattrs.transform_error(error, "config", format_exception=_reason)
-        raise UsageError(f"not a config: {'; '.join(reasons)}") from None
-
-
-def _reason(error: BaseException, kind: type | None) -> str:
-    from cattrs.v import format_exception
-
-    if isinstance(error, UsageError):
-        return str(error)
-    if isinstance(error, AttributeError) and kind is not None:  # no JSON object
-        return f"invalid value for type, expected {kind.__name__}"
-    return format_exception(error, kind)
-
-
-def differences(stored: Any, given: Any, path: str = "") -> list[str]:
-    """Where two configs differ, one line a field.
-
-    Example:
-        >>> from dataclasses import replace
-        >>> differences(Config(), replace(Config(), seed=1))
-        ['seed is 28 there, 1 here']
-    """
-    if dataclasses.is_dataclass(stored):
-        pairs = [
-            (
-                f"{path}.{spec.name}",
-                getattr(stored, spec.name),
-                getattr(given, spec.name),
-            )
-            for spec in dataclasses.fields(stored)
-        ]
-    elif isinstance(stored, tuple) and len(stored) == len(given):
-        pairs = [
-            (f"{path}.{index}", *both)
-            for index, both in enumerate(zip(stored, given, strict=True))
-        ]
-    else:
-        equal = stored == given
-        return [] if equal else [f"{path.lstrip('.')} is {stored} there, {given} here"]
-    return [line for name, *two in pairs for line in differences(two[0], two[1], name)]

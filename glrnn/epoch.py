@@ -13,7 +13,7 @@ import numpy as np
 from glrnn import data
 from glrnn.config import Config, Phase, Stage
 from glrnn.errors import DivergedError
-from glrnn.evaluate import to_perplexity
+from glrnn.losses import to_perplexity
 from glrnn.model import Model, language_model
 from glrnn.optimizer import group_names
 from glrnn.progress import Progress

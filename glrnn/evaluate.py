@@ -1,7 +1,6 @@
 """The perplexity of a language model on a text; `python -m glrnn.evaluate RUN`."""
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from jax import Array, lax
 from glrnn import data, run_folder
 from glrnn.checkpoint import StageCheckpoints
 from glrnn.errors import UsageError, told_plainly
+from glrnn.losses import to_perplexity
 from glrnn.model import Model, Params, language_model
 from glrnn.windows import Window, columns, fixed_lengths, windows
 
@@ -112,19 +112,6 @@ def _window_means(model: LanguageModel, params: Any, stream: Window) -> Array:
     return lax.scan(score, carry, stream)[1]
 
 
-def to_perplexity(nats_per_token: float) -> float:
-    """The exponential; infinite where it exceeds all numbers.
-
-    Example:
-        >>> round(to_perplexity(4.0), 2), to_perplexity(1000.0)
-        (54.6, inf)
-    """
-    try:
-        return math.exp(nats_per_token)
-    except OverflowError:
-        return math.inf
-
-
 def best_params(run: run_folder.Run, phase: int) -> Params:
     """The best parameters of a phase, from its last stage that has any.
 
@@ -218,7 +205,7 @@ def _tokens(
     if text is not None:
         ids, unknown = run.vocabulary.encode(data.read_tokens(text), str(text))
         return str(text), ids, unknown
-    corpus = data.load(run.data if where is None else where, run.vocabulary)
+    corpus = data.load(run.origin.data if where is None else where, run.vocabulary)
     ids = getattr(corpus, split)
     return f"{split} split of {corpus.name}", ids, corpus.unknown[split]
 

@@ -1,5 +1,6 @@
 """An experiment is a Python file with one `config = Config(...)`."""
 
+import os
 import runpy
 import sys
 import traceback
@@ -26,19 +27,19 @@ def load(path: Path) -> Config:
         Traceback (most recent call last):
         ...
         glrnn.errors.UsageError: no experiment 'nowhere.py'; give a Python file with a \
-`config`, or none for the quickstart
+`config`, the folder of a run, or nothing for the quickstart
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(
-            f"no experiment {str(path)!r}; give a Python file with a `config`, or none "
-            f"for the quickstart"
+            f"no experiment {str(path)!r}; give a Python file with a `config`, the "
+            f"folder of a run, or nothing for the quickstart"
         )
     sys.path.insert(0, str(path.parent.absolute()))
     try:
         config = runpy.run_path(str(path)).get("config")
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = traceback.format_exception_only(error)[-1].strip()
         raise UsageError(f"{path} failed: {reason}") from error
     finally:

@@ -35,19 +35,19 @@ def parse_json(text: str, what: str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        UsageError: if it is none; the message names `what`.
+        UsageError: if it is none; the message says what it should have been.
 
     Example:
-        >>> parse_json("{", "the config")
+        >>> parse_json("{", "a config")
         Traceback (most recent call last):
         ...
-        glrnn.errors.UsageError: the config is not JSON: Expecting property name \
-enclosed in double quotes: line 1 column 2 (char 1)
+        glrnn.errors.UsageError: not a config: Expecting property name enclosed in \
+double quotes: line 1 column 2 (char 1)
     """
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{what} is not JSON: {error}") from None
+        raise UsageError(f"not {what}: {error}") from None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -4,6 +4,8 @@ Merity, McCann and Socher (2017), "Revisiting activation regularization for lang
 RNNs": both terms act on the last recurrent layer.
 """
 
+import math
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -69,3 +71,16 @@ def _masked_mean(values, length):
     num_steps, batch_size, features = values.shape
     weights = token_weights(num_steps, batch_size, length)
     return jnp.sum(values * weights[..., None]) / features
+
+
+def to_perplexity(nats_per_token: float) -> float:
+    """The exponential of a loss; infinite where it exceeds all numbers.
+
+    Example:
+        >>> round(to_perplexity(4.0), 2), to_perplexity(1000.0)
+        (54.6, inf)
+    """
+    try:
+        return math.exp(nats_per_token)
+    except OverflowError:
+        return math.inf

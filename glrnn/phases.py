@@ -7,15 +7,16 @@ What crosses from one phase to the next is the best parameters and nothing else
 import jax
 
 from glrnn import data
-from glrnn.epoch import Job, Record
-from glrnn.evaluate import best_params, perplexity, to_perplexity
+from glrnn.epoch import Job
+from glrnn.evaluate import best_params, perplexity
+from glrnn.losses import to_perplexity
 from glrnn.model import Params, grow
 from glrnn.progress import Progress
-from glrnn.run_folder import STAGES, Run
+from glrnn.run_folder import STAGES, Run, Summary
 from glrnn.stages import train_stage
 
 
-def train(run: Run, corpus: data.Corpus, progress: Progress) -> list[Record]:
+def train(run: Run, corpus: data.Corpus, progress: Progress) -> list[Summary]:
     """Trains every phase that is not yet finished.
 
     Args:
@@ -29,18 +30,18 @@ def train(run: Run, corpus: data.Corpus, progress: Progress) -> list[Record]:
     Raises:
         DivergedError: if a loss or gradient is not finite.
     """
-    summaries: list[Record] = []
+    summaries: list[Summary] = []
     for number in range(1, len(run.config.phases) + 1):
         summary = run.read_summary(number)
         if summary is None:
-            offset = summaries[-1]["metrics_offset"] if summaries else 0
+            offset = summaries[-1].metrics_offset if summaries else 0
             summary = _train_phase(Job(run, corpus, progress, number), offset)
-            run.write_summary(number, summary)
+            run.write_summary(summary)
         summaries.append(summary)
     return summaries
 
 
-def _train_phase(job: Job, offset: int) -> Record:
+def _train_phase(job: Job, offset: int) -> Summary:
     params = first_params(job)
     histories = []
     for stage_name in STAGES:
@@ -54,17 +55,17 @@ def _train_phase(job: Job, offset: int) -> Record:
     )
     raw = [loss for history in histories for loss in history["raw_losses"]]
     averaged = [loss for history in histories for loss in history["averaged_losses"]]
-    return {
-        "phase": job.number,
-        "layers": job.phase.num_layers,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
-        "epochs": len(raw),
-        "raw_valid_perplexity": to_perplexity(min(raw)),
-        "averaged_valid_perplexity": to_perplexity(min(averaged)) if averaged else None,
-        "test_perplexity": test.perplexity,
-        "seconds": sum(history["seconds"] for history in histories),
-        "metrics_offset": offset,
-    }
+    return Summary(
+        phase=job.number,
+        layers=job.phase.num_layers,
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+        epochs=len(raw),
+        raw_valid_loss=min(raw),
+        averaged_valid_loss=min(averaged) if averaged else None,
+        test_loss=test.nats_per_token,
+        seconds=sum(history["seconds"] for history in histories),
+        metrics_offset=offset,
+    )
 
 
 def first_params(job: Job) -> Params:
@@ -76,16 +77,17 @@ def first_params(job: Job) -> Params:
     return grow(before, fresh, job.config.inherit_head)
 
 
-def row(summary: Record) -> dict[str, object]:
+def row(summary: Summary) -> dict[str, object]:
     """A phase's summary as a person reads it; perplexities, the time as m:ss."""
-    minutes, seconds = divmod(round(summary["seconds"]), 60)
+    minutes, seconds = divmod(round(summary.seconds), 60)
+    averaged = summary.averaged_valid_loss
     return {
-        "phase": summary["phase"],
-        "layers": summary["layers"],
-        "parameters": summary["parameters"],
-        "epochs": summary["epochs"],
-        "valid, raw": summary["raw_valid_perplexity"],
-        "valid, averaged": summary["averaged_valid_perplexity"],
-        "test": summary["test_perplexity"],
+        "phase": summary.phase,
+        "layers": summary.layers,
+        "parameters": summary.parameters,
+        "epochs": summary.epochs,
+        "valid, raw": to_perplexity(summary.raw_valid_loss),
+        "valid, averaged": None if averaged is None else to_perplexity(averaged),
+        "test": to_perplexity(summary.test_loss),
         "time": f"{minutes}:{seconds:02}",
     }

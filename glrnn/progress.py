@@ -16,6 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from glrnn.errors import UsageError
+from glrnn.losses import to_perplexity
+from glrnn.table import print_table
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Task
@@ -193,28 +197,8 @@ class Progress:
             os.fsync(file.fileno())
 
     def table(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Shows a table with one column a key, such as the phases of a finished run.
-
-        Args:
-            rows: Cells by column. A row may lack some columns.
-        """
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        for name in names:
-            numeric = all(isinstance(row.get(name, 0), int | float) for row in rows)
-            table.add_column(name, justify="right" if numeric else "left")
-        for row in rows:
-            table.add_row(*(_cell(row.get(name)) for name in names))
-        if self._console.is_terminal:
-            self._console.print(table)
-        else:
-            # A file has no width; rich would fold the table into 80 columns.
-            wide = Console(file=self._console.file, width=10_000, force_terminal=False)
-            wide.print(table)
+        """Shows a table with one column a key, such as the phases of a finished run."""
+        print_table(rows, self._console)
 
     def _forget_epoch(self) -> None:
         self._title, self._status = "", []
@@ -238,10 +222,13 @@ class Progress:
 
 def _cut_back(path: Path, offset: int | None) -> int:
     """Cuts a file back to the last whole line that ends at or before `offset`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    kept = path.read_bytes()[:offset].rfind(b"\n") + 1
-    os.truncate(path, kept)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        kept = path.read_bytes()[:offset].rfind(b"\n") + 1
+        os.truncate(path, kept)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
     return kept
 
 
@@ -267,15 +254,8 @@ def _figures(figures: Mapping[str, float]) -> list[str]:
     for name, value in figures.items():
         pieces.append(f"{name} {value:.4g}")
         if name == "loss":
-            pieces.append(f"perplexity {_perplexity(value):,.2f}")
+            pieces.append(f"perplexity {to_perplexity(value):,.2f}")
     return pieces
-
-
-def _perplexity(loss: float) -> float:
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return math.inf
 
 
 def _norms(norms: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -294,13 +274,3 @@ def _time_left(task: Task) -> str:
 
 def _averaging(averaging: bool) -> str:
     return f"averaging {'on' if averaging else 'off'}"
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:,.2f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,25 +1,76 @@
 """What a run leaves on disk, apart from its checkpoints.
 
 run/config.json        what is learned, with every default spelled out
-run/corpus.json        on what: where the texts were, and their fingerprint
+run/origin.json        which experiment, where the texts were, and their fingerprint
 run/vocabulary.json    the words, in the order of their ids
 run/metrics.jsonl      one line an epoch
 run/phase_1/main/      checkpoints of a stage
 run/phase_1/summary.json    the outcome of a finished phase
 """
 
-import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from glrnn import data
-from glrnn.config import Config, differences, from_json, to_json
+from glrnn.config import Config
 from glrnn.errors import UsageError
 from glrnn.files import read_text, write_text
+from glrnn.settings import at_least, check, differences, from_json, to_json
 from glrnn.windows import columns
 
 STAGES = ("main", "finetune")
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run came from.
+
+    Attributes:
+        data: The name of a corpus, or the folder where its texts were.
+        sha256: The corpus's fingerprint.
+        experiment: As it was given; empty for the quickstart.
+    """
+
+    data: str
+    sha256: str
+    experiment: str = ""
+
+    def __post_init__(self):
+        check(self)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The outcome of a finished phase; losses are nats per token, the best of each.
+
+    Attributes:
+        phase: Its number, from 1.
+        layers: How many the network has.
+        parameters: How many numbers are learned.
+        epochs: Of both stages.
+        raw_valid_loss: Of the raw parameters, on the validation set.
+        averaged_valid_loss: Of the averages, where there were any.
+        test_loss: Of the best parameters, on the test set.
+        seconds: Of training and validation.
+        metrics_offset: Bytes of metrics.jsonl up to the phase's end.
+    """
+
+    phase: int = field(metadata=at_least(1))
+    layers: int = field(metadata=at_least(1))
+    parameters: int = field(metadata=at_least(1))
+    epochs: int = field(metadata=at_least(1))
+    raw_valid_loss: float = field(metadata=at_least(0))
+    averaged_valid_loss: float | None = field(metadata=at_least(0))
+    test_loss: float = field(metadata=at_least(0))
+    seconds: float = field(metadata=at_least(0))
+    metrics_offset: int = field(metadata=at_least(0))
+
+    def __post_init__(self):
+        check(self)
 
 
 class Run(NamedTuple):
@@ -29,38 +80,45 @@ class Run(NamedTuple):
         folder: Where it is.
         config: What is learned.
         vocabulary: The words of the model's ids.
-        data: Where the texts were: a folder, or the name of a corpus.
+        origin: Which experiment, on which data.
     """
 
     folder: Path
     config: Config
     vocabulary: data.Vocabulary
-    data: str
+    origin: Origin
 
     def stage_folder(self, phase: int, stage: str) -> Path:
         """Where the checkpoints of a stage are; phases are numbered from 1."""
         return self.folder / f"phase_{phase}" / stage
 
-    def read_summary(self, phase: int) -> dict[str, Any] | None:
-        """The outcome of a phase, or `None` if it is not finished."""
-        path = self._summary(phase)
-        return json.loads(read_text(path)) if path.exists() else None
+    def read_summary(self, phase: int) -> Summary | None:
+        """The outcome of a phase, or `None` if it is not finished.
 
-    def write_summary(self, phase: int, summary: dict[str, Any]) -> None:
+        Raises:
+            UsageError: if the file is damaged.
+        """
+        path = self._summary(phase)
+        return _read(Summary, path, "a summary") if os.path.lexists(path) else None
+
+    def write_summary(self, summary: Summary) -> None:
         """Marks a phase as finished."""
-        write_text(self._summary(phase), json.dumps(summary, indent=2) + "\n")
+        write_text(self._summary(summary.phase), to_json(summary))
 
     def _summary(self, phase: int) -> Path:
         return self.folder / f"phase_{phase}" / "summary.json"
 
 
-def start(folder: Path, config: Config, corpus: data.Corpus) -> Run:
+def start(
+    folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
+) -> Run:
     """Begins a run in a new or empty folder, or takes up the one that is there.
 
     Args:
         folder: Made if it does not exist.
         config: What is to be learned.
         corpus: On what.
+        experiment: The name by which `glrnn.runs` lists it.
 
     Raises:
         UsageError: if the corpus is too short for the batches, or the folder holds
@@ -69,9 +127,8 @@ def start(folder: Path, config: Config, corpus: data.Corpus) -> Run:
     columns(corpus.train, config.batch_size, "train split", min_rows=3)
     columns(corpus.valid, config.valid_batch_size, "valid split")
     columns(corpus.test, config.test_batch_size, "test split")
-    where = _place(corpus.name)
-    identity = {"data": where, "sha256": data.fingerprint(corpus)}
-    if (folder / "config.json").exists():
+    origin = Origin(_place(corpus.name), data.fingerprint(corpus), experiment)
+    if exists(folder):
         run = read(folder)
         different = differences(run.config, config)
         if different:
@@ -79,16 +136,16 @@ def start(folder: Path, config: Config, corpus: data.Corpus) -> Run:
                 f"{folder} holds another experiment: {'; '.join(different)}; choose "
                 f"another --workdir, or the same settings to go on with it"
             )
-        if _read_json(folder / "corpus.json")["sha256"] != identity["sha256"]:
+        if run.origin.sha256 != origin.sha256:
             raise UsageError(
-                f"{folder} was trained on another corpus, {run.data}; {where} does not "
-                f"have the same words; choose another --workdir"
+                f"{folder} was trained on another corpus, {run.origin.data}; "
+                f"{origin.data} does not have the same words; choose another --workdir"
             )
         return run
     try:
         folder.mkdir(parents=True, exist_ok=True)
         strangers = {path.name for path in folder.iterdir()} - {
-            "corpus.json",
+            "origin.json",
             "vocabulary.json",
         }
     except OSError as error:
@@ -98,10 +155,20 @@ def start(folder: Path, config: Config, corpus: data.Corpus) -> Run:
             f"{folder} is not empty and holds no run (it has {sorted(strangers)[0]}); "
             f"choose another --workdir"
         )
-    write_text(folder / "corpus.json", json.dumps(identity, indent=2) + "\n")
+    write_text(folder / "origin.json", to_json(origin))
     corpus.vocabulary.save(folder / "vocabulary.json")
     write_text(folder / "config.json", to_json(config))  # last: it makes this a run
-    return Run(folder, config, corpus.vocabulary, where)
+    return Run(folder, config, corpus.vocabulary, origin)
+
+
+def exists(folder: Path) -> bool:
+    """Whether a folder holds a run, whole or damaged.
+
+    Example:
+        >>> exists(Path("nowhere"))
+        False
+    """
+    return os.path.lexists(folder / "config.json")
 
 
 def read(folder: Path) -> Run:
@@ -116,27 +183,23 @@ def read(folder: Path) -> Run:
         ...
         glrnn.errors.UsageError: no run in nowhere: it has no config.json
     """
-    if not (folder / "config.json").exists():
+    if not exists(folder):
         raise UsageError(f"no run in {folder}: it has no config.json")
-    path = folder / "config.json"
-    try:
-        config = from_json(read_text(path))
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
-    vocabulary = data.Vocabulary.load(folder / "vocabulary.json")
-    return Run(folder, config, vocabulary, _read_json(folder / "corpus.json")["data"])
+    return Run(
+        folder,
+        _read(Config, folder / "config.json", "a config"),
+        data.Vocabulary.load(folder / "vocabulary.json"),
+        _read(Origin, folder / "origin.json", "an origin"),
+    )
 
 
 def _place(name: str) -> str:
     return name if name in data.CORPORA else os.path.abspath(name)
 
 
-def _read_json(path: Path) -> dict[str, str]:
+def _read(kind: type[Settings], path: Path, what: str) -> Settings:
     text = read_text(path)
     try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path} is not JSON: {error}") from None
-    if not isinstance(values, dict) or not {"data", "sha256"} <= values.keys():
-        raise UsageError(f"{path} does not say which data the run was trained on")
-    return values
+        return from_json(kind, text, what)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None

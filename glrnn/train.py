@@ -4,6 +4,7 @@ Short, for the work is elsewhere: `config` says what is learned, `data` reads th
 `run_folder` keeps the run, `phases` trains it, `progress` shows it.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ class Command:
     """Train a language model gradually, layer by layer.
 
     Attributes:
-        experiment: A Python file with a `config`; the quickstart if there is none.
+        experiment: A Python file with a `config`, or the folder of a run to go on with;
+            the quickstart if there is none.
     """
 
     experiment: tyro.conf.Positional[str]
@@ -51,31 +53,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: As typed; `sys.argv` by default.
     """
     with told_plainly():
-        runtime, config = _parse(sys.argv[1:] if arguments is None else arguments)
-        _run(runtime, config)
+        _run(_parse(sys.argv[1:] if arguments is None else arguments))
 
 
-def _parse(arguments: Sequence[str]) -> tuple[Runtime, Config]:
+def _parse(arguments: Sequence[str]) -> Command:
     # The experiment's own values are the defaults of the options, so it comes first.
     named = arguments[0] if arguments and not arguments[0].startswith("-") else ""
-    config = experiment.load(Path(named)) if named else Config()
-    name = Path(named).stem if named else "quickstart"
-
-    default = Command(named, Runtime(workdir=Path("runs", name)), config)
+    default = Command(named, *_default(named))
     command = tyro.cli(
         Command, prog="python -m glrnn.train", args=arguments, default=default
     )
     if command.experiment != named:
         raise UsageError(f"the experiment, {command.experiment}, must come first")
-    return command.runtime, command.config
+    return command
 
 
-def _run(runtime: Runtime, config: Config) -> None:
+def _default(named: str) -> tuple[Runtime, Config]:
+    """Where and what, before any option is read."""
+    if not named:
+        return Runtime(), Config()
+    path = Path(named)
+    if os.path.isdir(path):
+        from glrnn import run_folder
+
+        run = run_folder.read(path)
+        return Runtime(run.origin.data, path), run.config
+    return Runtime(workdir=Path("runs", path.stem)), experiment.load(path)
+
+
+def _run(command: Command) -> None:
     from glrnn import data, phases, run_folder
     from glrnn.progress import Progress
 
+    runtime = command.runtime
     corpus = data.load(runtime.data)
-    run = run_folder.start(runtime.workdir, config, corpus)
+    run = run_folder.start(runtime.workdir, command.config, corpus, command.experiment)
     with Progress(runtime.workdir / "metrics.jsonl") as progress:
         progress.say(
             f"{corpus.name}: {len(corpus.train):,} training tokens, "

@@ -9,19 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glrnn.config import (
-    Config,
-    Dropout,
-    Layer,
-    Phase,
-    Stage,
-    differences,
-    from_json,
-    to_json,
-)
+from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
+from glrnn.settings import differences, to_json
+from glrnn.settings import from_json as any_from_json
 
 ONE = Stage(epochs=1)
+
+
+def from_json(text):
+    return any_from_json(Config, text, "a config")
 
 
 def phase(num_layers=1, **changes):
@@ -116,8 +113,8 @@ def changed(*path, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "the config is not JSON: Expecting value: line 1"),
-        ("{", "the config is not JSON: Expecting property name"),
+        ("", "not a config: Expecting value: line 1"),
+        ("{", "not a config: Expecting property name"),
         ("[1]", r"not a config: \[1\] is no JSON object"),
         ("null", "not a config: null is no JSON object"),
         ('"x"', 'not a config: "x" is no JSON object'),

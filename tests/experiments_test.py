@@ -10,11 +10,12 @@ import pytest
 
 from glrnn import experiment
 from glrnn.clipping import group_norms
-from glrnn.config import from_json, to_json
+from glrnn.config import Config
 from glrnn.errors import UsageError
 from glrnn.model import language_model, noise_rates
 from glrnn.noise import sample
 from glrnn.optimizer import clip_limits, group_names, stage_optimizer
+from glrnn.settings import from_json, to_json
 from glrnn.windows import Window
 
 FOLDER = Path(__file__).parents[1] / "experiments"
@@ -153,7 +154,7 @@ def test_a_window_of_the_full_model_has_the_right_shapes():
 @every_experiment
 def test_an_experiment_loads_and_is_written_down_whole(path):
     config = experiment.load(path)
-    assert from_json(to_json(config)) == config
+    assert from_json(Config, to_json(config), "a config") == config
 
 
 @every_experiment

@@ -98,24 +98,24 @@ def test_every_epoch_leaves_a_record(finished):
         "embedding", "layer 1", "layer 2", "layer 3", "head",
     ]  # fmt: skip
     assert all(0 <= fraction <= 1 for fraction in last["clipped"].values())
-    assert summaries[-1]["epochs"] == 4
-    assert [summary["layers"] for summary in summaries] == [1, 2, 3]
+    assert summaries[-1].epochs == 4
+    assert [summary.layers for summary in summaries] == [1, 2, 3]
 
 
 def test_the_summary_is_that_of_the_checkpoint(finished, corpus):
     run, summaries = finished
     for summary in summaries:
-        params = best_params(run, summary["phase"])
-        model = Job(run, corpus, None, summary["phase"]).model
+        params = best_params(run, summary.phase)
+        model = Job(run, corpus, None, summary.phase).model
         valid = perplexity(model, params, corpus.valid, batch_size=2)
         best = min(
             record["valid_loss"]
             for record in records(run)
-            if record["phase"] == summary["phase"]
+            if record["phase"] == summary.phase
         )
         assert valid.nats_per_token == pytest.approx(best, rel=1e-6)
         test = perplexity(model, params, corpus.test)
-        assert summary["test_perplexity"] == pytest.approx(test.perplexity, rel=1e-6)
+        assert summary.test_loss == pytest.approx(test.nats_per_token, rel=1e-6)
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -207,7 +207,7 @@ def test_finetuning_that_never_improves_hands_on_what_it_began_with(tmp_path, co
     with StageCheckpoints(run.stage_folder(1, "main"), read_only=True) as main:
         like = jax.eval_shape(Job(run, corpus, None, 1).model.init, jax.random.key(0))
         assert same(best_params(run, 1), main.restore_best(like)[0])
-    assert summary["averaged_valid_perplexity"] > summary["raw_valid_perplexity"]
+    assert summary.averaged_valid_loss > summary.raw_valid_loss
 
 
 def test_the_trigger_begins_averaging_and_patience_ends_a_stage(tmp_path, corpus):
@@ -228,7 +228,7 @@ def test_the_trigger_begins_averaging_and_patience_ends_a_stage(tmp_path, corpus
     losses = [record["valid_loss"] for record in found]
     assert len(losses) < 30
     assert len(losses) - 1 - int(np.argmin(losses)) == 4
-    assert summary["averaged_valid_perplexity"] is not None
+    assert summary.averaged_valid_loss is not None
     assert list(found[0]["gradient_norm"]) == ["all"]
 
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "glrnn"
 # Levels from the top. A room may import itself and what stands on the lines below;
 # `data/datasets` are one room.
 DRAWING = """
-train
+train runs
 phases
 stages
 epoch
@@ -21,7 +21,8 @@ optimizer
 model
 config
 cells heads losses clipping averaging windows
-noise files fields
+noise settings table
+files
 errors
 """
 LEVELS = [

@@ -268,11 +268,11 @@ def test_a_bad_evaluation_is_refused(trained, capsys, arguments, message):
     assert message in refused(capsys, evaluate.main, *given)
 
 
-@pytest.mark.parametrize("name", ["config.json", "vocabulary.json", "corpus.json"])
+@pytest.mark.parametrize("name", ["config.json", "vocabulary.json", "origin.json"])
 @pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", b'{"seed": "x"}'])
 def test_a_damaged_run_is_refused(trained, tmp_path, capsys, name, content):
     run, _, _ = trained
-    for each in ("config.json", "vocabulary.json", "corpus.json"):
+    for each in ("config.json", "vocabulary.json", "origin.json"):
         (tmp_path / each).write_bytes((run / each).read_bytes())
     (tmp_path / name).write_bytes(content)
     assert name in refused(capsys, evaluate.main, tmp_path)
@@ -280,7 +280,7 @@ def test_a_damaged_run_is_refused(trained, tmp_path, capsys, name, content):
 
 def test_a_run_without_a_checkpoint_is_refused(trained, tmp_path, capsys):
     run, _, _ = trained
-    for each in ("config.json", "vocabulary.json", "corpus.json"):
+    for each in ("config.json", "vocabulary.json", "origin.json"):
         (tmp_path / each).write_bytes((run / each).read_bytes())
     assert "no checkpoint in" in refused(capsys, evaluate.main, tmp_path)
 

@@ -1,0 +1,164 @@
+"""What became of every run in a folder: `python -m glrnn.runs DIR`."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from glrnn import run_folder
+from glrnn.errors import UsageError, told_plainly
+from glrnn.files import parse_json, read_text
+from glrnn.losses import to_perplexity
+from glrnn.run_folder import Run
+from glrnn.settings import at_least, check, choice
+from glrnn.table import print_table
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What matters here of a line of `metrics.jsonl`.
+
+    Attributes:
+        phase: Its number, from 1.
+        stage: `main` or `finetune`.
+        epoch: Its number, from 1 in each stage.
+        valid_loss: Nats per token.
+    """
+
+    phase: int = field(metadata=at_least(1))
+    stage: str = field(metadata=choice(run_folder.STAGES))
+    epoch: int = field(metadata=at_least(1))
+    valid_loss: float = field(metadata=at_least(0))
+
+    def __post_init__(self):
+        check(self)
+
+
+def find(folder: Path) -> list[Path]:
+    """The folders of runs in a folder, itself included, in the order of their names.
+
+    Raises:
+        UsageError: if there is none.
+
+    Example:
+        >>> find(Path("nowhere"))
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: no run in nowhere
+    """
+    found = []
+    for parent, folders, _ in os.walk(folder):
+        folders.sort()
+        if run_folder.exists(Path(parent)):
+            found.append(Path(parent))
+            folders.clear()
+    if not found:
+        raise UsageError(f"no run in {folder}")
+    return found
+
+
+def row(run: Run) -> dict[str, object]:
+    """A run as a person reads it; perplexities, the best and the last of what there is.
+
+    Raises:
+        UsageError: if its metrics or the summary of a phase are damaged.
+    """
+    phases = run.config.phases
+    numbers = range(1, len(phases) + 1)
+    summaries = [s for s in map(run.read_summary, numbers) if s is not None]
+    epochs = read_epochs(run)
+    state: dict[str, object] = {"phase": f"0/{len(phases)}"}
+    if epochs:
+        last = epochs[-1]
+        stage = getattr(phases[last.phase - 1], last.stage)
+        state = {
+            "phase": f"{last.phase}/{len(phases)}",
+            "stage": last.stage,
+            "epoch": f"{last.epoch}/{stage.epochs}",
+            "best valid": to_perplexity(
+                min(e.valid_loss for e in epochs if e.phase == last.phase)
+            ),
+        }
+    return {
+        "run": str(run.folder),
+        "experiment": Path(run.origin.experiment).stem or "quickstart",
+        "data": os.path.basename(run.origin.data),
+        **state,
+        "test": to_perplexity(summaries[-1].test_loss) if summaries else None,
+        "finished": len(summaries) == len(phases),
+    }
+
+
+def read_epochs(run: Run) -> list[Epoch]:
+    """The epochs in a run's metrics; a last line that was cut short does not count.
+
+    Raises:
+        UsageError: if a line is not as a run writes it.
+    """
+    path = run.folder / "metrics.jsonl"
+    if not os.path.lexists(path):
+        return []
+    epochs = []
+    for number, line in enumerate(read_text(path).split("\n")[:-1], 1):
+        try:
+            record = parse_json(line, "an epoch")
+            if not isinstance(record, dict):
+                raise UsageError("not an epoch: no JSON object")
+            epoch = Epoch(*(record.get(name) for name in Epoch.__match_args__))
+            if epoch.phase > len(run.config.phases):
+                raise UsageError(f"there is no phase {epoch.phase} in this run")
+        except UsageError as error:
+            raise UsageError(f"{path}, line {number}: {error}") from None
+        epochs.append(epoch)
+    return epochs
+
+
+def _rows(folders: Sequence[Path], damages: list[str]) -> Iterator[dict[str, object]]:
+    for folder in folders:
+        try:
+            yield row(run_folder.read(folder))
+        except UsageError as error:
+            damages.append(str(error))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line.
+
+    Args:
+        arguments: As typed; `sys.argv` by default.
+    """
+    import tyro
+
+    @dataclass(frozen=True)
+    class Command:
+        """List runs: how far each has come, and the command to go on with it.
+
+        Attributes:
+            folder: Where the runs are.
+        """
+
+        folder: tyro.conf.Positional[Path] = Path("runs")
+
+    with told_plainly():
+        command = tyro.cli(
+            Command,
+            prog="python -m glrnn.runs",
+            args=sys.argv[1:] if arguments is None else arguments,
+        )
+        damages: list[str] = []
+        rows = list(_rows(find(command.folder), damages))
+        if rows:
+            print_table(rows)
+        unfinished = [str(row["run"]) for row in rows if not row["finished"]]
+        if unfinished:
+            print("\nTo go on:")
+        for run in unfinished:
+            print(shlex.join(["  python -m glrnn.train", run]))
+        if damages:
+            raise UsageError("; ".join(damages))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Dataclasses of settings: what their fields may hold, and JSON in and out.
+
+A range is declared where the field is and checked as the dataclass is made, so that
+Python, the command line and JSON all pass through the same checks.
+"""
+
+import dataclasses
+import json
+import math
+import typing
+from collections.abc import Callable, Mapping
+from types import NoneType
+from typing import Any, TypedDict, TypeVar
+
+from glrnn.errors import UsageError
+from glrnn.files import parse_json
+
+Settings = TypeVar("Settings")
+
+LARGEST_INTEGER = 2**31 - 1  # of JAX's integers
+
+
+class Range(TypedDict):
+    """The metadata of a field: which values it takes, and how to say so."""
+
+    holds: Callable[[Any], bool]
+    range: str
+
+
+def at_least(low: float) -> Range:
+    """Numbers from `low` on."""
+    return {"holds": lambda value: value >= low, "range": f"at least {low}"}
+
+
+def above(low: float) -> Range:
+    """Numbers larger than `low`."""
+    return {"holds": lambda value: value > low, "range": f"above {low}"}
+
+
+def rate() -> Range:
+    """The probability of dropping something: never all of it."""
+    return {"holds": lambda value: 0 <= value < 1, "range": "a rate in [0, 1)"}
+
+
+def choice(registry: Mapping[str, Any]) -> Range:
+    """The names in a registry."""
+    return {
+        "holds": lambda value: value in registry,
+        "range": "one of " + ", ".join(sorted(registry)),
+    }
+
+
+def check(settings: Any) -> None:
+    """Checks every field of a dataclass; to be called by its `__post_init__`.
+
+    A field of type `tuple[X, ...]` is checked element by element, one of type
+    `X | None` unless it is None.
+
+    Raises:
+        UsageError: a field is not of its declared type, outside its range, or a number
+            that no computation could use.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Walk:
+        ...     steps: int = dataclasses.field(default=1, metadata=at_least(1))
+        >>> check(Walk(0))
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: Walk.steps is 0; it must be at least 1
+    """
+    owner = type(settings).__name__
+    hints = typing.get_type_hints(type(settings))
+    for spec in dataclasses.fields(settings):
+        value, hint = getattr(settings, spec.name), hints[spec.name]
+        name = f"{owner}.{spec.name}"
+        if typing.get_origin(hint) is tuple:
+            if not isinstance(value, tuple):
+                raise UsageError(f"{name} is {value!r}; it must be a tuple")
+            hint, values = typing.get_args(hint)[0], value
+        else:
+            values = (value,)
+        for each in values:
+            wanted = _wanted(each, hint, spec.metadata)
+            if wanted:
+                raise UsageError(f"{name} is {_shown(each)}; it must be {wanted}")
+
+
+def _wanted(value: Any, hint: Any, metadata: Mapping[str, Any]) -> str | None:
+    """What a value must be and is not."""
+    alternatives = typing.get_args(hint)
+    if NoneType in alternatives:
+        if value is None:
+            return None
+        hint = alternatives[0]
+    if type(value) not in ((int, float) if hint is float else (hint,)):
+        return hint.__name__
+    if type(value) is int and abs(value) > LARGEST_INTEGER:
+        return f"at most {LARGEST_INTEGER}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "finite"
+    if metadata and not metadata["holds"](value):
+        return metadata["range"]
+    return None
+
+
+def _shown(value: Any) -> str:
+    """A value as an error shows it: one line, and not a long one."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python likes to write
+        return "a huge number"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def to_json(settings: Any) -> str:
+    """A dataclass of settings as JSON text, with every default spelled out.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Walk:
+        ...     steps: int = 1
+        >>> print(to_json(Walk()), end="")
+        {
+          "steps": 1
+        }
+    """
+    return json.dumps(dataclasses.asdict(settings), indent=2) + "\n"
+
+
+def from_json(kind: type[Settings], text: str, what: str) -> Settings:
+    """The settings that `to_json` wrote; fields left out take their defaults.
+
+    Args:
+        kind: Their dataclass, which checks itself.
+        text: JSON.
+        what: What `text` is, such as `a config`.
+
+    Raises:
+        UsageError: the text is no JSON object, lacks a field, or has one that is
+            unknown or not what it must be; the message says which and where.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Walk:
+        ...     steps: int = 1
+        >>> from_json(Walk, '{"steps": 3}', "a walk")
+        Walk(steps=3)
+        >>> from_json(Walk, '{"stops": 3}', "a walk")
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: not a walk: extra fields found (stops) @ walk
+    """
+    import cattrs
+
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    for plain in (bool, int, float, str, float | None):  # it would make 3 of 3.9
+        converter.register_structure_hook(plain, lambda value, _: value)
+    values = parse_json(text, what)
+    if not isinstance(values, dict):
+        raise UsageError(f"not {what}: {text.strip():.40} is no JSON object")
+    try:
+        return converter.structure(values, kind)
+    except cattrs.BaseValidationError as error:
+        place = what.split()[-1]
+        reasons = cattrs.transform_error(error, place, format_exception=_reason)
+        raise UsageError(f"not {what}: {'; '.join(reasons)}") from None
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    from cattrs.v import format_exception
+
+    if isinstance(error, UsageError):
+        return str(error)
+    if isinstance(error, AttributeError) and kind is not None:  # no JSON object
+        return f"invalid value for type, expected {kind.__name__}"
+    return format_exception(error, kind)
+
+
+def differences(stored: Any, given: Any, path: str = "") -> list[str]:
+    """Where two settings differ, one line a field.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Walk:
+        ...     steps: int = 1
+        >>> differences(Walk(1), Walk(2))
+        ['steps is 1 there, 2 here']
+    """
+    if dataclasses.is_dataclass(stored):
+        pairs = [
+            (
+                f"{path}.{spec.name}",
+                getattr(stored, spec.name),
+                getattr(given, spec.name),
+            )
+            for spec in dataclasses.fields(stored)
+        ]
+    elif isinstance(stored, tuple) and len(stored) == len(given):
+        pairs = [
+            (f"{path}.{index}", *both)
+            for index, both in enumerate(zip(stored, given, strict=True))
+        ]
+    else:
+        equal = stored == given
+        return [] if equal else [f"{path.lstrip('.')} is {stored} there, {given} here"]
+    return [line for name, *two in pairs for line in differences(two[0], two[1], name)]
