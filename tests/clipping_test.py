@@ -253,7 +253,7 @@ def test_labels_need_a_mapping():
 )
 def test_prefix_that_does_not_fit_fails_at_init_with_the_error_of_jax(arguments):
     transform = layerwise_clip_by_norm(*arguments)
-    with pytest.raises(ValueError, match=r"pytree|tuple|[Kk]ey"):
+    with pytest.raises(ValueError, match=r"pytree|tuple|list|[Kk]ey"):
         transform.init(make_updates())
 
 
