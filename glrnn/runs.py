@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if unfinished:
             print("\nTo go on:")
         for run in unfinished:
-            print(shlex.join(["  python -m glrnn.train", run]))
+            print(f"  python -m glrnn.train {shlex.quote(run)}")
         if damages:
             raise UsageError("; ".join(damages))
 

@@ -1,0 +1,197 @@
+"""The listing of runs: how far each is, the command to go on, and damaged ones."""
+
+import json
+import math
+import shlex
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from glrnn import data, run_folder, runs, train
+from glrnn.config import Config, Layer, Phase, Stage
+from glrnn.run_folder import Summary
+
+CONFIG = Config(
+    embedding_size=8,
+    layers=(Layer(hidden_size=8),) * 2,
+    phases=(
+        Phase(1, main=Stage(2), finetune=Stage(3)),
+        Phase(2, replace(Phase().dropout, hidden=(0.0,)), main=Stage(4)),
+    ),
+    batch_size=4,
+    valid_batch_size=2,
+)
+DONE = Summary(1, 1, 666, 5, 2.0, 1.5, math.log(7.0), 3.0, 100)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    stream = np.arange(60, dtype=np.int32) % 3
+    words = data.Vocabulary(("a", "b", "c"))
+    return data.Corpus(str(tmp_path / "words"), words, *[stream] * 3, unknown={})
+
+
+@pytest.fixture
+def start(tmp_path, corpus):
+    """Begins a run with metrics; an epoch is its phase, stage, number and loss."""
+
+    def start(name, *epochs, finished=(), experiment="papers/ptb.py"):
+        folder = tmp_path / "runs" / name
+        run = run_folder.start(folder, CONFIG, corpus, experiment)
+        names = "phase", "stage", "epoch", "valid_loss"
+        records = [dict(zip(names, epoch, strict=True)) for epoch in epochs]
+        lines = [json.dumps(record | {"train_loss": 9.0}) for record in records]
+        (folder / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
+        for phase in finished:
+            (folder / f"phase_{phase}").mkdir()
+            run.write_summary(replace(DONE, phase=phase))
+        return run
+
+    return start
+
+
+def listed(capsys, folder, status=None):
+    """The rows as printed, the commands to go on, and the errors."""
+    if status is None:
+        runs.main([str(folder)])
+    else:
+        with pytest.raises(SystemExit) as exit_:
+            runs.main([str(folder)])
+        assert exit_.value.code == status
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    table, _, rest = printed.out.partition("\nTo go on:\n")
+    return table.splitlines()[2:], rest.splitlines(), printed.err
+
+
+def test_a_row_tells_how_far_a_run_is(start):
+    run = start(
+        "one",
+        (1, "main", 1, 3.0),
+        (1, "finetune", 1, 2.0),
+        (2, "main", 1, math.log(90.0)),
+        (2, "main", 2, math.log(80.0)),
+        (2, "main", 3, math.log(85.0)),
+        finished=[1],
+    )
+    row = runs.row(run)
+    assert row.pop("best valid") == pytest.approx(80)  # of this phase, not of the last
+    assert row.pop("test") == pytest.approx(7)
+    assert row == {
+        "run": str(run.folder),
+        "experiment": "ptb",
+        "data": "words",
+        "phase": "2/2",
+        "stage": "main",
+        "epoch": "3/4",
+        "finished": False,
+    }
+
+
+def test_a_run_that_has_just_begun_has_no_figures(start):
+    row = runs.row(start("new", experiment=""))
+    assert row["phase"] == "0/2"
+    assert row["experiment"] == "quickstart"
+    assert row["test"] is None
+    assert "best valid" not in row
+
+
+def test_a_run_is_finished_with_its_last_phase(start):
+    assert not runs.row(start("one", finished=[1]))["finished"]
+    assert runs.row(start("both", finished=[1, 2]))["finished"]
+
+
+def test_a_last_line_that_was_cut_short_does_not_count(start):
+    run = start("cut", (1, "main", 1, 3.0))
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"phase": 1, "sta')
+    assert [epoch.epoch for epoch in runs.read_epochs(run)] == [1]
+
+
+def test_all_runs_below_a_folder_are_listed_by_name(start, tmp_path, capsys):
+    for name in ("b", "a", "more/c"):
+        start(name)
+    rows, commands, _ = listed(capsys, tmp_path)
+    folders = [str(tmp_path / "runs" / name) for name in ("a", "b", "more/c")]
+    assert [row.split()[0] for row in rows] == folders
+    assert [shlex.split(line)[-1] for line in commands] == folders
+
+
+def test_a_run_can_be_named_itself(start, tmp_path, capsys):
+    start("a")
+    rows, _, _ = listed(capsys, tmp_path / "runs" / "a")
+    assert len(rows) == 1
+
+
+def test_only_unfinished_runs_are_to_go_on_with(start, tmp_path, capsys):
+    start("done", finished=[1, 2])
+    rows, commands, _ = listed(capsys, tmp_path / "runs")
+    assert rows[0].split()[-1] == "yes"
+    assert commands == []
+
+
+def test_the_command_survives_a_space_in_a_name(start, tmp_path, capsys):
+    start("two words")
+    _, commands, _ = listed(capsys, tmp_path / "runs")
+    assert shlex.split(commands[0]) == [
+        "python", "-m", "glrnn.train", str(tmp_path / "runs" / "two words"),
+    ]  # fmt: skip
+
+
+def test_a_damaged_run_does_not_hide_the_others(start, tmp_path, capsys):
+    start("good")
+    bad = start("bad")
+    (bad.folder / "config.json").write_text("{")
+    rows, _, errors = listed(capsys, tmp_path / "runs", status=2)
+    assert len(rows) == 1
+    assert "bad/config.json: not a config" in errors
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "not an epoch: Expecting value"),
+        ("[1]", "not an epoch: no JSON object"),
+        ("{}", "Epoch.phase is None; it must be int"),
+        ('{"phase": 3, "stage": "main", "epoch": 1, "valid_loss": 1}', "no phase 3"),
+        ('{"phase": 1, "stage": "mian", "epoch": 1, "valid_loss": 1}', "is 'mian'"),
+        ('{"phase": 1, "stage": "main", "epoch": 0, "valid_loss": 1}', "epoch is 0"),
+        ('{"phase": 1, "stage": "main", "epoch": 1, "valid_loss": NaN}', "is nan"),
+    ],
+)
+def test_damaged_metrics_are_told_with_the_line(start, tmp_path, capsys, line, message):
+    run = start("bad", (1, "main", 1, 3.0))
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write(line + "\n")
+    errors = listed(capsys, tmp_path / "runs", status=2)[2]
+    assert "metrics.jsonl, line 2: " in errors
+    assert message in errors
+
+
+def test_a_run_goes_on_by_its_folder(tmp_path, capsys):
+    """Stopped after the first phase, gone on with by the command that is listed."""
+    words = tmp_path / "words"
+    words.mkdir()
+    for split in ("train", "valid", "test"):
+        (words / f"{split}.txt").write_text("a b c\n" * 20)
+    (tmp_path / "tiny.py").write_text(
+        "from glrnn.config import Config, Layer, Phase, Stage\n"
+        "config = Config(embedding_size=4, layers=(Layer(hidden_size=4),),\n"
+        "                phases=(Phase(main=Stage(2)),), batch_size=8,\n"
+        "                window_length=5, valid_batch_size=2)"
+    )
+    folder = tmp_path / "run"
+    given = [tmp_path / "tiny.py", "--data", words, "--workdir", folder]
+    train.main([str(argument) for argument in given])
+    told = capsys.readouterr().out.splitlines()[-1]
+    shutil.copytree(folder, tmp_path / "again")
+    (tmp_path / "again" / "phase_1" / "summary.json").unlink()
+
+    assert not runs.row(run_folder.read(tmp_path / "again"))["finished"]
+    train.main([str(tmp_path / "again")])
+    assert capsys.readouterr().out.splitlines()[-1] == told
+    row = runs.row(run_folder.read(tmp_path / "again"))
+    assert row["finished"]
+    assert row["experiment"] == "tiny"
