@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glrnn.errors import UsageError
-from glrnn.files import read_text, write_text
+from glrnn.files import parse_json, read_text, write_text
 
 EOS = "<eos>"
 UNK = "<unk>"
@@ -185,16 +185,14 @@ class Vocabulary:
             ...
             glrnn.errors.UsageError: cannot read nowhere.json: No such file or directory
         """
+        text = read_text(path)
         try:
-            words = json.loads(read_text(path))
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{path} is not a vocabulary: {error}") from error
-        if not isinstance(words, list) or not all(isinstance(w, str) for w in words):
-            raise UsageError(f"{path} is not a vocabulary: not a JSON list of strings")
-        try:
+            words = parse_json(text, "a vocabulary")
+            if not isinstance(words, list) or {*map(type, words)} - {str}:
+                raise UsageError("not a vocabulary: no JSON list of strings")
             return cls(tuple(words))
         except UsageError as error:
-            raise UsageError(f"{path} is not a vocabulary: {error}") from error
+            raise UsageError(f"{path}: {error}") from None
 
 
 class Corpus(NamedTuple):

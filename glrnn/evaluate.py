@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             json: One JSON object instead of a line to read.
         """
 
-        run: tyro.conf.Positional[Path]
+        run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
         split: Literal["valid", "test", "train"] = "test"
         text: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
         data: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None

@@ -6,11 +6,14 @@ schedule raise.
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -24,3 +27,53 @@ def corpora() -> Path:
     if not CORPORA.is_dir():
         pytest.skip("the corpora are not at hand")
     return CORPORA
+
+
+WORDS = "the cat sat on a mat and saw <unk>".split()
+EXPERIMENT = """
+from glrnn.config import Config, Layer, Phase, Stage
+
+stage = Stage(2, learning_rate=10.0, max_norms=(0.5,))
+config = Config(
+    embedding_size=8,
+    layers=(Layer(hidden_size=8),),
+    phases=(Phase(main=stage, finetune=stage),),
+    batch_size=25,
+    window_length=5,
+    valid_batch_size=2,
+)
+"""
+
+
+def write_texts(folder: Path) -> None:
+    """Three small texts, and an experiment that suits them."""
+    rng = np.random.default_rng(0)
+    for split, lines in (("train", 40), ("valid", 10), ("test", 12)):
+        rows = rng.choice(WORDS, (lines, 5))
+        (folder / f"{split}.txt").write_text("\n".join(map(" ".join, rows)))
+    (folder / "small.py").write_text(EXPERIMENT)
+
+
+@pytest.fixture
+def texts(tmp_path) -> Path:
+    """A folder with `train.txt`, `valid.txt`, `test.txt`, and `small.py` for them."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    write_texts(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> tuple[Path, Path, str]:
+    """A run, the folder of its texts, and what was printed while it trained."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_texts(folder)
+    arguments = ["--data", str(folder), "--workdir", str(folder / "run")]
+    output = subprocess.run(
+        [sys.executable, "-m", "glrnn.train", str(folder / "small.py"), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert output.stderr == ""
+    return folder / "run", folder, output.stdout

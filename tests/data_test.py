@@ -190,9 +190,9 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('["a", "b"', "is not a vocabulary: Expecting"),
-        ('{"a": 0}', "not a JSON list of strings"),
-        ('["a", 1]', "not a JSON list of strings"),
+        ('["a", "b"', "not a vocabulary: Expecting"),
+        ('{"a": 0}', "no JSON list of strings"),
+        ('["a", 1]', "no JSON list of strings"),
         ('["a", "b", "a"]', "the vocabulary holds 'a' more than once"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,75 +14,6 @@ import pytest
 from glrnn import evaluate, experiment, train
 from glrnn.config import Config
 from glrnn.errors import UsageError
-
-WORDS = "the cat sat on a mat and saw <unk>".split()
-
-EXPERIMENT = """
-from glrnn.config import Config, Layer, Phase, Stage
-
-stage = Stage(2, learning_rate=10.0, max_norms=(0.5,))
-config = Config(
-    embedding_size=8,
-    layers=(Layer(hidden_size=8),),
-    phases=(Phase(main=stage, finetune=stage),),
-    batch_size=25,
-    window_length=5,
-    valid_batch_size=2,
-)
-"""
-
-
-def text(rng, lines):
-    return "\n".join(
-        " ".join(WORDS[i] for i in rng.integers(0, len(WORDS), 5)) for _ in range(lines)
-    )
-
-
-@pytest.fixture
-def folder(tmp_path):
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for split, lines in (("train", 40), ("valid", 10), ("test", 12)):
-        (folder / f"{split}.txt").write_text(text(rng, lines))
-    return folder
-
-
-@pytest.fixture
-def small(tmp_path):
-    path = tmp_path / "small.py"
-    path.write_text(EXPERIMENT)
-    return path
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run, the folder of its texts, and what was printed while it trained."""
-    place = tmp_path_factory.mktemp("trained")
-    (place / "small.py").write_text(EXPERIMENT)
-    rng = np.random.default_rng(0)
-    for split, lines in (("train", 40), ("valid", 10), ("test", 12)):
-        (place / f"{split}.txt").write_text(text(rng, lines))
-    arguments = ["--data", str(place), "--workdir", str(place / "run")]
-    output = subprocess.run(
-        [sys.executable, "-m", "glrnn.train", str(place / "small.py"), *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert output.stderr == ""
-    return place / "run", place, output.stdout
-
-
-def refused(capsys, main, *arguments):
-    """The one message of a command that exits with status 2."""
-    with pytest.raises(SystemExit) as exit_:
-        main([str(argument) for argument in arguments])
-    assert exit_.value.code == 2
-    printed = capsys.readouterr()
-    message = printed.out + printed.err
-    assert "Traceback" not in message
-    return " ".join(message.replace("│", " ").split())
 
 
 def test_plain_lines_tell_the_run(trained):
@@ -125,9 +57,9 @@ def test_evaluate_counts_unknown_words_aloud(trained, tmp_path, capsys):
     assert "perplexity" in printed
 
 
-def test_evaluate_finds_data_that_moved(trained, folder, capsys):
+def test_evaluate_finds_data_that_moved(trained, texts, capsys):
     run, _, _ = trained
-    evaluate.main([str(run), "--data", str(folder), "--json"])
+    evaluate.main([str(run), "--data", str(texts), "--json"])
     assert json.loads(capsys.readouterr().out)["num_tokens"] == 71
 
 
@@ -145,149 +77,17 @@ def test_evaluation_writes_nothing(trained, capsys):
     assert capsys.readouterr().out
 
 
-def bad_split(folder, split, content):
-    path = folder / f"{split}.txt"
-    path.unlink() if content is None else path.write_bytes(content)
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("split", "content", "message"),
-    [
-        ("valid", None, "has no valid.txt"),
-        ("train", b"", "train.txt"),
-        ("test", b"caf\xe9", "test.txt is not UTF-8 text"),
-        ("train", b"the cat", "train split has 3 tokens"),
-        ("valid", b"", "valid.txt"),
-        ("test", b"\n", "test"),
-    ],
-)
-def test_a_bad_text_is_refused(capsys, folder, small, split, content, message):
-    workdir = folder / "run"
-    data = bad_split(folder, split, content)
-    said = refused(capsys, train.main, small, "--data", data, "--workdir", workdir)
-    assert message in said
-    assert not workdir.exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--data", "nowhere"], "unknown data set 'nowhere'; choose from: python-docs"),
-        (["--head", "softmix"], "Config.head is 'softmix'; it must be one of mixture"),
-        (["--layers.0.cell", "lstn"], "Layer.cell is 'lstn'; it must be one of lstm"),
-        (["--embedding-size", "9"], "hidden size 8, embedding size 9"),
-        (["--phases.0.main.max-norms", "1", "2", "3"], "main.max_norms has 3 numbers"),
-        (["--phases.0.dropout.hidden", "0.5"], "Dropout.hidden has 1 rates"),
-        (["--phases.0.dropout.input", "1"], "Dropout.input is 1.0; it must be a rate"),
-        (["--phases.0.dropout.input", "-0.1"], "Dropout.input is -0.1"),
-        (["--phases.0.main.learning-rate", "nan"], "Stage.learning_rate is nan"),
-        (["--phases.0.main.epochs", "0"], "Phase.main.epochs is 0"),
-        (["--phases.1.main.epochs", "3"], "--phases.1.main.epochs"),
-        (["--batch-size", "many"], "--batch-size"),
-        (["--batch-size", "0"], "Config.batch_size is 0; it must be at least 1"),
-        (["--bach-size", "3"], "--bach-size"),
-    ],
-)
-def test_a_bad_option_is_refused(capsys, folder, small, arguments, message):
-    workdir = folder / "run"
-    given = ["--data", folder, "--workdir", workdir, *arguments]
-    assert message in refused(capsys, train.main, small, *given)
-    assert not workdir.exists()
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        (None, "no experiment"),
-        ("conf = 3", "has no `config"),
-        ("config = 3", "has no `config"),
-        ("config = (", "SyntaxError"),
-        ("import nowhere_at_all", "No module named 'nowhere_at_all'"),
-        ("from glrnn import Config\nconfig = Config(seed=-1)", "Config.seed is -1"),
-    ],
-)
-def test_a_bad_experiment_is_refused(capsys, tmp_path, source, message):
-    path = tmp_path / "experiment.py"
-    if source is not None:
-        path.write_text(source)
-    said = refused(capsys, train.main, path, "--workdir", tmp_path / "run")
-    assert message in said
-    assert "experiment.py" in said
-
-
-def test_an_experiment_after_the_options_is_refused(capsys, small, tmp_path):
-    workdir = tmp_path / "run"
-    assert "must come first" in refused(capsys, train.main, "--workdir", workdir, small)
-
-
-def test_experiments_import_one_another(tmp_path, small):
-    path = tmp_path / "other.py"
+def test_experiments_import_one_another(texts):
+    path = texts / "other.py"
     path.write_text(
         "from dataclasses import replace\nimport small\n"
         "config = replace(small.config, seed=7)"
     )
-    assert experiment.load(path) == replace(experiment.load(small), seed=7)
+    assert experiment.load(path) == replace(experiment.load(texts / "small.py"), seed=7)
 
 
-def test_a_folder_with_another_experiment_is_left_alone(trained, capsys):
-    run, place, _ = trained
-    given = [place / "small.py", "--data", place, "--workdir", run]
-    before = (run / "config.json").read_bytes()
-    said = refused(capsys, train.main, *given, "--seed", "5", "--batch-size", "3")
-    assert "batch_size is 25 there, 3 here; seed is 28 there, 5 here" in said
-    assert (run / "config.json").read_bytes() == before
-
-
-def test_a_folder_with_another_corpus_is_left_alone(trained, folder, capsys):
-    run, place, _ = trained
-    (folder / "train.txt").write_text("a dog " * 200)
-    given = [place / "small.py", "--data", folder, "--workdir", run]
-    assert "was trained on another corpus" in refused(capsys, train.main, *given)
-
-
-def test_a_folder_with_something_else_is_left_alone(capsys, folder, small):
-    given = [small, "--data", folder, "--workdir", folder]
-    said = refused(capsys, train.main, *given)
-    assert "is not empty and holds no run" in said
-    assert len(list(folder.iterdir())) == 3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nowhere"], "no run in nowhere"),
-        (["RUN", "--split", "tset"], "--split"),
-        (["RUN", "--text", "nowhere.txt"], "cannot read nowhere.txt"),
-        (["RUN", "--data", "nowhere"], "unknown data set 'nowhere'"),
-    ],
-)
-def test_a_bad_evaluation_is_refused(trained, capsys, arguments, message):
-    run, _, _ = trained
-    given = [str(run) if word == "RUN" else word for word in arguments]
-    assert message in refused(capsys, evaluate.main, *given)
-
-
-@pytest.mark.parametrize("name", ["config.json", "vocabulary.json", "origin.json"])
-@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", b'{"seed": "x"}'])
-def test_a_damaged_run_is_refused(trained, tmp_path, capsys, name, content):
-    run, _, _ = trained
-    for each in ("config.json", "vocabulary.json", "origin.json"):
-        (tmp_path / each).write_bytes((run / each).read_bytes())
-    (tmp_path / name).write_bytes(content)
-    assert name in refused(capsys, evaluate.main, tmp_path)
-
-
-def test_a_run_without_a_checkpoint_is_refused(trained, tmp_path, capsys):
-    run, _, _ = trained
-    for each in ("config.json", "vocabulary.json", "origin.json"):
-        (tmp_path / each).write_bytes((run / each).read_bytes())
-    assert "no checkpoint in" in refused(capsys, evaluate.main, tmp_path)
-
-
-def test_a_diverging_run_exits_with_status_1(folder, small, capsys):
-    workdir = folder / "run"
-    given = [small, "--data", folder, "--workdir", workdir]
+def test_a_diverging_run_exits_with_status_1(texts, capsys):
+    given = [texts / "small.py", "--data", texts, "--workdir", texts / "run"]
     rate = ["--phases.0.main.learning-rate", "1e38"]
     with pytest.raises(SystemExit) as exit_:
         train.main([str(argument) for argument in [*given, *rate]])
@@ -295,6 +95,24 @@ def test_a_diverging_run_exits_with_status_1(folder, small, capsys):
     said = capsys.readouterr().err
     assert "not finite" in said
     assert "no checkpoint in" in said
+
+
+def test_ctrl_c_ends_with_one_line_and_status_130(texts):
+    given = ["small.py", "--data", ".", "--workdir", "run"]
+    endless = ["--phases.0.main.epochs", "1000000"]
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "glrnn.train", *given, *endless],
+        cwd=texts,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while "epoch 2/" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert said == "stopped; the same command goes on from the last epoch\n"
 
 
 def test_help_answers_within_two_seconds():

@@ -1,0 +1,254 @@
+"""Every mistake a user can make, in one table; `mistakes_test.py` makes each of them.
+
+Settings by field, options by command, files by name. What is missing here fails there.
+"""
+
+import math
+from typing import NamedTuple
+
+NOT_INTEGER = [2.5, "x", None, True, [1], 2**31]
+NOT_NUMBER = ["x", None, True, [1.0], math.nan, math.inf, -math.inf]
+NOT_POSITIVE = [0.0, -1.0, *NOT_NUMBER]
+NEGATIVE = [-1.0, *NOT_NUMBER]
+NO_RATE = [-0.1, 1.0, 1.5, *NOT_NUMBER]
+NO_NAME = ["", "lstn", 3, None, ["lstm"]]
+NOT_SETTINGS = [3, "x", None, []]
+
+
+def below(low):
+    """Values of an integer that must be at least `low`."""
+    return [low - 1, *NOT_INTEGER]
+
+
+class Field(NamedTuple):
+    """A field of the settings, the quickstart's for one, and what it must not hold."""
+
+    path: str
+    bad: list
+
+
+# By the class and the name of the field. None has a default to hide behind.
+FIELDS = {
+    "Config.embedding_size": Field("embedding_size", below(1)),
+    "Config.layers": Field("layers", [3, "x", None, (), ("lstm",), (None,)]),
+    "Config.head": Field("head", NO_NAME),
+    "Config.num_softmaxes": Field("num_softmaxes", below(1)),
+    "Config.phases": Field("phases", [3, "x", None, (), ("main",), (None,)]),
+    "Config.inherit_head": Field("inherit_head", [1, "x", None]),
+    "Config.batch_size": Field("batch_size", below(1)),
+    "Config.small_batch_size": Field("small_batch_size", [3, 32, *below(0)]),
+    "Config.window_length": Field("window_length", below(2)),
+    "Config.activation_regularization": Field("activation_regularization", NEGATIVE),
+    "Config.temporal_activation_regularization": Field(
+        "temporal_activation_regularization", NEGATIVE
+    ),
+    "Config.weight_decay": Field("weight_decay", NEGATIVE),
+    "Config.nonmonotonic": Field("nonmonotonic", below(0)),
+    "Config.valid_batch_size": Field("valid_batch_size", below(1)),
+    "Config.test_batch_size": Field("test_batch_size", below(1)),
+    "Config.seed": Field("seed", below(0)),
+    "Layer.cell": Field("layers.0.cell", NO_NAME),
+    "Layer.hidden_size": Field("layers.2.hidden_size", below(1)),
+    "Phase.num_layers": Field("phases.0.num_layers", below(1)),
+    "Phase.dropout": Field("phases.1.dropout", NOT_SETTINGS),
+    "Phase.main": Field("phases.1.main", NOT_SETTINGS),
+    "Phase.finetune": Field("phases.1.finetune", NOT_SETTINGS),
+    "Dropout.embedding": Field("phases.0.dropout.embedding", NO_RATE),
+    "Dropout.input": Field("phases.1.dropout.input", NO_RATE),
+    "Dropout.hidden": Field(
+        "phases.1.dropout.hidden",
+        [(), (0.1, 0.1), *((rate,) for rate in NO_RATE), 0.5, None],
+    ),
+    "Dropout.output": Field("phases.2.dropout.output", NO_RATE),
+    "Dropout.latent": Field("phases.0.dropout.latent", [0.5, *NO_RATE]),
+    "Dropout.recurrent": Field("phases.0.dropout.recurrent", NO_RATE),
+    "Stage.epochs": Field("phases.0.finetune.epochs", below(0)),
+    "Stage.learning_rate": Field("phases.0.main.learning_rate", NOT_POSITIVE),
+    "Stage.max_norms": Field(
+        "phases.0.main.max_norms",
+        [(), *((0.1, norm) for norm in NOT_POSITIVE), 0.5, None],
+    ),
+    "Stage.patience": Field("phases.2.main.patience", below(0)),
+}
+
+# Settings that do not fit one another: their values by path, and a part of the message.
+COMBINATIONS = [
+    ({"phases.0.main.epochs": 0}, "Phase.main.epochs is 0; it must be at least 1"),
+    ({"embedding_size": 9}, "hidden size 128, embedding size 9"),
+    ({"layers.1.hidden_size": 9}, "phase 2: "),
+    ({"num_softmaxes": 15}, "phase 1: a softmax head has 1 softmax, not 15"),
+    ({"phases.0.main.max_norms": (1.0,) * 3}, "takes 1 or 2: the embedding's"),
+    ({"phases.2.finetune.max_norms": (1.0,) * 5}, "finetune.max_norms has 5 numbers"),
+    ({"phases.1.num_layers": 1, "phases.1.dropout.hidden": ()}, "[1, 1, 3] layers"),
+    ({"head": "mixture", "layers.0.hidden_size": 9}, "[9, 128, 128] hidden units"),
+]
+
+# A folder of a corpus and everything else that is there when the mistakes are made:
+# EXPERIMENT, DATA and RUN stand for good ones.
+OPTIONS = {
+    "train": {
+        "EXPERIMENT": [
+            (["nowhere.py"], "no experiment 'nowhere.py'"),
+            (["x" * 300], "no experiment 'xxx"),
+            (["DATA"], "no run in"),
+            (["--seed", "3", "EXPERIMENT"], "must come first"),
+        ],
+        "--data": [
+            (["EXPERIMENT", "--data"], "--data"),
+            (["EXPERIMENT", "--data", ""], "unknown data set ''; choose from: python"),
+            (["EXPERIMENT", "--data", "nowhere"], "unknown data set 'nowhere'"),
+            (["EXPERIMENT", "--data", "x" * 300], "unknown data set 'xxx"),
+            (["EXPERIMENT", "--data", "DATA/train.txt"], "unknown data set"),
+            (["EXPERIMENT", "--data", "empty"], "has no train.txt and no valid.txt"),
+        ],
+        "--workdir": [
+            (["EXPERIMENT", "--workdir"], "--workdir"),
+            (["EXPERIMENT", "--data", "DATA", "--workdir", ""], "is not empty and"),
+            (["EXPERIMENT", "--data", "DATA", "--workdir", "DATA"], "is not empty"),
+            (["EXPERIMENT", "--data", "DATA", "--workdir", "EXPERIMENT"], "cannot use"),
+            (
+                ["EXPERIMENT", "--data", "DATA", "--workdir", "EXPERIMENT/run"],
+                "Not a directory",
+            ),
+            (
+                ["EXPERIMENT", "--data", "DATA", "--workdir", "x" * 300],
+                "File name too long",
+            ),
+            (
+                ["EXPERIMENT", "--data", "DATA", "--workdir", "RUN", "--seed", "5"],
+                "seed is 28 there, 5 here",
+            ),
+            (
+                ["EXPERIMENT", "--data", "other", "--workdir", "RUN"],
+                "was trained on another corpus",
+            ),
+        ],
+        "--colour": [
+            (["--colour", "red"], "--colour"),
+            (["--phases.3.main.epochs", "3"], "--phases.3.main.epochs"),
+            (["EXPERIMENT", "twice"], "twice"),
+        ],
+    },
+    "evaluate": {
+        "RUN": [
+            ([], "RUN"),
+            (["nowhere"], "no run in nowhere"),
+            (["DATA"], "it has no config.json"),
+            (["EXPERIMENT"], "no run in"),
+            (["x" * 300], "no run in xxx"),
+            (["new"], "no checkpoint in new yet"),
+        ],
+        "--split": [
+            (["RUN", "--split", "tset"], "--split"),
+            (["RUN", "--split"], "--split"),
+        ],
+        "--text": [
+            (["RUN", "--text"], "--text"),
+            (["RUN", "--text", "nowhere.txt"], "cannot read nowhere.txt"),
+            (["RUN", "--text", "DATA"], "Is a directory"),
+            (["RUN", "--text", ""], "cannot read"),
+        ],
+        "--data": [
+            (["RUN", "--data", "nowhere"], "unknown data set 'nowhere'"),
+            (["RUN", "--data", "empty"], "has no train.txt"),
+        ],
+        "--json": [(["RUN", "--json", "yes"], "yes")],
+        "--colour": [(["RUN", "--colour", "red"], "--colour")],
+    },
+    "runs": {
+        "FOLDER": [
+            (["nowhere"], "no run in nowhere"),
+            (["EXPERIMENT"], "no run in"),
+            (["DATA"], "no run in"),
+        ],
+        "--colour": [(["--colour", "red"], "--colour")],
+    },
+}
+
+MISSING, DIRECTORY = object(), object()
+NO_TEXT = [
+    (b"", "is empty: it holds no words"),
+    (b"\n \n", "is empty: it holds no words"),
+    (b"caf\xe9", "is not UTF-8 text"),
+    (b"\xff\xfet\x00", "is not UTF-8 text"),
+    (DIRECTORY, "Is a directory"),
+]
+NO_JSON = [
+    (b"", "Expecting value"),
+    (b"\xff", "is not UTF-8 text"),
+    (b"{", "Expecting property name"),
+    (b'{"a": ' + b"9" * 5000 + b"}", "integer string conversion"),
+    (b"[" * 100_000, "recursion"),
+    (DIRECTORY, "Is a directory"),
+]
+NO_OBJECT = [*NO_JSON, (b"[1]", "is no JSON object"), (b"null", "is no JSON object")]
+
+# Files that a user hands over: their content, and a part of the message.
+FILES = {
+    "train.txt": [*NO_TEXT, (MISSING, "has no train.txt"), (b"the cat", "3 tokens")],
+    "valid.txt": [*NO_TEXT, (MISSING, "has no valid.txt"), (b"the", "valid split")],
+    "test.txt": [*NO_TEXT, (MISSING, "has no test.txt")],
+    "experiment.py": [
+        (b"", "has no `config"),
+        (b"config = 3", "has no `config"),
+        (b"config = (", "SyntaxError"),
+        (b"\xff", "SyntaxError"),
+        (b"\0", "null byte"),
+        (b"import nowhere_at_all", "No module named 'nowhere_at_all'"),
+        (b"1 / 0", "ZeroDivisionError"),
+        (b"exit()", "SystemExit"),
+        (b"from glrnn import Config; config = Config(seed=-1)", "Config.seed is -1"),
+        (DIRECTORY, "no run in"),
+        (MISSING, "no experiment"),
+    ],
+    "mine.txt": [*NO_TEXT, (MISSING, "cannot read")],
+}
+
+# Files of a run, the command that reads them, and what may be wrong with them.
+RUN_FILES = {
+    "config.json": (
+        ["evaluate", "train", "runs"],
+        [
+            *NO_OBJECT,
+            (b'{"colour": 1}', "extra fields found (colour)"),
+            (b'{"seed": "x"}', "Config.seed is 'x'"),
+        ],
+    ),
+    "vocabulary.json": (
+        ["evaluate", "train", "runs"],
+        [
+            *NO_JSON,
+            (MISSING, "cannot read"),
+            (b"{}", "no JSON list of strings"),
+            (b"[1]", "no JSON list of strings"),
+            (b'["a", "a"]', "holds 'a' more than once"),
+        ],
+    ),
+    "origin.json": (
+        ["evaluate", "train", "runs"],
+        [
+            *NO_OBJECT,
+            (MISSING, "cannot read"),
+            (b"{}", "required field missing"),
+            (b'{"data": 3, "sha256": "x"}', "Origin.data is 3; it must be str"),
+        ],
+    ),
+    "metrics.jsonl": (
+        ["runs"],
+        [
+            (b"\xff\n", "is not UTF-8 text"),
+            (b"x\n", "line 1: not an epoch"),
+            (b"[]\n", "line 1: not an epoch: no JSON object"),
+            (b"{}\n", "Epoch.phase is None"),
+            (DIRECTORY, "Is a directory"),
+        ],
+    ),
+    "phase_1/summary.json": (
+        ["runs", "train"],
+        [
+            *NO_OBJECT,
+            (b"{}", "required field missing"),
+            (b'{"colour": 1}', "extra fields found (colour)"),
+        ],
+    ),
+}

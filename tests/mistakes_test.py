@@ -1,0 +1,411 @@
+"""Every mistake of the table, made: one message, status 2, nothing changed."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import shutil
+import typing
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mistakes import COMBINATIONS, DIRECTORY, FIELDS, FILES, MISSING, OPTIONS, RUN_FILES
+
+from glrnn import data, evaluate, experiment, run_folder, runs, train
+from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.errors import UsageError
+from glrnn.progress import Progress
+from glrnn.settings import from_json, to_json
+
+KINDS = [Config, Layer, Dropout, Stage, Phase]
+MAINS = {"train": train.main, "evaluate": evaluate.main, "runs": runs.main}
+HINTS = {kind: typing.get_type_hints(kind) for kind in KINDS}
+
+
+def refused(main, *arguments):
+    """The one message of a command that exits with status 2."""
+    printed = io.StringIO()
+    with (
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+        pytest.raises(SystemExit) as exit_,
+    ):
+        main([str(argument) for argument in arguments])
+    message = printed.getvalue()
+    assert exit_.value.code == 2, message
+    assert "Traceback" not in message
+    return " ".join(message.replace("│", " ").split())
+
+
+def snapshot(folder):
+    """Everything below a folder: the content of files, and that of folders as None."""
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+@contextlib.contextmanager
+def nothing_changes(folder):
+    before = snapshot(folder)
+    yield
+    assert snapshot(folder) == before
+
+
+@pytest.fixture
+def place(tmp_path, trained, monkeypatch):
+    """A folder to be careless in, and what the names in the table stand for."""
+    run, texts, _ = trained
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    for name in ("data", "other"):
+        (tmp_path / name).mkdir()
+        for split in data.SPLITS:
+            shutil.copy(texts / f"{split}.txt", tmp_path / name)
+    with (tmp_path / "other" / "train.txt").open("a") as file:
+        file.write("\none more line")
+    shutil.copy(texts / "small.py", tmp_path / "experiment.py")
+    (tmp_path / "new").mkdir()
+    for name in ("config.json", "origin.json", "vocabulary.json"):
+        shutil.copy(run / name, tmp_path / "new")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+NAMES = {"EXPERIMENT": "experiment.py", "DATA": "data", "RUN": "run"}
+
+
+def spelled(words):
+    return [
+        re.sub("EXPERIMENT|DATA|RUN", lambda m: NAMES[m[0]], word) for word in words
+    ]
+
+
+# Settings: in Python, in JSON, and as options.
+
+MISTAKES = [
+    pytest.param(key, value, id=f"{key} {value}")
+    for key, field in FIELDS.items()
+    for value in field.bad
+]
+
+
+def with_changes(settings, changes):
+    """Settings with other values at some paths, by `dataclasses.replace`."""
+    for path, value in changes.items():
+        settings = _changed(settings, path.split("."), value)
+    return settings
+
+
+def _changed(settings, steps, value):
+    if not steps:
+        return value
+    first, *rest = steps
+    if first.isdigit():
+        items = list(settings)
+        items[int(first)] = _changed(items[int(first)], rest, value)
+        return tuple(items)
+    return replace(settings, **{first: _changed(getattr(settings, first), rest, value)})
+
+
+def json_with_changes(changes):
+    values = json.loads(to_json(Config()))
+    for path, value in changes.items():
+        *steps, last = (int(s) if s.isdigit() else s for s in path.split("."))
+        there = values
+        for step in steps:
+            there = there[step]
+        there[last] = value
+    return json.dumps(values)
+
+
+def options(changes):
+    """The values as a user types them; None where they have no option."""
+    words = []
+    for path, value in changes.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        words += [f"--{path.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+def test_the_table_has_every_field():
+    fields = {
+        f"{kind.__name__}.{spec.name}"
+        for kind in KINDS
+        for spec in dataclasses.fields(kind)
+    }
+    assert fields == FIELDS.keys()
+    for key, field in FIELDS.items():
+        assert field.path.split(".")[-1] == key.split(".")[1]
+        assert field.bad
+
+
+@pytest.mark.parametrize(("key", "value"), MISTAKES)
+def test_a_bad_field_is_refused_in_python(key, value):
+    with pytest.raises(UsageError) as caught:
+        with_changes(Config(), {FIELDS[key].path: value})
+    assert names(key, str(caught.value))
+
+
+@pytest.mark.parametrize(("key", "value"), MISTAKES)
+def test_a_bad_field_is_refused_in_json(key, value):
+    with pytest.raises(UsageError, match="not a config: ") as caught:
+        from_json(Config, json_with_changes({FIELDS[key].path: value}), "a config")
+    assert names(key, str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+def names(key, message):
+    """Whether a message says which field is meant."""
+    return key in message or key.split(".")[1] in message
+
+
+def has_option(key):
+    owner, name = key.split(".")
+    hint = next(HINTS[kind][name] for kind in KINDS if kind.__name__ == owner)
+    return not any(kind in KINDS for kind in (hint, *typing.get_args(hint)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [m for m in MISTAKES if has_option(m.values[0])]
+)
+def test_a_bad_field_is_refused_as_an_option(key, value, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = options({FIELDS[key].path: value})
+    said = refused(train.main, *words)
+    assert names(key, said) or words[0] in said or "must come first" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("changes", "message"), COMBINATIONS)
+def test_settings_that_do_not_fit_are_refused(changes, message, tmp_path, monkeypatch):
+    """All at once in JSON and as options; in Python they come one after another."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        from_json(Config, json_with_changes(changes), "a config")
+    assert message in refused(train.main, *options(changes))
+    assert not list(tmp_path.iterdir())
+
+
+# Options.
+
+BAD_OPTIONS = [
+    pytest.param(command, words, message, id=f"{command} {' '.join(words)[:60]}")
+    for command, table in OPTIONS.items()
+    for rows in table.values()
+    for words, message in rows
+]
+
+
+@pytest.mark.parametrize("command", MAINS)
+def test_the_table_has_every_option(command):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit):
+        MAINS[command](["--help"])
+    shown = set(re.findall(r"(?<![\w-])--[a-z][\w.-]*", printed.getvalue()))
+    fields = {
+        re.sub(r"\.\d+\.", ".0.", f"--{field.path.replace('_', '-')}")
+        for field in FIELDS.values()
+    }
+    known = fields | OPTIONS[command].keys() | {"--help", "--no-inherit-head", "--no-json"}
+    known |= {re.sub("main", "finetune", name) for name in fields}
+    known |= {re.sub("finetune", "main", name) for name in fields}
+    shown = {re.sub(r"\.\d+\.", ".0.", name).rstrip(".") for name in shown}
+    assert shown <= known
+    assert {name for name in OPTIONS[command] if name[0] == "-"} - {"--colour"} <= shown
+
+
+@pytest.mark.parametrize(("command", "words", "message"), BAD_OPTIONS)
+def test_a_bad_option_is_refused(place, command, words, message):
+    with nothing_changes(place):
+        assert message in refused(MAINS[command], *spelled(words))
+
+
+# Files.
+
+
+def write(path, content):
+    """Puts content, nothing, or a directory in the place of a file."""
+    path.unlink()
+    if content is DIRECTORY:
+        path.mkdir()
+    elif content is not MISSING:
+        path.write_bytes(content)
+
+
+def label(content):
+    return {MISSING: "missing", DIRECTORY: "directory"}.get(content, repr(content)[:30])
+
+
+BAD_FILES = [
+    pytest.param(name, content, message, id=f"{name} {label(content)}")
+    for name, rows in FILES.items()
+    for content, message in rows
+]
+BAD_RUN_FILES = [
+    pytest.param(command, name, *row, id=f"{command} {name} {label(row[0])}")
+    for name, (commands, rows) in RUN_FILES.items()
+    for command in commands
+    for row in rows
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+def test_a_bad_file_is_refused(place, name, content, message):
+    (place / "mine.txt").write_text("the cat sat")
+    folder = (
+        place / "data" if name in {f"{split}.txt" for split in data.SPLITS} else place
+    )
+    write(folder / name, content)
+    commands = {
+        "train": ["train", "EXPERIMENT", "--data", "DATA", "--workdir", "runs/new"],
+        "mine.txt": ["evaluate", "RUN", "--text", "mine.txt"],
+    }
+    command, *words = commands.get(name, commands["train"])
+    with nothing_changes(place):
+        said = refused(MAINS[command], *spelled(words))
+    assert message in said
+    assert name.removesuffix(".txt") in said
+
+
+def test_the_table_has_every_file_of_a_run(trained):
+    run, _, _ = trained
+    stages = {run / "phase_1" / stage for stage in run_folder.STAGES}
+    files = {
+        str(path.relative_to(run))
+        for path in run.rglob("*")
+        if path.is_file() and not stages.intersection(path.parents)
+    }
+    assert files == RUN_FILES.keys()
+
+
+@pytest.mark.parametrize(("command", "name", "content", "message"), BAD_RUN_FILES)
+def test_a_damaged_run_is_refused(place, command, name, content, message):
+    write(place / "run" / name, content)
+    with nothing_changes(place):
+        said = refused(MAINS[command], "run")
+    assert message in said
+    assert name in said
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("vocabulary.json", b'["a", "b"]'),
+        ("vocabulary.json", b"[]"),
+        ("config.json", b"{}"),
+    ],
+)
+def test_a_run_that_does_not_fit_its_checkpoint_is_refused(place, name, content):
+    write(place / "run" / name, content)
+    (place / "mine.txt").write_text("a b\n")
+    with nothing_changes(place):
+        said = refused(evaluate.main, "run", "--text", "mine.txt")
+    assert "expected" in said or "not in the vocabulary" in said
+
+
+# Random bytes.
+
+quick = settings(max_examples=60, deadline=None)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+@st.composite
+def damaged(draw, content):
+    """A file with a piece of it cut out, and something else put there."""
+    start = draw(st.integers(0, len(content)))
+    end = draw(st.integers(start, min(len(content), start + 20)))
+    return content[:start] + draw(st.binary(max_size=20)) + content[end:]
+
+
+@st.composite
+def altered(draw, content):
+    """A JSON file with another value at one of its places."""
+    values = there = json.loads(content)
+    while True:
+        places = range(len(there)) if isinstance(there, list) else sorted(there)
+        place = draw(st.sampled_from(places))
+        if not there[place] or not isinstance(there[place], list | dict):
+            break
+        if draw(st.booleans()):
+            break
+        there = there[place]
+    there[place] = draw(json_values)
+    return json.dumps(values).encode()
+
+
+def anything_like(content):
+    return st.binary(max_size=200) | damaged(content) | altered(content)
+
+
+@contextlib.contextmanager
+def only_usage_errors():
+    with contextlib.suppress(UsageError):
+        yield
+
+
+@quick
+@given(content=st.binary(max_size=200), split=st.sampled_from(data.SPLITS))
+def test_random_bytes_as_a_text(tmp_path_factory, content, split):
+    folder = tmp_path_factory.mktemp("texts")
+    for name in data.SPLITS:
+        (folder / f"{name}.txt").write_text("a b c\n" * 20)
+    (folder / f"{split}.txt").write_bytes(content)
+    with only_usage_errors():
+        corpus = data.load(folder)
+        small = replace(Config(), batch_size=2, valid_batch_size=2)
+        run = run_folder.start(folder / "run", small, corpus)
+        assert run_folder.read(run.folder).vocabulary == corpus.vocabulary
+
+
+@quick
+@given(content=st.binary(max_size=200) | damaged(to_json(Config()).encode()))
+def test_random_bytes_as_an_experiment(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("experiment") / "experiment.py"
+    path.write_bytes(content)
+    with only_usage_errors():
+        experiment.load(path)
+
+
+@quick
+@given(content=anything_like(to_json(Config()).encode()))
+def test_random_bytes_as_a_config(tmp_path_factory, content):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(UsageError):  # there is no more to the run than this
+        run_folder.read(folder)
+
+
+@pytest.mark.parametrize("name", RUN_FILES)
+def test_random_bytes_as_a_file_of_a_run(tmp_path_factory, trained, name):
+    run, _, _ = trained
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    shutil.copytree(run, folder)
+    path = folder / name
+    first = path.read_bytes().split(b"\n{")[0] if "jsonl" in name else path.read_bytes()
+
+    @quick
+    @given(content=anything_like(first).map(lambda text: text + b"\n"))
+    def check(content):
+        path.write_bytes(content)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            try:
+                runs.main([str(folder)])
+            except SystemExit as exit_:
+                assert exit_.code == 2
+        assert "Traceback" not in printed.getvalue()
+        with only_usage_errors():
+            Progress(folder / "metrics.jsonl").rewind(1000)
+
+    check()
