@@ -217,16 +217,39 @@ class Corpus(NamedTuple):
     unknown: Mapping[str, int]
 
 
-def _python_docs() -> Mapping[str, list[str]]:
+def _python_docs(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
     from glrnn.datasets import python_docs
 
+    _refuse(manual_dir, "python-docs")
     return python_docs.splits()
 
 
-# A corpus is a function of no arguments that gives the tokens of each split, and that
-# imports what it needs only when it is called.
-CORPORA: Mapping[str, Callable[[], Mapping[str, list[str]]]] = {
+def _ptb(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
+    from glrnn.datasets import ptb, texts
+
+    return texts.splits(ptb.Ptb, manual_dir)
+
+
+def _wikitext2(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
+    from glrnn.datasets import texts, wikitext2
+
+    return texts.splits(wikitext2.Wikitext2, manual_dir)
+
+
+def _refuse(manual_dir: PathLike | None, name: str) -> None:
+    if manual_dir is not None:
+        raise UsageError(
+            f"--manual-dir {os.fspath(manual_dir)} is of no use to {name}, which is "
+            "not downloaded"
+        )
+
+
+# A corpus is a function of the folder its files are already in, or `None`; it gives the
+# tokens of each split, and imports what it needs only when it is called.
+CORPORA: Mapping[str, Callable[[PathLike | None], Mapping[str, list[str]]]] = {
     "python-docs": _python_docs,
+    "ptb": _ptb,
+    "wikitext-2": _wikitext2,
 }
 
 
@@ -245,7 +268,11 @@ def _read_folder(folder: pathlib.Path) -> Mapping[str, list[str]]:
     return {split: read_tokens(path) for split, path in paths.items()}
 
 
-def load(name_or_folder: PathLike, vocabulary: Vocabulary | None = None) -> Corpus:
+def load(
+    name_or_folder: PathLike,
+    vocabulary: Vocabulary | None = None,
+    manual_dir: PathLike | None = None,
+) -> Corpus:
     """Loads a corpus by its name, or from a folder of three texts.
 
     Args:
@@ -253,25 +280,28 @@ def load(name_or_folder: PathLike, vocabulary: Vocabulary | None = None) -> Corp
             test.txt, read by `read_tokens`.
         vocabulary: that of the model to be evaluated. Without one it is all the words
             of train, then valid, then test, in order of first appearance.
+        manual_dir: a folder with the texts of a corpus that would be downloaded.
 
     Returns:
         The corpus.
 
     Raises:
-        UsageError: there is no such corpus, a split is missing or cannot be read, or
-            words are unknown to a vocabulary without `<unk>`.
+        UsageError: there is no such corpus, it cannot be downloaded, a split is missing
+            or cannot be read, words are unknown to a vocabulary without `<unk>`, or
+            `manual_dir` is given for what is not downloaded.
 
     Example:
         >>> load("ptbb")
         Traceback (most recent call last):
         ...
-        glrnn.errors.UsageError: unknown data set 'ptbb'; choose from: python-docs, or \
-give a folder with train.txt, valid.txt and test.txt
+        glrnn.errors.UsageError: unknown data set 'ptbb'; choose from: python-docs, \
+ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
     """
     name = os.fspath(name_or_folder)
     if name in CORPORA:
-        splits = CORPORA[name]()
+        splits = CORPORA[name](manual_dir)
     elif os.path.isdir(name):
+        _refuse(manual_dir, name)
         splits = _read_folder(pathlib.Path(name))
     else:
         raise UsageError(

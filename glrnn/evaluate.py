@@ -166,6 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             split: Of the data the run was trained on.
             text: A text of your own instead, UTF-8, tokens separated by whitespace.
             data: Where the splits are now, if they have moved.
+            manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
+                download.
             json: One JSON object instead of a line to read.
         """
 
@@ -173,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         split: Literal["valid", "test", "train"] = "test"
         text: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
         data: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+        manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
         json: bool = False
 
     with told_plainly():
@@ -183,7 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         run = run_folder.read(command.run)
         phase, params = _newest(run)
-        what, tokens, unknown = _tokens(run, command.split, command.text, command.data)
+        what, tokens, unknown = _tokens(
+            run, command.split, command.text, command.data, command.manual_dir
+        )
         score = perplexity(
             _phase_model(run, phase),
             params,
@@ -212,13 +217,17 @@ def _newest(run: run_folder.Run) -> tuple[int, Params]:
 
 
 def _tokens(
-    run: run_folder.Run, split: str, text: Path | None, where: str | None
+    run: run_folder.Run,
+    split: str,
+    text: Path | None,
+    where: str | None,
+    manual_dir: Path | None,
 ) -> tuple[str, data.Ids, int]:
     """What is scored: its name, its ids, and how many of its words are unknown."""
     if text is not None:
         ids, unknown = run.vocabulary.encode(data.read_tokens(text), str(text))
         return str(text), ids, unknown
-    corpus = data.load(run.data if where is None else where, run.vocabulary)
+    corpus = data.load(run.data if where is None else where, run.vocabulary, manual_dir)
     ids = getattr(corpus, split)
     return f"{split} split of {corpus.name}", ids, corpus.unknown[split]
 

@@ -23,11 +23,13 @@ class Runtime:
 
     Attributes:
         data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
-            python-docs.
+            python-docs, ptb or wikitext-2.
+        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
         workdir: The run's folder. A run that is there goes on where it stopped.
     """
 
     data: str = "python-docs"
+    manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     workdir: Path = Path("runs/quickstart")
 
 
@@ -74,7 +76,7 @@ def _run(runtime: Runtime, config: Config) -> None:
     from glrnn import data, phases, run_folder
     from glrnn.progress import Progress
 
-    corpus = data.load(runtime.data)
+    corpus = data.load(runtime.data, manual_dir=runtime.manual_dir)
     run = run_folder.start(runtime.workdir, config, corpus)
     with Progress(runtime.workdir / "metrics.jsonl") as progress:
         progress.say(

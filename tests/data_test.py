@@ -235,8 +235,8 @@ def test_an_unknown_data_set_is_refused(tmp_path):
         with pytest.raises(UsageError) as error:
             data.load(name)
         assert str(error.value) == (
-            f"unknown data set {name!r}; choose from: python-docs, or give a folder "
-            "with train.txt, valid.txt and test.txt"
+            f"unknown data set {name!r}; choose from: python-docs, ptb, wikitext-2, or "
+            "give a folder with train.txt, valid.txt and test.txt"
         )
 
 

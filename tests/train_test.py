@@ -174,6 +174,7 @@ def test_a_bad_text_is_refused(capsys, folder, small, split, content, message):
     ("arguments", "message"),
     [
         (["--data", "nowhere"], "unknown data set 'nowhere'; choose from: python-docs"),
+        (["--manual-dir", "here"], "--manual-dir here is of no use to "),
         (["--head", "softmix"], "Config.head is 'softmix'; it must be one of mixture"),
         (["--layers.0.cell", "lstn"], "Layer.cell is 'lstn'; it must be one of lstm"),
         (["--embedding-size", "9"], "hidden size 8, embedding size 9"),
@@ -260,6 +261,7 @@ def test_a_folder_with_something_else_is_left_alone(capsys, folder, small):
         (["RUN", "--split", "tset"], "--split"),
         (["RUN", "--text", "nowhere.txt"], "cannot read nowhere.txt"),
         (["RUN", "--data", "nowhere"], "unknown data set 'nowhere'"),
+        (["RUN", "--manual-dir", "here"], "--manual-dir here is of no use to "),
     ],
 )
 def test_a_bad_evaluation_is_refused(trained, capsys, arguments, message):
