@@ -10,6 +10,7 @@ import pathlib
 import queue
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -122,6 +123,9 @@ def _blocks(address: str) -> Iterator[bytes]:
                 while block := response.read(BLOCK):
                     arrived.put(block)
             arrived.put(b"")
+        except urllib.error.HTTPError as refusal:
+            with refusal:  # which holds the connection
+                arrived.put(refusal)
         except Exception as error:
             arrived.put(error)
 
