@@ -44,6 +44,7 @@ def root(tmp_path, monkeypatch):
     """Where TFDS keeps data."""
     monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path / "tfds"))
     monkeypatch.setattr(download, "PATIENCE", 0.5)
+    monkeypatch.setenv("no_proxy", "*")
     return tmp_path / "tfds"
 
 
@@ -205,15 +206,30 @@ FAILURES = {
 }
 
 
-def bad_address(server, mood):
-    if mood == "unknown":
-        return "http://nowhere.invalid/{split}.txt"
-    return closed() if mood == "closed" else server.address(mood)
+@pytest.fixture
+def bad_address(server, monkeypatch):
+    look_up = socket.getaddrinfo
+
+    def no_such_name(host, *arguments):
+        if host == "nowhere.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(host, *arguments)
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_name)
+
+    def address(mood):
+        if mood == "unknown":
+            return "http://nowhere.invalid/{split}.txt"
+        return closed() if mood == "closed" else server.address(mood)
+
+    return address
 
 
 @pytest.mark.parametrize("mood", FAILURES)
-def test_the_next_address_is_tried(server, folder, to_be_had_at, mood, capsys):
-    to_be_had_at(bad_address(server, mood), server.address("good"))
+def test_the_next_address_is_tried(
+    server, folder, to_be_had_at, bad_address, mood, capsys
+):
+    to_be_had_at(bad_address(mood), server.address("good"))
     assert texts.splits(Tiny) == read(folder)
     asked = [path for path in server.asked if path.startswith("/good")]
     assert asked == ["/good/train.txt", "/good/valid.txt", "/good/test.txt"]
@@ -233,9 +249,9 @@ def test_only_what_is_missing_is_asked_of_the_next(server, folder, to_be_had_at)
 
 @pytest.mark.parametrize("mood", FAILURES)
 def test_no_address_is_one_message_within_seconds(
-    server, folder, root, to_be_had_at, mood
+    server, folder, root, to_be_had_at, bad_address, mood
 ):
-    addresses = [bad_address(server, mood), bad_address(server, mood)]
+    addresses = [bad_address(mood), bad_address(mood)]
     to_be_had_at(*addresses)
     began = time.monotonic()
     with pytest.raises(UsageError) as error:
