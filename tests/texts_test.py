@@ -309,6 +309,15 @@ def test_what_was_downloaded_before_it_stopped_is_kept(serve, folder, to_be_had_
     assert second.asked == ["/good/valid.txt", "/good/test.txt"]
 
 
+def test_a_damaged_download_is_not_taken_up(server, folder, root, to_be_had_at):
+    kept = root / "downloads" / "glrnn_tiny" / "train.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(CONTENT["train"][:-1])
+    to_be_had_at(server.address("good"))
+    assert texts.splits(Tiny) == read(folder)
+    assert kept.read_bytes() == CONTENT["train"]
+
+
 # Files at hand.
 
 
