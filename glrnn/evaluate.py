@@ -17,6 +17,7 @@ from glrnn.checkpoint import StageCheckpoints
 from glrnn.errors import UsageError, told_plainly
 from glrnn.losses import to_perplexity
 from glrnn.model import Model, Params, language_model
+from glrnn.vocabulary import Ids, read_tokens
 from glrnn.windows import Window, columns, fixed_lengths, windows
 
 
@@ -153,6 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             split: Of the data the run was trained on.
             text: A text of your own instead, UTF-8, tokens separated by whitespace.
             data: Where the splits are now, if they have moved.
+            manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
+                download.
             json: One JSON object instead of a line to read.
         """
 
@@ -160,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         split: Literal["valid", "test", "train"] = "test"
         text: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
         data: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+        manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
         json: bool = False
 
     with told_plainly():
@@ -170,7 +174,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         run = run_folder.read(command.run)
         phase, params = _newest(run)
-        what, tokens, unknown = _tokens(run, command.split, command.text, command.data)
+        if command.text is not None:
+            what, tokens, unknown = _own_text(run, command.text)
+        else:
+            where = run.origin.data if command.data is None else command.data
+            corpus = data.load(where, run.vocabulary, command.manual_dir)
+            what, tokens, unknown = _split(corpus, command.split)
         score = perplexity(
             _phase_model(run, phase),
             params,
@@ -198,16 +207,14 @@ def _newest(run: run_folder.Run) -> tuple[int, Params]:
     raise UsageError(f"no checkpoint in {run.folder} yet")
 
 
-def _tokens(
-    run: run_folder.Run, split: str, text: Path | None, where: str | None
-) -> tuple[str, data.Ids, int]:
-    """What is scored: its name, its ids, and how many of its words are unknown."""
-    if text is not None:
-        ids, unknown = run.vocabulary.encode(data.read_tokens(text), str(text))
-        return str(text), ids, unknown
-    corpus = data.load(run.origin.data if where is None else where, run.vocabulary)
-    ids = getattr(corpus, split)
-    return f"{split} split of {corpus.name}", ids, corpus.unknown[split]
+def _own_text(run: run_folder.Run, path: Path) -> tuple[str, Ids, int]:
+    """Its name, its ids, and how many of its words are unknown."""
+    ids, unknown = run.vocabulary.encode(read_tokens(path), str(path))
+    return str(path), ids, unknown
+
+
+def _split(corpus: data.Corpus, name: str) -> tuple[str, Ids, int]:
+    return f"{name} split of {corpus.name}", getattr(corpus, name), corpus.unknown[name]
 
 
 if __name__ == "__main__":

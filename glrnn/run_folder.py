@@ -18,6 +18,7 @@ from glrnn.config import Config
 from glrnn.errors import UsageError
 from glrnn.files import read_text, write_text
 from glrnn.settings import at_least, check, differences, from_json, to_json
+from glrnn.vocabulary import Vocabulary
 from glrnn.windows import columns
 
 STAGES = ("main", "finetune")
@@ -85,7 +86,7 @@ class Run(NamedTuple):
 
     folder: Path
     config: Config
-    vocabulary: data.Vocabulary
+    vocabulary: Vocabulary
     origin: Origin
 
     def stage_folder(self, phase: int, stage: str) -> Path:
@@ -188,7 +189,7 @@ def read(folder: Path) -> Run:
     return Run(
         folder,
         _read(Config, folder / "config.json", "a config"),
-        data.Vocabulary.load(folder / "vocabulary.json"),
+        Vocabulary.load(folder / "vocabulary.json"),
         _read(Origin, folder / "origin.json", "an origin"),
     )
 

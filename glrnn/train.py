@@ -24,11 +24,13 @@ class Runtime:
 
     Attributes:
         data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
-            python-docs.
+            python-docs, ptb or wikitext-2.
+        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
         workdir: The run's folder. A run that is there goes on where it stopped.
     """
 
     data: str = "python-docs"
+    manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     workdir: Path = Path("runs/quickstart")
 
 
@@ -77,7 +79,7 @@ def _default(named: str) -> tuple[Runtime, Config]:
         from glrnn import run_folder
 
         run = run_folder.read(path)
-        return Runtime(run.origin.data, path), run.config
+        return Runtime(run.origin.data, workdir=path), run.config
     return Runtime(workdir=Path("runs", path.stem)), experiment.load(path)
 
 
@@ -86,7 +88,7 @@ def _run(command: Command) -> None:
     from glrnn.progress import Progress
 
     runtime = command.runtime
-    corpus = data.load(runtime.data)
+    corpus = data.load(runtime.data, manual_dir=runtime.manual_dir)
     run = run_folder.start(runtime.workdir, command.config, corpus, command.experiment)
     with Progress(runtime.workdir / "metrics.jsonl") as progress:
         progress.say(

@@ -189,9 +189,8 @@ def scans_and_products(run, name):
     def visit(jaxpr, in_scan):
         for eqn in jaxpr.eqns:
             if eqn.primitive.name == "scan":
-                first = eqn.params["num_consts"]
-                carry = eqn.invars[first : first + eqn.params["num_carry"]]
-                carried.extend(v.aval.shape for v in carry)
+                # What is stacked over time has an axis more than a matrix.
+                carried.extend(v.aval.shape for v in eqn.outvars)
             if eqn.primitive.name == "dot_general":
                 (inside if in_scan else outside).append(eqn.outvars[0].aval.shape)
             for value in eqn.params.values():

@@ -18,6 +18,7 @@ from glrnn.errors import DivergedError
 from glrnn.evaluate import best_params, perplexity
 from glrnn.phases import first_params, train
 from glrnn.progress import Progress
+from glrnn.vocabulary import Vocabulary
 from glrnn.windows import paddings
 
 WORDS = "the cat sat on a mat and saw".split()
@@ -52,7 +53,7 @@ def corpus():
     rng = np.random.default_rng(0)
     stream = (np.cumsum(rng.integers(1, 3, 360)) % len(WORDS)).astype(np.int32)
     parts = np.split(stream, [200, 280])
-    return data.Corpus("tiny", data.Vocabulary(tuple(WORDS)), *parts, unknown={})
+    return data.Corpus("tiny", Vocabulary(tuple(WORDS)), *parts, unknown={})
 
 
 def start(folder, corpus, config=CONFIG):

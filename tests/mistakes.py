@@ -80,7 +80,18 @@ COMBINATIONS = [
     ({"phases.0.main.max_norms": (1.0,) * 3}, "takes 1 or 2: the embedding's"),
     ({"phases.2.finetune.max_norms": (1.0,) * 5}, "finetune.max_norms has 5 numbers"),
     ({"phases.1.num_layers": 1, "phases.1.dropout.hidden": ()}, "[1, 1, 3] layers"),
-    ({"head": "mixture", "layers.0.hidden_size": 9}, "[9, 128, 128] hidden units"),
+    (
+        {
+            "head": "mixture",
+            "layers.0.hidden_size": 9,
+            **{
+                f"phases.{i}.{stage}.max_norms": (0.25,)
+                for i in range(3)
+                for stage in ("main", "finetune")
+            },
+        },
+        "[9, 128, 128] hidden units",
+    ),
 ]
 
 # A folder of a corpus and everything else that is there when the mistakes are made:
@@ -100,6 +111,13 @@ OPTIONS = {
             (["EXPERIMENT", "--data", "x" * 300], "unknown data set 'xxx"),
             (["EXPERIMENT", "--data", "DATA/train.txt"], "unknown data set"),
             (["EXPERIMENT", "--data", "empty"], "has no train.txt and no valid.txt"),
+        ],
+        "--manual-dir": [
+            (["EXPERIMENT", "--manual-dir"], "--manual-dir"),
+            (["--data", "DATA", "--manual-dir", "DATA"], "is of no use to"),
+            (["--manual-dir", "DATA"], "is of no use to python-docs"),
+            (["--data", "ptb", "--manual-dir", "nowhere"], "nowhere/train.txt"),
+            (["--data", "ptb", "--manual-dir", "DATA"], "is not the train split of"),
         ],
         "--workdir": [
             (["EXPERIMENT", "--workdir"], "--workdir"),
@@ -152,6 +170,7 @@ OPTIONS = {
             (["RUN", "--data", "nowhere"], "unknown data set 'nowhere'"),
             (["RUN", "--data", "empty"], "has no train.txt"),
         ],
+        "--manual-dir": [(["RUN", "--manual-dir", "DATA"], "is of no use to")],
         "--json": [(["RUN", "--json", "yes"], "yes")],
         "--colour": [(["RUN", "--colour", "red"], "--colour")],
     },

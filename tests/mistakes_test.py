@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mistakes import COMBINATIONS, DIRECTORY, FIELDS, FILES, MISSING, OPTIONS, RUN_FILES
+from tensorflow_datasets.core import constants
 
 from glrnn import data, evaluate, experiment, run_folder, runs, train
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
@@ -210,7 +211,9 @@ def test_the_table_has_every_option(command):
         re.sub(r"\.\d+\.", ".0.", f"--{field.path.replace('_', '-')}")
         for field in FIELDS.values()
     }
-    known = fields | OPTIONS[command].keys() | {"--help", "--no-inherit-head", "--no-json"}
+    known = (
+        fields | OPTIONS[command].keys() | {"--help", "--no-inherit-head", "--no-json"}
+    )
     known |= {re.sub("main", "finetune", name) for name in fields}
     known |= {re.sub("finetune", "main", name) for name in fields}
     shown = {re.sub(r"\.\d+\.", ".0.", name).rstrip(".") for name in shown}
@@ -219,7 +222,10 @@ def test_the_table_has_every_option(command):
 
 
 @pytest.mark.parametrize(("command", "words", "message"), BAD_OPTIONS)
-def test_a_bad_option_is_refused(place, command, words, message):
+def test_a_bad_option_is_refused(
+    place, monkeypatch, tmp_path_factory, command, words, message
+):
+    monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
     with nothing_changes(place):
         assert message in refused(MAINS[command], *spelled(words))
 

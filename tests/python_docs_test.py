@@ -9,9 +9,9 @@ import types
 import pytest
 
 from glrnn import data
-from glrnn.data import EOS, UNK
 from glrnn.datasets import python_docs
 from glrnn.errors import UsageError
+from glrnn.vocabulary import EOS, UNK
 
 
 @pytest.fixture(scope="module")

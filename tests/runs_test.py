@@ -12,6 +12,7 @@ import pytest
 from glrnn import data, run_folder, runs, train
 from glrnn.config import Config, Layer, Phase, Stage
 from glrnn.run_folder import Summary
+from glrnn.vocabulary import Vocabulary
 
 CONFIG = Config(
     embedding_size=8,
@@ -29,7 +30,7 @@ DONE = Summary(1, 1, 666, 5, 2.0, 1.5, math.log(7.0), 3.0, 100)
 @pytest.fixture
 def corpus(tmp_path):
     stream = np.arange(60, dtype=np.int32) % 3
-    words = data.Vocabulary(("a", "b", "c"))
+    words = Vocabulary(("a", "b", "c"))
     return data.Corpus(str(tmp_path / "words"), words, *[stream] * 3, unknown={})
 
 

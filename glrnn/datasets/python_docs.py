@@ -21,8 +21,8 @@ import sysconfig
 import zlib
 from collections.abc import Iterator
 
-from glrnn.data import EOS, UNK
 from glrnn.errors import UsageError
+from glrnn.vocabulary import EOS, UNK
 
 # Other people's packages, tests, applications, tables of characters; `pydoc_data` is
 # read as data.

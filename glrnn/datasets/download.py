@@ -1,0 +1,187 @@
+"""Texts from the network: where they are, what they must be, how they are fetched.
+
+They are fetched here and not by tensorflow-datasets, whose downloader knows no timeout
+and repeats in silence for minutes what does not answer.
+"""
+
+import hashlib
+import http.client
+import pathlib
+import queue
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from glrnn.errors import UsageError
+from glrnn.files import write_text
+
+# Seconds that a server may be silent: before it answers, and between two blocks.
+PATIENCE = 4.0
+BLOCK = 2**14
+FILES = "train.txt, valid.txt and test.txt"
+
+
+class Text(NamedTuple):
+    """What one split must be.
+
+    Attributes:
+        sha256: of the text's bytes, in hexadecimal.
+        num_tokens: words, and one `<eos>` a line.
+    """
+
+    sha256: str
+    num_tokens: int
+
+
+class Source(NamedTuple):
+    """The facts of a corpus.
+
+    Attributes:
+        name: what `--data` calls it.
+        licence: what it may be used for, in a line or two.
+        addresses: where its texts are, with `{split}` in the place of train, valid or
+            test; what one does not give is looked for at the next.
+        texts: what the splits must be.
+    """
+
+    name: str
+    licence: str
+    addresses: tuple[str, ...]
+    texts: Mapping[str, Text]
+
+
+def download(source: Source, folder: pathlib.Path) -> None:
+    """Puts the texts of a corpus into a folder, from one address or the next.
+
+    Args:
+        source: the corpus.
+        folder: gets train.txt, valid.txt and test.txt, each whole or not at all. Those
+            that are there and right are left.
+
+    Raises:
+        UsageError: no address gives what is missing, or it cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> sha256 = hashlib.sha256(b"the cat").hexdigest()
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     folder = pathlib.Path(name)
+        ...     _ = (folder / "cat.train.txt").write_bytes(b"the cat")
+        ...     address = folder.as_uri() + "/cat.{split}.txt"
+        ...     texts = {"train": Text(sha256, num_tokens=3)}
+        ...     download(Source("cat", "Free.", (address,), texts), folder)
+        ...     (folder / "train.txt").read_text()
+        'the cat'
+    """
+    missing = [
+        split
+        for split, text in source.texts.items()
+        if not _path(folder, split).exists()
+        or _sha256(_path(folder, split)) != text.sha256
+    ]
+    failures = []
+    for address in source.addresses:
+        while missing:
+            split = missing[0]
+            where = address.format(split=split)
+            print(f"{source.name}: downloading {where}", file=sys.stderr)
+            try:
+                content = _fetch(where, source.texts[split].sha256)
+            except (OSError, http.client.HTTPException) as error:
+                reason = str(error).removeprefix("<urlopen error ").removesuffix(">")
+                failures.append(f"{where}: {reason}")
+                break
+            write_text(_path(folder, split), content.decode())
+            missing.remove(split)
+    if missing:
+        raise UsageError(
+            f"cannot download {source.name}: {'; '.join(failures)}; put {FILES} "
+            "into a folder and give it with --manual-dir FOLDER"
+        )
+
+
+def _fetch(address: str, sha256: str) -> bytes:
+    """What is at an address, or an `OSError`, also if it is the wrong thing."""
+    content = b"".join(_blocks(address))
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise OSError(f"its SHA-256 is {found}, not {sha256}")
+    return content
+
+
+def _blocks(address: str) -> Iterator[bytes]:
+    arrived: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+    # In a thread that can be left behind: no timeout of a socket bounds the look-up of
+    # a name, nor several of a server's addresses, nor bytes that come one by one.
+    def transfer() -> None:
+        try:
+            with urllib.request.urlopen(address, timeout=2 * PATIENCE) as response:
+                while block := response.read(BLOCK):
+                    arrived.put(block)
+            arrived.put(b"")
+        except urllib.error.HTTPError as refusal:
+            with refusal:  # which holds the connection
+                arrived.put(refusal)
+        except Exception as error:
+            arrived.put(error)
+
+    threading.Thread(target=transfer, daemon=True).start()
+    while True:
+        try:
+            block = arrived.get(timeout=PATIENCE)
+        except queue.Empty:
+            raise TimeoutError(f"silent for {PATIENCE:g} seconds") from None
+        if isinstance(block, Exception):
+            raise block
+        if not block:
+            return
+        yield block
+
+
+def check(source: Source, folder: pathlib.Path) -> None:
+    """Checks texts that were put into a folder by hand.
+
+    Args:
+        source: what they must be.
+        folder: with train.txt, valid.txt and test.txt.
+
+    Raises:
+        UsageError: one is missing or is another text.
+
+    Example:
+        >>> texts = {"train": Text("a3", num_tokens=3)}
+        >>> check(Source("cat", "Free.", (), texts), pathlib.Path("nowhere"))
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: cannot read nowhere/train.txt: No such file or \
+directory; --manual-dir is a folder with train.txt, valid.txt and test.txt, byte for \
+byte those of cat
+    """
+    for split, text in source.texts.items():
+        path = _path(folder, split)
+        try:
+            found = _sha256(path)
+        except OSError as error:
+            raise UsageError(
+                f"cannot read {path}: {error.strerror}; --manual-dir is a folder with "
+                f"{FILES}, byte for byte those of {source.name}"
+            ) from error
+        if found != text.sha256:
+            raise UsageError(
+                f"{path} is not the {split} split of {source.name}: its SHA-256 is "
+                f"{found}, not {text.sha256}; another version of the texts is given "
+                f"with --data {folder}"
+            )
+
+
+def _path(folder: pathlib.Path, split: str) -> pathlib.Path:
+    return folder / f"{split}.txt"
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
