@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from glrnn import run_folder
@@ -12,7 +12,7 @@ from glrnn.errors import UsageError, told_plainly
 from glrnn.files import parse_json, read_text
 from glrnn.losses import to_perplexity
 from glrnn.run_folder import Run
-from glrnn.settings import at_least, check, choice
+from glrnn.settings import at_least, check, choice, from_values
 from glrnn.table import print_table
 
 
@@ -34,6 +34,9 @@ class Epoch:
 
     def __post_init__(self):
         check(self)
+
+
+FIELDS = {spec.name for spec in fields(Epoch)}
 
 
 def find(folder: Path) -> list[Path]:
@@ -104,9 +107,9 @@ def read_epochs(run: Run) -> list[Epoch]:
     for number, line in enumerate(read_text(path).split("\n")[:-1], 1):
         try:
             record = parse_json(line, "an epoch")
-            if not isinstance(record, dict):
-                raise UsageError("not an epoch: no JSON object")
-            epoch = Epoch(*(record.get(name) for name in Epoch.__match_args__))
+            if isinstance(record, dict):
+                record = {key: record[key] for key in record if key in FIELDS}
+            epoch = from_values(Epoch, record, "an epoch")
             if epoch.phase > len(run.config.phases):
                 raise UsageError(f"there is no phase {epoch.phase} in this run")
         except UsageError as error:

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import NoneType
 from typing import Any, TypedDict, TypeVar
 
@@ -42,11 +42,11 @@ def rate() -> Range:
     return {"holds": lambda value: 0 <= value < 1, "range": "a rate in [0, 1)"}
 
 
-def choice(registry: Mapping[str, Any]) -> Range:
-    """The names in a registry."""
+def choice(names: Collection[str]) -> Range:
+    """One of a few names."""
     return {
-        "holds": lambda value: value in registry,
-        "range": "one of " + ", ".join(sorted(registry)),
+        "holds": lambda value: value in names,
+        "range": "one of " + ", ".join(sorted(names)),
     }
 
 
@@ -151,14 +151,18 @@ def from_json(kind: type[Settings], text: str, what: str) -> Settings:
         ...
         glrnn.errors.UsageError: not a walk: extra fields found (stops) @ walk
     """
+    return from_values(kind, parse_json(text, what), what)
+
+
+def from_values(kind: type[Settings], values: Any, what: str) -> Settings:
+    """As `from_json`, from what JSON was parsed to."""
     import cattrs
 
     converter = cattrs.Converter(forbid_extra_keys=True)
     for plain in (bool, int, float, str, float | None):  # it would make 3 of 3.9
         converter.register_structure_hook(plain, lambda value, _: value)
-    values = parse_json(text, what)
     if not isinstance(values, dict):
-        raise UsageError(f"not {what}: {text.strip():.40} is no JSON object")
+        raise UsageError(f"not {what}: {json.dumps(values):.40} is no JSON object")
     try:
         return converter.structure(values, kind)
     except cattrs.BaseValidationError as error:

@@ -138,8 +138,8 @@ def _in_parts(gradient: Callable[..., Any], num_parts: int) -> Callable[..., Any
 
         parts = (
             jax.tree.map(lambda state: split(state, 0), carry),
-            split(window.inputs, 1),
-            split(window.targets, 1),
+            split(jnp.asarray(window.inputs), 1),
+            split(jnp.asarray(window.targets), 1),
             jax.random.split(mask_key, num_parts),
         )
         zero = jnp.zeros(())

@@ -257,8 +257,8 @@ RUN_FILES = {
         [
             (b"\xff\n", "is not UTF-8 text"),
             (b"x\n", "line 1: not an epoch"),
-            (b"[]\n", "line 1: not an epoch: no JSON object"),
-            (b"{}\n", "Epoch.phase is None"),
+            (b"[]\n", "line 1: not an epoch: [] is no JSON object"),
+            (b"{}\n", "required field missing @ epoch.phase"),
             (DIRECTORY, "Is a directory"),
         ],
     ),

@@ -154,8 +154,8 @@ def test_a_damaged_run_does_not_hide_the_others(start, tmp_path, capsys):
     ("line", "message"),
     [
         ("", "not an epoch: Expecting value"),
-        ("[1]", "not an epoch: no JSON object"),
-        ("{}", "Epoch.phase is None; it must be int"),
+        ("[1]", "not an epoch: [1] is no JSON object"),
+        ("{}", "required field missing @ epoch.phase"),
         ('{"phase": 3, "stage": "main", "epoch": 1, "valid_loss": 1}', "no phase 3"),
         ('{"phase": 1, "stage": "mian", "epoch": 1, "valid_loss": 1}', "is 'mian'"),
         ('{"phase": 1, "stage": "main", "epoch": 0, "valid_loss": 1}', "epoch is 0"),
