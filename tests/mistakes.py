@@ -57,7 +57,7 @@ FIELDS = {
     "Dropout.input": Field("phases.1.dropout.input", NO_RATE),
     "Dropout.hidden": Field(
         "phases.1.dropout.hidden",
-        [(), (0.1, 0.1), *((rate,) for rate in NO_RATE), 0.5, None],
+        [(), (0.1, 0.1), *((rate,) for rate in NO_RATE), "x", None],
     ),
     "Dropout.output": Field("phases.2.dropout.output", NO_RATE),
     "Dropout.latent": Field("phases.0.dropout.latent", [0.5, *NO_RATE]),
@@ -66,7 +66,7 @@ FIELDS = {
     "Stage.learning_rate": Field("phases.0.main.learning_rate", NOT_POSITIVE),
     "Stage.max_norms": Field(
         "phases.0.main.max_norms",
-        [(), *((0.1, norm) for norm in NOT_POSITIVE), 0.5, None],
+        [(), *((0.1, norm) for norm in NOT_POSITIVE), "x", None],
     ),
     "Stage.patience": Field("phases.2.main.patience", below(0)),
 }
