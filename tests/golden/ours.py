@@ -26,6 +26,9 @@ from glrnn.windows import Window
 # Large networks work through their logits piece by piece; so do these.
 SEVERAL_CHUNKS = 20
 
+# PyTorch's names for the fields of `LSTMParams`, in their order.
+LSTM = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+
 
 def make_config(settings):
     hidden = tuple(settings["dropout"]["hidden"])
@@ -61,8 +64,7 @@ def make_params(golden, kind):
         return golden[f"{kind}.{name}"].T.astype(np.float32)
 
     def lstm(layer):
-        kinds = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-        return LSTMParams(*(leaf(f"layers.{layer}.{name}") for name in kinds))
+        return LSTMParams(*(leaf(f"layers.{layer}.{name}") for name in LSTM))
 
     mixture = f"{kind}.prior.weight" in golden
     return Params(
