@@ -35,7 +35,7 @@ few = hypothesis.settings(
 )
 heads = pytest.mark.parametrize("head", ["softmax", "mixture"])
 rates = st.just(0.0) | st.floats(0.05, 0.6)
-sizes = st.integers(2, 9)
+sizes = st.integers(3, 9)
 
 
 @st.composite
@@ -84,8 +84,13 @@ def comparisons(draw, head):
         ),
         np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
     )
-    results, _ = theirs.reference(settings, drawn, torch.float64)
-    return settings, theirs.values(drawn, results), longest + draw(st.integers(0, 3))
+    expected, _ = theirs.reference(settings, drawn, torch.float64)
+    single, _ = theirs.reference(settings, drawn, torch.float32)
+    # Where PyTorch loses its digits to cancellation, so do others: a tenth of what is
+    # allowed is as much as a case may lose.
+    first, later = theirs.largest_differences(single, expected)
+    hypothesis.assume(first < 1e-5 and later < 1e-4)
+    return settings, theirs.values(drawn, expected), longest + draw(st.integers(0, 3))
 
 
 @heads
@@ -229,4 +234,4 @@ def test_two_epochs_of_ptb_small_learn_as_much_as_pytorch(corpora, tmp_path):
     assert perplexities[0] < 0.9 * unigram
     assert perplexities[1] < 0.8 * unigram
     # Asked for are 2 percent; the same windows and masks bring it far below.
-    assert perplexities == pytest.approx(train_theirs(run, corpus), rel=1e-3)
+    assert perplexities == pytest.approx(train_theirs(run, corpus), rel=1e-4)

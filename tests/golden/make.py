@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from theirs import Sizes, depth, draw, reference, values
+from theirs import Sizes, depth, draw, largest_differences, reference, values
 
 FOLDER = Path(__file__).parent
 SIZES = Sizes(vocabulary=30, batch=3, updates=30, first=7, shortest=3, longest=9)
@@ -88,15 +88,6 @@ CASES = [
 ]
 
 
-def largest_difference(kinds, actual, expected):
-    """Over the largest value of each array, the worst array of those kinds."""
-    return max(
-        np.abs(actual[name] - array).max() / np.abs(array).max()
-        for name, array in expected.items()
-        if name.split(".")[0] in kinds
-    )
-
-
 def main():
     for seed, settings in enumerate(CASES):
         drawn = draw(settings, SIZES, np.random.default_rng(seed))
@@ -106,12 +97,11 @@ def main():
         np.savez_compressed(
             path, settings=json.dumps(settings), **values(drawn, expected)
         )
-        first = largest_difference({"loss", "grad", "carry_after"}, single, expected)
-        last = largest_difference({"sgd", "asgd", "average"}, single, expected)
+        first, later = largest_differences(single, expected)
         shares = np.mean(clipped, axis=0)
         print(
             f"{path.name}: {path.stat().st_size} bytes; in single precision the first "
-            f"window is off by {first:.1e} and the updates by {last:.1e}; clipped "
+            f"window is off by {first:.1e} and the updates by {later:.1e}; clipped "
             f"in {', '.join(f'{share:.0%}' for share in shares)} of updates"
         )
 

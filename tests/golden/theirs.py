@@ -280,6 +280,21 @@ def reference(settings, drawn, dtype):
     return results, clipped + more
 
 
+def largest_differences(actual, expected):
+    """Of the first window, and of the parameters later; the worst array of each.
+
+    A difference is taken over the largest value of its array.
+    """
+    first, later = [0.0], [0.0]
+    for name, array in expected.items():
+        largest = np.abs(array).max()
+        if largest > 0:
+            updated = name.split(".")[0] in ("sgd", "asgd", "average")
+            difference = np.abs(actual[name] - array).max() / largest
+            (later if updated else first).append(difference)
+    return max(first), max(later)
+
+
 def values(drawn, results):
     """What our side is given, by name: all that was drawn, and what comes of it.
 
