@@ -1,0 +1,222 @@
+"""The same model and training as this project computes them, beside PyTorch's numbers.
+
+`golden` is what `theirs.values` says, from a file or fresh; nothing here needs PyTorch.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from glrnn import noise
+from glrnn.averaging import averaged_params, start_averaging
+from glrnn.cells.lstm import LSTMParams, LSTMState
+from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.heads import head
+from glrnn.heads.mixture import MixtureParams
+from glrnn.losses import activation_regularization, temporal_activation_regularization
+from glrnn.model import Embedding, Params, language_model, noise_rates
+from glrnn.noise import LayerNoise, Noise
+from glrnn.optimizer import clip_limits, stage_optimizer
+from glrnn.step import TrainState, training_step
+from glrnn.windows import Window
+
+# Large networks work through their logits piece by piece; so do these.
+SEVERAL_CHUNKS = 20
+
+# PyTorch's names for the fields of `LSTMParams`, in their order.
+LSTM = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+
+
+def make_config(settings):
+    hidden = tuple(settings["dropout"]["hidden"])
+    main, finetune = (
+        Stage(1, settings[name]["learning_rate"], tuple(settings[name]["max_norms"]))
+        for name in ("main", "finetune")
+    )
+    num_layers = len(hidden) + 1
+    dropout = Dropout(**settings["dropout"] | {"hidden": hidden})
+    return Config(
+        embedding_size=settings["embedding_size"],
+        layers=(Layer("lstm", settings["hidden_size"]),) * num_layers,
+        head=settings["head"],
+        num_softmaxes=settings["num_softmaxes"],
+        phases=(Phase(num_layers, dropout, main, finetune),),
+        window_length=settings["window_length"],
+        activation_regularization=settings["activation_regularization"],
+        temporal_activation_regularization=settings[
+            "temporal_activation_regularization"
+        ],
+        weight_decay=settings["weight_decay"],
+    )
+
+
+def make_model(config, golden):
+    return language_model(config, len(golden["param.bias"]), len(config.layers))
+
+
+def make_params(golden, kind):
+    """PyTorch's weights are `[outputs, inputs]`, ours `[inputs, outputs]`."""
+
+    def leaf(name):
+        return golden[f"{kind}.{name}"].T.astype(np.float32)
+
+    def lstm(layer):
+        return LSTMParams(*(leaf(f"layers.{layer}.{name}") for name in LSTM))
+
+    mixture = f"{kind}.prior.weight" in golden
+    return Params(
+        embedding=Embedding(leaf("table").T, leaf("bias")),
+        layers=tuple(map(lstm, range(len(golden["carry"])))),
+        head=MixtureParams(
+            leaf("prior.weight"), leaf("latent.weight"), leaf("latent.bias")
+        )
+        if mixture
+        else (),
+    )
+
+
+def make_carry(golden, kind):
+    return tuple(LSTMState(*state.astype(np.float32)) for state in golden[kind])
+
+
+def make_masks(config, golden):
+    """All windows' masks, stacked along a first axis; `None` where nothing drops."""
+    rates = noise_rates(config.phases[0].dropout)
+
+    def mask(place, rate):
+        if not rate:
+            return None
+        keep = golden[f"keep.{place}"]
+        scaled = np.where(keep, np.float32(1 / (1 - rate)), np.float32(0))
+        return np.swapaxes(scaled, 1, 2) if place.startswith("recurrent") else scaled
+
+    return Noise(
+        embedding=mask("embedding", rates.embedding),
+        input=mask("input", rates.input),
+        layers=tuple(
+            LayerNoise(
+                recurrent=mask(f"recurrent.{number}", layer.recurrent),
+                output=mask(f"output.{number}", layer.output),
+            )
+            for number, layer in enumerate(rates.layers)
+        ),
+        latent=mask("latent", rates.latent),
+    )
+
+
+def make_window(golden, index, padded):
+    """A window of the stream, padded with words that must not be seen."""
+    lengths = golden["lengths"].astype(int)
+    start, length = lengths[:index].sum(), lengths[index]
+    rows = golden["tokens"][start : start + length + 1].astype(np.int32)
+    padding = [(0, padded - length), (0, 0)]
+    inputs, targets = (
+        np.pad(part, padding, constant_values=1) for part in (rows[:-1], rows[1:])
+    )
+    return Window(inputs, targets, np.int32(length))
+
+
+def assert_close(actual, expected, tolerance):
+    """The largest difference beside the largest value, leaf by leaf."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, a), e in zip(
+        jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True
+    ):
+        assert a.shape == e.shape
+        difference, largest = np.max(np.abs(np.asarray(a) - e)), np.max(np.abs(e))
+        assert difference <= tolerance * largest, (
+            f"{jax.tree_util.keystr(path)} is off by {difference:.1e} of {largest:.1e}"
+        )
+
+
+def check_loss_gradient_and_carry(settings, golden, padded):
+    """Of the first window."""
+    config = make_config(settings)
+    model = make_model(config, golden)
+    first_masks = jax.tree.map(lambda mask: mask[0], make_masks(config, golden))
+    carry = make_carry(golden, "carry")
+    window = make_window(golden, 0, padded)
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def run(params):
+        outcome = model.apply(params, carry, window, first_masks)
+        length = jnp.asarray(window.length)
+        ar = activation_regularization(outcome.dropped, length)
+        tar = temporal_activation_regularization(outcome.outputs, length)
+        total = (
+            outcome.nll
+            + config.activation_regularization * ar
+            + config.temporal_activation_regularization * tar
+        )
+        return total, outcome.carry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(head, "ROWS", SEVERAL_CHUNKS)
+        (total, after), grads = run(make_params(golden, "param"))
+    assert_close(total, golden["loss"], 1e-4)
+    assert_close(after, make_carry(golden, "carry_after"), 1e-4)
+    assert_close(grads, make_params(golden, "grad"), 1e-4)
+
+
+def check_updates_and_averages(settings, golden, padded):
+    """Of a stage of SGD and one of averaged SGD, each half of the windows."""
+    config = make_config(settings)
+    model = make_model(config, golden)
+    phase, num_layers = config.phases[0], len(config.layers)
+    num_windows = len(golden["lengths"])
+    key = jax.random.key(0)
+    masks = make_masks(config, golden)
+    step_keys = jax.vmap(lambda count: jax.random.fold_in(key, count))(
+        jnp.arange(num_windows)
+    )
+
+    def injected(step_key, rates, shapes):
+        """The masks of the update that has this key."""
+        matches = jax.random.key_data(step_keys) == jax.random.key_data(step_key)[None]
+        count = jnp.argmax(jnp.all(matches, axis=-1))
+        return jax.tree.map(lambda mask: jnp.asarray(mask)[count], masks)
+
+    @functools.cache
+    def make_step(stage):
+        return training_step(
+            model,
+            stage_optimizer(config, stage, num_layers),
+            rates=noise_rates(phase.dropout),
+            groups=clip_limits(stage.max_norms, num_layers),
+            activation=config.activation_regularization,
+            temporal_activation=config.temporal_activation_regularization,
+        )
+
+    def train(state, stage, indices):
+        for index in indices:
+            window = make_window(golden, index, padded)
+            state, metrics = make_step(stage)(state, window, key)
+            if index == 0:
+                assert_close(metrics["loss"], golden["loss"], 1e-4)
+                assert_close(state.carry, make_carry(golden, "carry_after"), 1e-4)
+        return state
+
+    params = make_params(golden, "param")
+    state = TrainState(
+        params,
+        stage_optimizer(config, phase.main, num_layers).init(params),
+        make_carry(golden, "carry"),
+        np.int32(0),
+    )
+    state = jax.tree.map(jnp.array, state)  # copies: a step donates its state
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(head, "ROWS", SEVERAL_CHUNKS)
+        patch.setattr(noise, "sample", injected)
+        state = train(state, phase.main, range(num_windows // 2))
+        assert_close(state.params, make_params(golden, "sgd"), 1e-3)
+
+        # Nothing of the first stage may be in the average, so its state goes on.
+        state = state.replace(opt_state=start_averaging(state.opt_state))
+        state = train(state, phase.finetune, range(num_windows // 2, num_windows))
+    assert_close(state.params, make_params(golden, "asgd"), 1e-3)
+    average = averaged_params(state.opt_state, state.params)
+    assert_close(average, make_params(golden, "average"), 1e-3)
