@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from glrnn.errors import UsageError
@@ -182,7 +183,8 @@ class StageCheckpoints:
 
         Args:
             like: Their tree, of arrays or `jax.ShapeDtypeStruct`s. A leaf is restored
-                to the sharding it has here, or else to the first device.
+                to the sharding it has here, or else to the first device; it is
+                committed to its devices if it is here.
 
         Returns:
             The parameters, bit for bit, and the history saved with them.
@@ -232,7 +234,7 @@ class StageCheckpoints:
                 f"{where}: damaged on disk: {', '.join(broken)} "
                 "not as written (checksums differ)"
             )
-        return restored, history
+        return jax.tree.map(_as_free_as, restored, like), history
 
     def _read(self, where: str, epoch: int, **args: Any) -> Mapping[str, Any]:
         try:
@@ -304,6 +306,17 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     if sharding is None:
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _as_free_as(leaf: jax.Array, like: Any) -> jax.Array:
+    """Tied to its devices only if `like` is.
+
+    Orbax ties whatever it restores, and a function compiled for arrays that are free is
+    compiled again for arrays that are not.
+    """
+    if getattr(like, "committed", False):
+        return leaf
+    return jnp.asarray(np.asarray(leaf))
 
 
 def _check_same(where: str, manifest: Mapping[str, Any], like: PyTree) -> None:
