@@ -332,11 +332,17 @@ def _check_same(where: str, manifest: Mapping[str, Any], like: PyTree) -> None:
             raise UsageError(f"{where}: has {path}, {found}, which was not expected")
 
 
-def _is_not_orbax(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR or "/orbax/" not in record.pathname
+def _is_for_the_user(record: logging.LogRecord) -> bool:
+    if "/orbax/" not in record.pathname:
+        return True
+    # Of an interrupt the command line tells.
+    interrupted = (
+        record.exc_info is not None and record.exc_info[0] is KeyboardInterrupt
+    )
+    return record.levelno >= logging.ERROR and not interrupted
 
 
 def _silence_orbax() -> None:
     # Others log through absl too, so its level is left alone. Only after absl was
     # imported: it has a class of logger of its own.
-    logging.getLogger("absl").addFilter(_is_not_orbax)
+    logging.getLogger("absl").addFilter(_is_for_the_user)
