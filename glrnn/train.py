@@ -85,8 +85,10 @@ def _default(named: str) -> tuple[Runtime, Config]:
 
 def _run(command: Command) -> None:
     from glrnn import data, phases, run_folder
+    from glrnn.compilation import keep_programs
     from glrnn.progress import Progress
 
+    keep_programs()
     runtime = command.runtime
     corpus = data.load(runtime.data, manual_dir=runtime.manual_dir)
     run = run_folder.start(runtime.workdir, command.config, corpus, command.experiment)

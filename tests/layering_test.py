@@ -21,7 +21,7 @@ optimizer
 model
 config
 cells heads losses clipping averaging windows
-noise settings table vocabulary
+noise settings table vocabulary compilation
 files
 errors
 """

@@ -1,0 +1,70 @@
+"""This project's side of a comparison: the very step that a training run takes."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.presets import Preset, make_config
+from glrnn.evaluate import perplexity
+from glrnn.model import language_model, noise_rates
+from glrnn.optimizer import clip_limits, stage_optimizer
+from glrnn.step import TrainState, training_step
+from glrnn.windows import Window
+
+
+def make_step(preset: Preset, mode: str) -> tuple[Callable[[], float], int]:
+    """A function that takes one step and returns its loss; and the parameter count."""
+    config = make_config(preset)
+    model = language_model(config, preset.vocabulary, preset.layers)
+    params = jax.jit(model.init)(jax.random.key(0))
+    size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    make = {"train": _training, "eval": _evaluation}[mode]
+    return make(preset, config, model, params), size
+
+
+def _training(preset, config, model, params):
+    (phase,) = config.phases
+    optimizer = stage_optimizer(config, phase.main, preset.layers)
+    step = training_step(
+        model,
+        optimizer,
+        rates=noise_rates(phase.dropout),
+        groups=clip_limits(phase.main.max_norms, preset.layers),
+        activation=config.activation_regularization,
+        temporal_activation=config.temporal_activation_regularization,
+    )
+    opt_state = jax.jit(optimizer.init)(params)
+    carry = model.initial_carry(preset.batch)
+    state = TrainState(params, opt_state, carry, jnp.zeros((), jnp.int32))
+    rows = np.random.default_rng(0).integers(
+        preset.vocabulary, size=(preset.window + 1, preset.batch), dtype=np.int32
+    )
+    window = Window(rows[:-1], rows[1:], np.int32(preset.window))
+    key = jax.random.key(1)
+
+    def take() -> float:
+        nonlocal state
+        state, metrics = step(state, window, key)
+        loss = float(metrics["nll"])
+        jax.block_until_ready(state)
+        return loss
+
+    return take
+
+
+def _evaluation(preset, config, model, params):
+    tokens = np.random.default_rng(0).integers(
+        preset.vocabulary, size=preset.batch * (preset.window + 1), dtype=np.int32
+    )
+    score = partial(
+        perplexity,
+        model,
+        params,
+        tokens,
+        batch_size=preset.batch,
+        window_length=preset.window,
+    )
+    return lambda: score().nats_per_token

@@ -1,0 +1,119 @@
+"""PyTorch's side: AWD-LSTM with a mixture of softmaxes, as one would write it there.
+
+The layers are PyTorch's own `nn.LSTM`, with cuDNN underneath on a GPU. The gradient of
+each group is clipped to a norm of its own, as on the other side.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.presets import (
+    HIDDEN_RATE,
+    LEARNING_RATE,
+    MAX_NORM,
+    RATES,
+    WEIGHT_DECAY,
+    Preset,
+)
+
+
+def locked_dropout(x, rate):
+    """One mask for all time steps."""
+    return x * functional.dropout(torch.ones_like(x[:1]), rate)
+
+
+class LanguageModel(nn.Module):
+    """Stacked LSTM layers and a mixture of softmaxes over the tied embedding."""
+
+    def __init__(self, preset: Preset):
+        super().__init__()
+        self.table = nn.Parameter(
+            torch.empty(preset.vocabulary, preset.embedding).uniform_(-0.1, 0.1)
+        )
+        self.bias = nn.Parameter(torch.zeros(preset.vocabulary))
+        self.layers = nn.ModuleList(
+            nn.LSTM(preset.hidden if below else preset.embedding, preset.hidden)
+            for below in range(preset.layers)
+        )
+        self.prior = nn.Linear(preset.hidden, preset.softmaxes, bias=False)
+        self.latent = nn.Linear(preset.hidden, preset.softmaxes * preset.embedding)
+
+    def groups(self):
+        """What is clipped together."""
+        yield [self.table, self.bias]
+        yield from (list(layer.parameters()) for layer in self.layers)
+        yield [*self.prior.parameters(), *self.latent.parameters()]
+
+    def forward(self, tokens, targets, carry):
+        """Mean loss, carry, and the outputs of the last layer, raw and dropped."""
+        table = self.table
+        if self.training:
+            words = torch.ones_like(table[:, :1])
+            table = table * functional.dropout(words, RATES.embedding)
+        x = functional.embedding(tokens, table)
+        if self.training:
+            x = locked_dropout(x, RATES.input)
+        after = []
+        for layer, state in zip(self.layers, carry, strict=True):
+            weight = functional.dropout(
+                layer.weight_hh_l0, RATES.recurrent, self.training
+            )
+            outputs, state = torch.func.functional_call(
+                layer, {"weight_hh_l0": weight}, (x, state)
+            )
+            after.append(state)
+            last = layer is self.layers[-1]
+            rate = RATES.output if last else HIDDEN_RATE
+            x = locked_dropout(outputs, rate) if self.training else outputs
+        latents = torch.tanh(self.latent(x))
+        if self.training:
+            latents = locked_dropout(latents, RATES.latent)
+        latents = latents.unflatten(-1, (self.prior.out_features, -1))
+        each = functional.linear(latents, self.table, self.bias).softmax(-1)
+        prior = self.prior(x).softmax(-1)
+        mixed = (each * prior.unsqueeze(-1)).sum(-2)
+        log_likelihood = torch.log(mixed + 1e-8).flatten(0, 1)
+        return functional.nll_loss(log_likelihood, targets), after, outputs, x
+
+
+def make_step(
+    preset: Preset, mode: str, compiled: bool, device: str
+) -> tuple[Callable[[], float], int]:
+    """A function that takes one step and returns its loss; and the parameter count."""
+    torch.manual_seed(0)
+    model = LanguageModel(preset).to(device)
+    size = sum(param.numel() for param in model.parameters())
+    forward = torch.compile(model) if compiled else model
+    shape = preset.window, preset.batch
+    tokens = torch.randint(preset.vocabulary, shape, device=device)
+    targets = torch.randint(preset.vocabulary, (preset.tokens,), device=device)
+    zeros = torch.zeros(1, preset.batch, preset.hidden, device=device)
+    carry = [(zeros, zeros)] * preset.layers
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
+    )
+    model.train(mode == "train")
+
+    def train() -> float:
+        nonlocal carry
+        optimizer.zero_grad()
+        nll, after, outputs, dropped = forward(tokens, targets, carry)
+        steps = outputs[1:] - outputs[:-1]
+        loss = nll + 2 * dropped.square().mean() + steps.square().mean()
+        loss.backward()
+        for group in model.groups():
+            nn.utils.clip_grad_norm_(group, MAX_NORM)
+        optimizer.step()
+        carry = [(h.detach(), c.detach()) for h, c in after]
+        return nll.item()
+
+    @torch.no_grad()
+    def evaluate() -> float:
+        nonlocal carry
+        nll, carry, _, _ = forward(tokens, targets, carry)
+        return nll.item()
+
+    return {"train": train, "eval": evaluate}[mode], size
