@@ -42,11 +42,10 @@ def test_a_program_is_compiled_once_for_all_processes(tmp_path):
 
 
 def test_a_folder_of_the_users_stands(tmp_path):
-    run(
-        XDG_CACHE_HOME=str(tmp_path / "a"),
-        JAX_COMPILATION_CACHE_DIR=str(tmp_path / "b"),
-    )
-    assert not (tmp_path / "a").exists()
+    ours, theirs = tmp_path / "a", tmp_path / "b"
+    run(XDG_CACHE_HOME=str(ours), JAX_COMPILATION_CACHE_DIR=str(theirs))
+    assert not ours.exists()
+    assert theirs.exists()
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
