@@ -17,7 +17,7 @@ class Layer:
     """One recurrent layer.
 
     Attributes:
-        cell: Its cell, by name.
+        cell: Its cell: lstm.
         hidden_size: Its hidden units, H.
     """
 
@@ -57,7 +57,7 @@ class Stage:
     """A stretch of training at one learning rate.
 
     Attributes:
-        epochs: How many at the most; 0 leaves the stage out.
+        epochs: How many at the most; 0 leaves finetuning out.
         learning_rate: Of a window of the usual length; scaled by each window's own.
         max_norms: Largest gradient norms: one number for the whole gradient, or one for
             the embedding, each layer, and the head where it has parameters.
@@ -128,7 +128,7 @@ class Config:
     Attributes:
         embedding_size: E, shared by input and output.
         layers: The recurrent layers, all of them; a phase uses the first few.
-        head: The output distribution, by name.
+        head: The output distribution: softmax, or mixture (of softmaxes).
         num_softmaxes: K of a mixture of softmaxes.
         phases: What is trained after what; each deeper than the one before.
         inherit_head: Whether a phase takes over the head of the one before, or begins

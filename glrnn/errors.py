@@ -1,5 +1,6 @@
 """Mistakes that are the user's to mend, and how a command line tells of them."""
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -31,11 +32,15 @@ class DivergedError(ArithmeticError):
 
 
 @contextmanager
-def told_plainly() -> Iterator[None]:
+def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
     """Turns what a user can expect to go wrong into one line and an exit status.
 
-    2 for a mistake, 1 for a run that diverged, 130 for Ctrl-C. Everything else is a
-    defect and keeps its traceback.
+    2 for a mistake or a machine that refuses (a full disk, too little memory), 1 for a
+    run that diverged, 130 for Ctrl-C, 141 for output that nobody reads any more.
+    Everything else is a defect and keeps its traceback.
+
+    Args:
+        interrupted: What to say at Ctrl-C.
 
     Example:
         >>> with told_plainly():
@@ -44,16 +49,31 @@ def told_plainly() -> Iterator[None]:
         ...
         SystemExit: 2
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no sign is worth a run
+            stream.reconfigure(errors="replace")
     try:
         yield
+        sys.stdout.flush()
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except BrokenPipeError:
+        os._exit(141)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (RuntimeError, ValueError) as error:
+        # JAX's word for too little memory, Orbax's for a full disk.
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"error: {' '.join(str(error).split()):.300}", file=sys.stderr)
         raise SystemExit(2) from None
     except DivergedError as error:
         print(f"stopped: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last epoch", file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         # At once: Python taking itself down under a device at work crashes. Whatever

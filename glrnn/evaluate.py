@@ -124,13 +124,20 @@ def best_params(run: run_folder.Run, phase: int) -> Params:
     Raises:
         UsageError: if the phase has no checkpoint yet.
     """
+    params = _best_params(run, phase)
+    if params is None:
+        raise UsageError(f"no checkpoint of phase {phase} in {run.folder} yet")
+    return params
+
+
+def _best_params(run: run_folder.Run, phase: int) -> Params | None:
     like = jax.eval_shape(_phase_model(run, phase).init, jax.random.key(0))
     for stage in reversed(run_folder.STAGES):
         folder = run.stage_folder(phase, stage)
         with StageCheckpoints(folder, read_only=True) as checkpoints:
             if checkpoints.best_epoch is not None:
                 return checkpoints.restore_best(like)[0]
-    raise UsageError(f"no checkpoint of phase {phase} in {run.folder} yet")
+    return None
 
 
 def _phase_model(run: run_folder.Run, phase: int) -> Model:
@@ -154,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run: The run's folder.
             split: Of the data the run was trained on.
             text: A text of your own instead, UTF-8, tokens separated by whitespace.
-            data: Where the splits are now, if they have moved.
+            data: Where the splits are now, if they have moved; a folder or a name.
             manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
                 download.
             json: One JSON object instead of a line to read.
@@ -163,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
         split: Literal["valid", "test", "train"] = "test"
         text: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-        data: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+        data: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
         manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
         json: bool = False
 
@@ -176,11 +183,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keep_programs()
         run = run_folder.read(command.run)
         phase, params = _newest(run)
+        if command.text is not None and (command.data or command.manual_dir):
+            raise UsageError("--text is scored alone: --data and --manual-dir are not")
         if command.text is not None:
             what, tokens, unknown = _own_text(run, command.text)
         else:
             where = run.origin.data if command.data is None else command.data
             corpus = data.load(where, run.vocabulary, command.manual_dir)
+            if command.data is None and data.fingerprint(corpus) != run.origin.sha256:
+                print(
+                    f"note: {where} is no longer what {run.folder} was trained on",
+                    file=sys.stderr,
+                )
             what, tokens, unknown = _split(corpus, command.split)
         score = perplexity(
             _phase_model(run, phase),
@@ -190,22 +204,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if command.text or command.split == "test"
             else run.config.valid_batch_size,
         )
-    if command.json:
-        record = {"text": what, "phase": phase, **score._asdict(), "unknown": unknown}
-        print(json.dumps(record))
-    else:
-        print(
-            f"{what}, model of phase {phase}: {score.nats_per_token:.4f} nats per "
-            f"token, perplexity {score.perplexity:.2f}, {score.num_tokens:,} tokens "
-            f"scored, {unknown:,} unknown words"
-        )
+        if command.json:
+            record = {"text": what, "phase": phase, **score._asdict()}
+            print(json.dumps(record | {"unknown": unknown}))
+        else:
+            print(
+                f"{what}, model of phase {phase}: {score.nats_per_token:.4f} nats per "
+                f"token, perplexity {score.perplexity:.2f}, "
+                f"{score.num_tokens:,} tokens scored, {unknown:,} unknown words"
+            )
 
 
 def _newest(run: run_folder.Run) -> tuple[int, Params]:
     """The deepest phase that has a checkpoint, and its best parameters."""
     for phase in range(len(run.config.phases), 0, -1):
-        if run.stage_folder(phase, "main").exists():
-            return phase, best_params(run, phase)
+        params = _best_params(run, phase)
+        if params is not None:
+            return phase, params
     raise UsageError(f"no checkpoint in {run.folder} yet")
 
 

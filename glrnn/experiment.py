@@ -40,7 +40,7 @@ def load(path: Path) -> Config:
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     except (Exception, SystemExit) as error:
-        reason = traceback.format_exception_only(error)[-1].strip()
+        reason = " ".join("".join(traceback.format_exception_only(error)).split())
         raise UsageError(f"{path} failed: {reason}") from error
     finally:
         sys.path.pop(0)

@@ -4,10 +4,13 @@ What crosses from one phase to the next is the best parameters and nothing else
 (Aharoni, Rattner and Permuter 2017, section 4.2).
 """
 
+import os
+
 import jax
 
 from glrnn import data
 from glrnn.epoch import Job
+from glrnn.errors import UsageError
 from glrnn.evaluate import best_params, perplexity
 from glrnn.losses import to_perplexity
 from glrnn.model import Params, grow
@@ -34,11 +37,24 @@ def train(run: Run, corpus: data.Corpus, progress: Progress) -> list[Summary]:
     for number in range(1, len(run.config.phases) + 1):
         summary = run.read_summary(number)
         if summary is None:
+            _check_order(run, number)
             offset = summaries[-1].metrics_offset if summaries else 0
             summary = _train_phase(Job(run, corpus, progress, number), offset)
             run.write_summary(summary)
         summaries.append(summary)
     return summaries
+
+
+def _check_order(run: Run, number: int) -> None:
+    """Refuses to train a phase anew under those that were built on it."""
+    later = range(number + 1, len(run.config.phases) + 1)
+    if not os.path.lexists(run.stage_folder(number, STAGES[0])):
+        for phase in later:
+            if os.path.lexists(run.stage_folder(phase, STAGES[0])):
+                raise UsageError(
+                    f"{run.folder} has a phase {phase} but no phase {number}, which "
+                    f"it was built on; choose another --workdir"
+                )
 
 
 def _train_phase(job: Job, offset: int) -> Summary:

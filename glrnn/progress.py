@@ -41,7 +41,8 @@ class Progress:
         >>> with tempfile.TemporaryDirectory() as run:
         ...     with Progress(Path(run) / "metrics.jsonl", console=log) as progress:
         ...         progress.begin_epoch("epoch 1/2", total_tokens=1000)
-        ...         progress.end_epoch({"epoch": 1, "loss": 4.5}, "epoch 1/2: loss 4.5")
+        ...         progress.write({"epoch": 1, "loss": 4.5})
+        ...         progress.end_epoch("epoch 1/2: loss 4.5")
         ...     print((Path(run) / "metrics.jsonl").read_text(), end="")
         {"epoch": 1, "loss": 4.5}
         >>> print(log.file.getvalue(), end="")
@@ -172,14 +173,8 @@ class Progress:
             done = f"{task.percentage:.0f}%"
             self.say(_join([self._title, done, *self._status, _time_left(task)]))
 
-    def end_epoch(self, record: Mapping[str, object], line: str) -> None:
-        """Writes the metrics of an epoch, and shows one line about it.
-
-        Args:
-            record: The metrics, as for `write`.
-            line: What to tell the person.
-        """
-        self.write(record)
+    def end_epoch(self, line: str) -> None:
+        """Shows one line in the place of the epoch's bar."""
         self._forget_epoch()
         self.say(line)
 

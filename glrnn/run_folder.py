@@ -100,7 +100,12 @@ class Run(NamedTuple):
             UsageError: if the file is damaged.
         """
         path = self._summary(phase)
-        return _read(Summary, path, "a summary") if os.path.lexists(path) else None
+        if not os.path.lexists(path):
+            return None
+        summary = _read(Summary, path, "a summary")
+        if summary.phase != phase:
+            raise UsageError(f"{path}: not that of phase {phase} but {summary.phase}")
+        return summary
 
     def write_summary(self, summary: Summary) -> None:
         """Marks a phase as finished."""
@@ -129,7 +134,11 @@ def start(
     columns(corpus.valid, config.valid_batch_size, "valid split")
     columns(corpus.test, config.test_batch_size, "test split")
     origin = Origin(_place(corpus.name), data.fingerprint(corpus), experiment)
-    if exists(folder):
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the name of {folder!a} is not UTF-8") from None
+    if exists(folder) and has_begun(folder):
         run = read(folder)
         different = differences(run.config, config)
         if different:
@@ -140,15 +149,19 @@ def start(
         if run.origin.sha256 != origin.sha256:
             raise UsageError(
                 f"{folder} was trained on another corpus, {run.origin.data}; "
-                f"{origin.data} does not have the same words; choose another --workdir"
+                f"{origin.data} does not have the same words, or no longer; choose "
+                f"another --workdir"
             )
         return run
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        strangers = {path.name for path in folder.iterdir()} - {
-            "origin.json",
-            "vocabulary.json",
+        strangers = {
+            path.name for path in folder.iterdir() if not path.name.startswith(".")
         }
+        if exists(folder):  # a run that never came to its first checkpoint
+            (folder / "config.json").unlink()
+            strangers.clear()
+        strangers -= {"origin.json", "vocabulary.json"}
     except OSError as error:
         raise UsageError(f"cannot use {folder}: {error.strerror}") from error
     if strangers:
@@ -170,6 +183,16 @@ def exists(folder: Path) -> bool:
         False
     """
     return os.path.lexists(folder / "config.json")
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a run has a checkpoint, so that there is something to lose.
+
+    Example:
+        >>> has_begun(Path("nowhere"))
+        False
+    """
+    return any(folder.glob("phase_*/*/[0-9]*"))
 
 
 def read(folder: Path) -> Run:

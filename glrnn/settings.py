@@ -17,7 +17,9 @@ from glrnn.files import parse_json
 
 Settings = TypeVar("Settings")
 
-LARGEST_INTEGER = 2**31 - 1  # of JAX's integers
+# Of JAX's numbers, which have 32 bits.
+LARGEST_INTEGER = 2**31 - 1
+SMALLEST_FLOAT, LARGEST_FLOAT = 2.0**-126, 2.0**127
 
 
 class Range(TypedDict):
@@ -99,6 +101,8 @@ def _wanted(value: Any, hint: Any, metadata: Mapping[str, Any]) -> str | None:
         return f"at most {LARGEST_INTEGER}"
     if isinstance(value, float) and not math.isfinite(value):
         return "finite"
+    if value and hint is float and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT:
+        return f"0 or between {SMALLEST_FLOAT:.3g} and {LARGEST_FLOAT:.3g} in size"
     if metadata and not metadata["holds"](value):
         return metadata["range"]
     return None
@@ -205,6 +209,9 @@ def differences(stored: Any, given: Any, path: str = "") -> list[str]:
             (f"{path}.{index}", *both)
             for index, both in enumerate(zip(stored, given, strict=True))
         ]
+    elif isinstance(stored, tuple) and any(map(dataclasses.is_dataclass, stored)):
+        sizes = len(stored), len(given)
+        return [f"{path.lstrip('.')} has {sizes[0]} entries there, {sizes[1]} here"]
     else:
         equal = stored == given
         return [] if equal else [f"{path.lstrip('.')} is {stored} there, {given} here"]

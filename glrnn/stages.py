@@ -48,12 +48,13 @@ def train_stage(job: Job, params: Params, offset: int) -> tuple[Params, Record]:
             job.progress.rewind(history["metrics_offset"])
         while not _finished(job, history):
             try:
-                state, params, history = _next_epoch(job, step, state, history)
+                state, params, history, line = _next_epoch(job, step, state, history)
             except DivergedError as error:
                 raise DivergedError(f"{error}; {_last_good(checkpoints)}") from None
             loss = _losses(history)[-1]
             epoch = len(history["raw_losses"])
             checkpoints.save(epoch, loss, params, state, history)
+            job.progress.end_epoch(line)
         best, _ = checkpoints.restore_best(params)
     return best, history
 
@@ -131,8 +132,12 @@ def _losses(history: Record) -> list[float]:
 
 def _next_epoch(
     job: Job, step: Step, state: TrainState, history: Record
-) -> tuple[TrainState, Params, Record]:
-    """Trains and validates; the state, what was validated, and the history with it."""
+) -> tuple[TrainState, Params, Record, str]:
+    """Trains and validates.
+
+    Returns:
+        The state, what was validated, the history with it, and what to tell the person.
+    """
     started = time.perf_counter()
     epoch = len(history["raw_losses"]) + 1
     averages = bool(averaging.is_averaging(state.opt_state))
@@ -162,14 +167,14 @@ def _next_epoch(
         f"{record['tokens_per_second']:,.0f} tokens/s · {seconds:.0f} s"
         f"{' · averaging begins' if triggered else ''}"
     )
-    job.progress.end_epoch(record, line)
+    job.progress.write(record)
     history = {
         "raw_losses": raw_losses,
         "averaged_losses": [*history["averaged_losses"], *[loss] * averages],
         "seconds": history["seconds"] + seconds,
         "metrics_offset": job.progress.offset,
     }
-    return state, params, history
+    return state, params, history, line
 
 
 def _validate(job: Job, params: Params) -> float:

@@ -28,15 +28,18 @@ def print_table(
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = console if console is not None else Console()
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
     names = list(dict.fromkeys(name for row in rows for name in row))
     for name in names:
         numeric = all(isinstance(row.get(name) or 0, int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left")
+        justify = "right" if numeric else "left"
+        table.add_column(Text(name), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in names))
+        # As text: brackets and colons in a name are no markup.
+        table.add_row(*(Text(_cell(row.get(name))) for name in names))
     if console.is_terminal:
         console.print(table)
         return

@@ -43,7 +43,9 @@ class Command:
             the quickstart if there is none.
     """
 
-    experiment: tyro.conf.Positional[str]
+    experiment: Annotated[
+        tyro.conf.Positional[str], tyro.conf.arg(metavar="EXPERIMENT")
+    ]
     runtime: Annotated[Runtime, tyro.conf.arg(name="")]
     config: Annotated[Config, tyro.conf.arg(name="")]
 
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: As typed; `sys.argv` by default.
     """
-    with told_plainly():
+    with told_plainly("stopped; the same command goes on from the last epoch"):
         _run(_parse(sys.argv[1:] if arguments is None else arguments))
 
 

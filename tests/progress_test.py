@@ -59,7 +59,8 @@ def test_file_gets_a_line_every_half_minute_and_one_an_epoch(tmp_path):
     with Progress(tmp_path / "metrics.jsonl", console=console) as progress:
         progress.say("[bold]corpus[/bold]: 1,200 tokens :smile:")
         run_epoch(progress, clock)
-        progress.end_epoch({"epoch": 3}, f"{TITLE}: valid loss 4.3")
+        progress.write({"epoch": 3})
+        progress.end_epoch(f"{TITLE}: valid loss 4.3")
     lines = file.getvalue().splitlines()
     norms = "embedding 0.12/0.05 · layer 1 0.25/0.3 · head 1.23e+03/inf"
     assert lines == [
@@ -94,7 +95,7 @@ def test_terminal_shows_all_of_it_while_the_epoch_runs(tmp_path):
         ]:
             assert piece in shown
         before = len(file.getvalue())
-        progress.end_epoch({}, "epoch 3/40 done")
+        progress.end_epoch("epoch 3/40 done")
         after = file.getvalue()[before:]
         assert "epoch 3/40 done" in after
         assert "tokens/s" not in after.split("epoch 3/40 done")[1]
@@ -145,7 +146,7 @@ def test_metrics_are_strict_json_with_floats_as_they_are(tmp_path):
         "name": "perplexité",
     }
     progress.write(record)
-    progress.end_epoch({"epoch": 2}, "")
+    progress.write({"epoch": 2})
 
     def refuse(token: str) -> None:
         raise AssertionError(f"{token} is not JSON")

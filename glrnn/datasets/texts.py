@@ -99,6 +99,8 @@ def splits(
         _prepare(builder, root, folder, manual_dir)
     try:
         tokens = _read(builder(data_dir=str(root)))
+    except PermissionError as error:
+        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
     except Exception as error:  # whatever array_record, protobuf and TFDS make of it
         reason = " ".join(str(error).split())
         raise UsageError(
