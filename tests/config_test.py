@@ -43,8 +43,8 @@ def mixture(*hidden_sizes, **changes):
 
 # JSON.
 
-rates = st.floats(0, 1, exclude_max=True)
-norms = st.floats(0, 1e6, exclude_min=True)
+rates = st.floats(0, 1, exclude_max=True, width=32, allow_subnormal=False)
+norms = st.floats(0, 1e6, exclude_min=True, width=32, allow_subnormal=False)
 
 
 @st.composite
@@ -73,7 +73,7 @@ def configs(draw):
         num_softmaxes=draw(st.integers(1, 15)) if head == "mixture" else 1,
         phases=tuple(map(drawn_phase, range(1, depth + 1))),
         inherit_head=draw(st.booleans()),
-        weight_decay=draw(st.floats(0, 1)),
+        weight_decay=draw(rates),
         seed=draw(st.integers(0, 2**31 - 1)),
     )
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 
 import jax
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from glrnn import data, run_folder, stages
+from glrnn import data, evaluate, run_folder, stages
 from glrnn.averaging import is_averaging
 from glrnn.checkpoint import StageCheckpoints
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.epoch import Job
-from glrnn.errors import DivergedError
+from glrnn.errors import DivergedError, UsageError
 from glrnn.evaluate import best_params, perplexity
 from glrnn.phases import first_params, train
 from glrnn.progress import Progress
@@ -192,6 +193,36 @@ def test_a_finished_run_started_again_trains_nothing(finished, corpus, monkeypat
     monkeypatch.setattr(Progress, "begin_epoch", None)
     with quiet(run) as progress:
         assert train(run, corpus, progress) == summaries
+
+
+def test_the_deepest_phase_with_a_checkpoint_is_evaluated(finished, tmp_path):
+    """Also while the next one is in its first epoch."""
+    run, _ = finished
+    shutil.copytree(run.folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "phase_3")
+    (tmp_path / "run" / "phase_3" / "main").mkdir(parents=True)
+    phase, params = evaluate._newest(run_folder.read(tmp_path / "run"))
+    assert phase == 2
+    assert same(params, best_params(run, 2))
+
+
+def test_a_phase_is_not_trained_anew_under_a_later_one(finished, tmp_path, corpus):
+    run, _ = finished
+    shutil.copytree(run.folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "phase_1")
+    run = start(tmp_path / "run", corpus)
+    before = records(run)
+    with quiet(run) as progress, pytest.raises(UsageError, match="but no phase 1"):
+        train(run, corpus, progress)
+    assert records(run) == before
+
+
+def test_a_run_without_a_checkpoint_gives_way(tmp_path, corpus):
+    start(tmp_path / "run", corpus)
+    (tmp_path / "run" / "phase_1" / "main").mkdir(parents=True)
+    other = replace(CONFIG, seed=7)
+    start(tmp_path / "run", corpus, other)
+    assert run_folder.read(tmp_path / "run").config == other
 
 
 def one_phase(**changes):

@@ -7,7 +7,7 @@ import math
 from typing import NamedTuple
 
 NOT_INTEGER = [2.5, "x", None, True, [1], 2**31]
-NOT_NUMBER = ["x", None, True, [1.0], math.nan, math.inf, -math.inf]
+NOT_NUMBER = ["x", None, True, [1.0], math.nan, math.inf, -math.inf, 1e300, 1e-300]
 NOT_POSITIVE = [0.0, -1.0, *NOT_NUMBER]
 NEGATIVE = [-1.0, *NOT_NUMBER]
 NO_RATE = [-0.1, 1.0, 1.5, *NOT_NUMBER]

@@ -141,6 +141,12 @@ def test_the_command_survives_a_space_in_a_name(start, tmp_path, capsys):
     ]  # fmt: skip
 
 
+def test_brackets_and_colons_in_a_name_are_no_markup(start, tmp_path, capsys):
+    start("lr[a]:smile:[")
+    rows, _, _ = listed(capsys, tmp_path / "runs")
+    assert rows[0].split()[0].endswith("lr[a]:smile:[")
+
+
 def test_a_damaged_run_does_not_hide_the_others(start, tmp_path, capsys):
     start("good")
     bad = start("bad")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,19 @@ def test_evaluate_finds_data_that_moved(trained, texts, capsys):
     run, _, _ = trained
     evaluate.main([str(run), "--data", str(texts), "--json"])
     assert json.loads(capsys.readouterr().out)["num_tokens"] == 71
+
+
+def test_evaluate_notes_that_the_texts_have_changed(trained, texts, tmp_path, capsys):
+    run, _, _ = trained
+    shutil.copytree(run, tmp_path / "run")
+    origin = json.loads((run / "origin.json").read_text()) | {"data": str(texts)}
+    (tmp_path / "run" / "origin.json").write_text(json.dumps(origin))
+    evaluate.main([str(tmp_path / "run")])
+    assert capsys.readouterr().err == ""
+    with (texts / "test.txt").open("a") as file:
+        file.write(" dog")
+    evaluate.main([str(tmp_path / "run")])
+    assert f"note: {texts} is no longer what" in capsys.readouterr().err
 
 
 def test_evaluation_writes_nothing(trained, capsys):
