@@ -163,45 +163,7 @@ def test_bad_json_is_refused_with_the_reason_and_the_place(text, message):
     assert "\n" not in str(caught.value)
 
 
-# Single fields.
-
-FLOATS = {
-    Dropout: ["embedding", "input", "output", "latent", "recurrent"],
-    Stage: ["learning_rate"],
-    Config: [
-        "activation_regularization",
-        "temporal_activation_regularization",
-        "weight_decay",
-    ],
-}
-FLOAT_FIELDS = [(kind, name) for kind, names in FLOATS.items() for name in names]
-
-
-def test_the_list_of_float_fields_is_complete():
-    for kind in (Layer, Dropout, Stage, Phase, Config):
-        found = {spec.name for spec in dataclasses.fields(kind) if spec.type is float}
-        assert found == set(FLOATS.get(kind, []))
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize(("kind", "name"), FLOAT_FIELDS)
-def test_what_is_not_finite_is_refused(kind, name, value):
-    with pytest.raises(UsageError, match=rf"{kind.__name__}\.{name} is -?(nan|inf)"):
-        kind(**{name: value})
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, -1.0, "1", True])
-def test_a_bad_number_among_many_is_refused(value):
-    with pytest.raises(UsageError, match=r"Stage\.max_norms is"):
-        Stage(max_norms=(0.1, value))
-
-
-@pytest.mark.parametrize("rate", [1, 1.0, 1.5, -0.1, math.nan])
-@pytest.mark.parametrize("name", [*FLOATS[Dropout], "hidden"])
-def test_a_rate_outside_its_range_is_refused(name, rate):
-    value = (0.1, rate) if name == "hidden" else rate
-    with pytest.raises(UsageError, match=rf"Dropout\.{name} is"):
-        Dropout(**{name: value})
+# Single fields; `mistakes_test.py` has every bad value of every field.
 
 
 @pytest.mark.parametrize(

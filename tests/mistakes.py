@@ -10,7 +10,7 @@ NOT_INTEGER = [2.5, "x", None, True, [1], 2**31]
 NOT_NUMBER = ["x", None, True, [1.0], math.nan, math.inf, -math.inf, 1e300, 1e-300]
 NOT_POSITIVE = [0.0, -1.0, *NOT_NUMBER]
 NEGATIVE = [-1.0, *NOT_NUMBER]
-NO_RATE = [-0.1, 1.0, 1.5, *NOT_NUMBER]
+NO_RATE = [-0.1, 1, 1.0, 1.5, *NOT_NUMBER]
 NO_NAME = ["", "lstn", 3, None, ["lstm"]]
 NOT_SETTINGS = [3, "x", None, []]
 
