@@ -3,7 +3,6 @@
 import os
 import runpy
 import sys
-import traceback
 from pathlib import Path
 
 from glrnn.config import Config
@@ -40,7 +39,7 @@ def load(path: Path) -> Config:
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
     except (Exception, SystemExit) as error:
-        reason = " ".join("".join(traceback.format_exception_only(error)).split())
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UsageError(f"{path} failed: {reason}") from error
     finally:
         sys.path.pop(0)
