@@ -138,13 +138,14 @@ def start(
         str(folder).encode()
     except UnicodeEncodeError:
         raise UsageError(f"the name of {folder!a} is not UTF-8") from None
-    if exists(folder) and has_begun(folder):
+    if exists(folder):
         run = read(folder)
         different = differences(run.config, config)
         if different:
             raise UsageError(
                 f"{folder} holds another experiment: {'; '.join(different)}; choose "
-                f"another --workdir, or the same settings to go on with it"
+                f"another --workdir, or the same settings to go on with it, or delete "
+                f"{folder} if nothing in it is worth keeping"
             )
         if run.origin.sha256 != origin.sha256:
             raise UsageError(
@@ -158,9 +159,6 @@ def start(
         strangers = {
             path.name for path in folder.iterdir() if not path.name.startswith(".")
         }
-        if exists(folder):  # a run that never came to its first checkpoint
-            (folder / "config.json").unlink()
-            strangers.clear()
         strangers -= {"origin.json", "vocabulary.json"}
     except OSError as error:
         raise UsageError(f"cannot use {folder}: {error.strerror}") from error
@@ -183,16 +181,6 @@ def exists(folder: Path) -> bool:
         False
     """
     return os.path.lexists(folder / "config.json")
-
-
-def has_begun(folder: Path) -> bool:
-    """Whether a run has a checkpoint, so that there is something to lose.
-
-    Example:
-        >>> has_begun(Path("nowhere"))
-        False
-    """
-    return any(folder.glob("phase_*/*/[0-9]*"))
 
 
 def read(folder: Path) -> Run:

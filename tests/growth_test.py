@@ -217,12 +217,20 @@ def test_a_phase_is_not_trained_anew_under_a_later_one(finished, tmp_path, corpu
     assert records(run) == before
 
 
-def test_a_run_without_a_checkpoint_gives_way(tmp_path, corpus):
+def test_a_run_is_not_replaced_even_before_its_first_checkpoint(tmp_path, corpus):
+    """It may be in its first epoch."""
     start(tmp_path / "run", corpus)
-    (tmp_path / "run" / "phase_1" / "main").mkdir(parents=True)
-    other = replace(CONFIG, seed=7)
-    start(tmp_path / "run", corpus, other)
-    assert run_folder.read(tmp_path / "run").config == other
+    with pytest.raises(UsageError, match="seed is 28 there, 7 here"):
+        start(tmp_path / "run", corpus, replace(CONFIG, seed=7))
+    assert run_folder.read(tmp_path / "run").config == CONFIG
+
+
+def test_a_config_of_someone_elses_is_left_alone(tmp_path, corpus):
+    (tmp_path / "config.json").write_text('{"model_type": "theirs"}')
+    with pytest.raises(UsageError, match="extra fields found"):
+        start(tmp_path, corpus)
+    assert (tmp_path / "config.json").read_text() == '{"model_type": "theirs"}'
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def one_phase(**changes):
