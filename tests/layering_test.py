@@ -20,7 +20,8 @@ datasets
 optimizer
 model
 config
-cells heads losses clipping averaging windows
+heads
+cells losses clipping averaging windows
 noise settings table vocabulary compilation
 files
 errors

@@ -2,11 +2,13 @@
 
 The distribution over the next word is a mixture of K softmaxes over one tied table;
 K = 1 is the ordinary softmax. The loss never holds `[T, B, K, V]`: it works through the
-window a few time steps at a time and forms the gradients while the logits are at hand,
-so that no logits are stored and none are computed twice.
+window a few tokens at a time and forms the gradients while the logits are at hand, so
+that no logits are stored and none are computed twice.
 """
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +17,24 @@ from jax import Array, lax
 
 Tree = Any
 
-# Rows of logits (time steps x sequences x softmaxes) at hand at a time: enough for the
-# matrix products to run at full speed, few enough to stay in the cache.
-ROWS = 256
+
+class Block(NamedTuple):
+    """How much is at hand at a time, in numbers.
+
+    Attributes:
+        logits: Of one matrix product: enough for it to run at full speed, few enough to
+            stay in a cache with their part of the table.
+        table: Entries of the table that a product takes.
+    """
+
+    logits: int
+    table: int
+
+
+# By platform, what measured best; elsewhere as on a GPU, where a product is the faster
+# the larger it is.
+BLOCKS = {"cpu": Block(1_300_000, 1_500_000)}
+OTHER_BLOCK = Block(40_000_000, 2**31)
 
 
 class Head(NamedTuple):
@@ -79,57 +96,65 @@ def mixture_nll(
         >>> print(f"{nll:.4f} {jnp.log(5):.4f}")
         1.6094 1.6094
     """
+    tiles = _tiles(table, bias)
 
     def add(total, chunk):
-        weighted, *_ = _mix(table, bias, *chunk)
-        return total + weighted, None
+        return total + _mix(tiles, *chunk)[0], None
 
-    chunks = _chunks(latents, log_prior, targets, weights)
+    chunks = _chunks(table, latents, log_prior, table[targets], bias[targets], weights)
     total, _ = lax.scan(add, jnp.zeros((), latents.dtype), chunks)
     return total
 
 
-def _mix(table, bias, latents, log_prior, targets, weights):
-    """One chunk: its weighted loss, and what the gradient needs."""
-    num_rows = log_prior.size
-    rows = latents.reshape(num_rows, -1)
-    chosen = jnp.repeat(
-        targets.ravel(), log_prior.shape[-1], total_repeat_length=num_rows
-    )
-    logits = jnp.matmul(rows, table.T) + bias[None]
-    normalizer = jax.nn.logsumexp(logits, axis=-1)
-    score = jnp.sum(rows * table[chosen], axis=-1) + bias[chosen]
-    joint = log_prior + (score - normalizer).reshape(log_prior.shape)
+def _mix(tiles, latents, log_prior, own, own_bias, weights):
+    """One chunk: its weighted loss, and what the gradient needs.
+
+    Of the softmaxes only exponentials are left, a tile of words each, and by what to
+    multiply a row of them: responsibility over sum.
+    """
+    rows = latents.reshape(log_prior.size, -1)
+    logits = [jnp.matmul(rows, part.T) + bias[None] for _, part, bias in tiles]
+    top = jnp.max(jnp.stack([jnp.max(tile, axis=1) for tile in logits]), axis=0)
+    exps = [jnp.exp(tile - top[:, None]) for tile in logits]
+    total = sum(jnp.sum(tile, axis=1) for tile in exps)
+    score = jnp.sum(latents * own[:, None], axis=-1) + own_bias[:, None]
+    normalizer = (top + jnp.log(total)).reshape(log_prior.shape)
+    joint = log_prior + score - normalizer
     log_likelihood = jax.nn.logsumexp(joint, axis=-1)
-    responsibility = jnp.exp(joint - log_likelihood[..., None]) * weights[..., None]
+    responsibility = jnp.exp(joint - log_likelihood[:, None]) * weights[:, None]
     loss = -jnp.sum(weights * log_likelihood)
-    return loss, rows, chosen, logits, normalizer, responsibility
+    return loss, rows, exps, responsibility.ravel() / total, responsibility
 
 
 def _forward(latents, log_prior, table, bias, targets, weights):
+    tiles = _tiles(table, bias)
+
     def add(sums, chunk):
         total, table_grad, bias_grad = sums
-        loss, rows, chosen, logits, normalizer, responsibility = _mix(
-            table, bias, *chunk
-        )
-        share = responsibility.reshape(-1, 1)
-        hit = jnp.arange(logits.shape[1])[None] == chosen[:, None]
-        logits_grad = share * (jnp.exp(logits - normalizer[:, None]) - hit)
-        rows_grad = jnp.matmul(logits_grad, table)
-        table_grad += jnp.matmul(logits_grad.T, rows)
-        bias_grad += jnp.sum(logits_grad, axis=0)
-        sums = total + loss, table_grad, bias_grad
-        return sums, (rows_grad.reshape(chunk[0].shape), -responsibility)
+        loss, rows, exps, factor, responsibility = _mix(tiles, *chunk)
+        scaled = rows * factor[:, None]
+        rows_grad = jnp.zeros_like(rows)
+        for (words, part, _), tile in zip(tiles, exps, strict=True):
+            rows_grad += jnp.matmul(tile, part)
+            table_grad = table_grad.at[words].add(jnp.matmul(tile.T, scaled))
+            bias_grad = bias_grad.at[words].add(jnp.matmul(factor, tile))
+        rows_grad = (rows_grad * factor[:, None]).reshape(chunk[0].shape)
+        return (total + loss, table_grad, bias_grad), (rows_grad, responsibility)
 
+    own = table[targets]
     zeros = jnp.zeros((), latents.dtype), jnp.zeros_like(table), jnp.zeros_like(bias)
-    chunks = _chunks(latents, log_prior, targets, weights)
-    (total, table_grad, bias_grad), (latents_grad, prior_grad) = lax.scan(
-        add, zeros, chunks
+    chunks = _chunks(table, latents, log_prior, own, bias[targets], weights)
+    (total, table_grad, bias_grad), grads = lax.scan(add, zeros, chunks)
+    latents_grad, responsibility = (
+        grad.reshape(-1, *like.shape[2:])[: targets.size].reshape(like.shape)
+        for grad, like in zip(grads, (latents, log_prior), strict=True)
     )
-    num_steps = latents.shape[0]
-    latents_grad = latents_grad.reshape(-1, *latents.shape[1:])[:num_steps]
-    prior_grad = prior_grad.reshape(-1, *log_prior.shape[1:])[:num_steps]
-    return total, (latents_grad, prior_grad, table_grad, bias_grad)
+    # Up to here every word was a wrong one.
+    latents_grad -= responsibility[..., None] * own[:, :, None]
+    right = jnp.sum(responsibility[..., None] * latents, axis=2)
+    table_grad = table_grad.at[targets].add(-right)
+    bias_grad = bias_grad.at[targets].add(-jnp.sum(responsibility, axis=-1))
+    return total, (latents_grad, -responsibility, table_grad, bias_grad)
 
 
 def _backward(grads, cotangent):
@@ -139,20 +164,36 @@ def _backward(grads, cotangent):
 mixture_nll.defvjp(_forward, _backward)
 
 
-def _chunks(*arrays):
-    """Cuts `[T, B, ...]` into `[T/c, c, B, ...]`, padded with zeros, about ROWS rows.
+def _block() -> Block:
+    return BLOCKS.get(jax.default_backend(), OTHER_BLOCK)
 
-    Along time alone, so that a batch sharded over devices stays where it is.
-    """
-    num_steps, batch_size, num_softmaxes = arrays[1].shape
-    num_chunks = -(-num_steps * batch_size * num_softmaxes // ROWS)
-    num_chunks = min(num_chunks, num_steps)
-    size = -(-num_steps // num_chunks)
-    num_chunks = -(-num_steps // size)
+
+def _num_tiles(table):
+    return -(-table.size // _block().table)
+
+
+def _tiles(table, bias):
+    """The vocabulary in equal parts: which words, their rows of the table, biases."""
+    num_words, num_tiles = len(table), _num_tiles(table)
+    cuts = [num_words * i // num_tiles for i in range(num_tiles + 1)]
+    return [
+        (slice(*cut), table[slice(*cut)], bias[slice(*cut)]) for cut in pairwise(cuts)
+    ]
+
+
+def _chunks(table, latents, log_prior, *others):
+    """`[T, B, ...]` as `[N, n, ...]`: n tokens a chunk, the last filled with zeros."""
+    *shape, num_softmaxes = log_prior.shape
+    num_tokens = math.prod(shape)
+    logits_a_token = num_softmaxes * -(-len(table) // _num_tiles(table))
+    size = max(1, _block().logits // logits_a_token)
+    num_chunks = -(-num_tokens // size)
+    size = -(-num_tokens // num_chunks)
 
     def cut(array):
-        rest = num_chunks * size - num_steps
-        padded = jnp.pad(array, [(0, rest)] + [(0, 0)] * (array.ndim - 1))
-        return padded.reshape(num_chunks, size, *array.shape[1:])
+        tokens = array.reshape(num_tokens, *array.shape[2:])
+        rest = num_chunks * size - num_tokens
+        padded = jnp.pad(tokens, [(0, rest)] + [(0, 0)] * (tokens.ndim - 1))
+        return padded.reshape(num_chunks, size, *tokens.shape[1:])
 
-    return tuple(cut(array) for array in arrays)
+    return tuple(map(cut, (latents, log_prior, *others)))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from glrnn.cells import affine
 from glrnn.heads.head import Head, mixture_nll
 from glrnn.noise import drop
 
@@ -69,10 +70,10 @@ def mixture(hidden_size: int, embedding_size: int, num_softmaxes: int) -> Head:
         weights: Array,
         mask: Array | None = None,
     ) -> Array:
-        latents = jnp.matmul(outputs, params.latent)
+        latents = affine(outputs, params.latent)
         latents = drop(jnp.tanh(latents + params.latent_bias[None, None]), mask)
         latents = latents.reshape(*targets.shape, num_softmaxes, embedding_size)
-        log_prior = jax.nn.log_softmax(jnp.matmul(outputs, params.prior), axis=-1)
+        log_prior = jax.nn.log_softmax(affine(outputs, params.prior), axis=-1)
         return mixture_nll(latents, log_prior, table, bias, targets, weights)
 
     return Head(init, nll, latent_size)

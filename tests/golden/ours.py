@@ -24,7 +24,7 @@ from glrnn.step import TrainState, training_step
 from glrnn.windows import Window
 
 # Large networks work through their logits piece by piece; so do these.
-SEVERAL_CHUNKS = 20
+SEVERAL_BLOCKS = head.Block(logits=300, table=100)
 
 # PyTorch's names for the fields of `LSTMParams`, in their order.
 LSTM = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -155,7 +155,7 @@ def check_loss_gradient_and_carry(settings, golden, padded):
         return total, outcome.carry
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(head, "ROWS", SEVERAL_CHUNKS)
+        patch.setitem(head.BLOCKS, jax.default_backend(), SEVERAL_BLOCKS)
         (total, after), grads = run(make_params(golden, "param"))
     assert_close(total, golden["loss"], 1e-4)
     assert_close(after, make_carry(golden, "carry_after"), 1e-4)
@@ -209,7 +209,7 @@ def check_updates_and_averages(settings, golden, padded):
     )
     state = jax.tree.map(jnp.array, state)  # copies: a step donates its state
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(head, "ROWS", SEVERAL_CHUNKS)
+        patch.setitem(head.BLOCKS, jax.default_backend(), SEVERAL_BLOCKS)
         patch.setattr(noise, "sample", injected)
         state = train(state, phase.main, range(num_windows // 2))
         assert_close(state.params, make_params(golden, "sgd"), 1e-3)
