@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from glrnn.cells.cell import Cell, affine, unroll
+from glrnn.cells.cell import Cell, affine, keep, unroll
 from glrnn.cells.lstm import lstm
 
 CELLS: dict[str, Callable[[int, int], Cell]] = {
     "lstm": lstm,
 }
 
-__all__ = ["CELLS", "Cell", "affine", "unroll"]
+__all__ = ["CELLS", "Cell", "affine", "keep", "unroll"]

@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 
 Tree = Any
+
+KEPT = "kept"
 
 
 class Cell(NamedTuple):
@@ -47,8 +50,22 @@ def affine(x: Array, matrix: Array, bias: Array | None = None) -> Array:
         >>> affine(jnp.ones((2, 3)), jnp.eye(3), jnp.arange(3.0)).tolist()
         [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]
     """
-    y = jnp.matmul(x, matrix)
+    # Of two axes, or XLA would first transpose what the gradient is the product of.
+    y = jnp.matmul(x.reshape(-1, x.shape[-1]), matrix)
+    y = y.reshape(*x.shape[:-1], matrix.shape[-1])
     return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
+
+
+def keep(x: Array) -> Array:
+    """x, marked as worth storing for the backward pass; all else is computed again.
+
+    What `affine` gives is kept of itself, unless only sums that are marked need it.
+
+    Example:
+        >>> keep(jnp.ones(2)).tolist()
+        [1.0, 1.0]
+    """
+    return checkpoint_name(x, KEPT)
 
 
 def unroll(
@@ -144,11 +161,15 @@ def _forward(step, params, state, inputs):
                 seen.append(x)
                 weight, offset = pairs[index]
                 y = _product(x, weight, transposed[index], probes[index])
+                y = keep(y)
                 return y if bias is None else y + jnp.broadcast_to(offset, y.shape)
 
             state, output = _advance(step, params, state, inputs, deferred)
             return state, (output, seen)
 
+        # The rest costs little to compute again, and much memory to store.
+        kept = jax.checkpoint_policies.save_only_these_names(KEPT)
+        body = jax.checkpoint(body, policy=kept, prevent_cse=False)
         state, (outputs, seen) = lax.scan(body, state, (inputs, probes))
         return (state, outputs), seen
 

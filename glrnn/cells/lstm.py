@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from glrnn.cells.cell import Cell, affine
+from glrnn.cells.cell import Cell, affine, keep
 
 
 @struct.dataclass
@@ -87,7 +87,7 @@ def lstm(input_size: int, hidden_size: int) -> Cell:
 
     def step(params: LSTMParams, state: LSTMState, drive: Array, affine=affine):
         hidden = state.hidden if params.mask is None else state.hidden * params.mask
-        gates = drive + affine(hidden, params.recurrent)
+        gates = keep(drive + affine(hidden, params.recurrent))
         i, f, g, o = jnp.split(gates, 4, axis=-1)
         cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
         hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
