@@ -114,12 +114,13 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
             moved = average + change / count.astype(average.dtype)
             return jnp.where(state.active, moved, average)
 
+        # The barrier lets the caller write the new parameters over the old ones, which
+        # would otherwise be read again here.
+        iterate = jax.lax.optimization_barrier(optax.apply_updates(params, updates))
         return updates, AveragingState(
             active=state.active,
             count=jnp.where(state.active, count, state.count),
-            average=jax.tree.map(
-                mean, state.average, optax.apply_updates(params, updates)
-            ),
+            average=jax.tree.map(mean, state.average, iterate),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -14,6 +14,10 @@ from jax import Array
 
 Leaf = Any
 
+# Random words drawn at a time: they stay in the cache while the generator works on
+# them, and need no memory that would have to be found anew in every window.
+BLOCK = 2**19
+
 
 class LayerNoise(NamedTuple):
     """One entry a place in a recurrent layer: a rate, a shape or a mask.
@@ -78,17 +82,46 @@ def sample(key: Array, rates: Noise, shapes: Noise) -> Noise:
         for rate, shape in zip(leaves, structure.flatten_up_to(shapes), strict=True)
         if rate
     ]
-    # One draw for all places: a generator compiles slowly and starts slowly. Sixteen
-    # bits decide as well as 32 and cost half.
+    # One draw for all places: a generator compiles slowly and starts slowly.
     sizes = [math.prod(shape.shape) for _, shape in places]
-    bits = jax.random.bits(key, (sum(sizes),), jnp.uint16)
-    parts = jnp.split(bits, list(itertools.accumulate(sizes))[:-1])
+    parts = jnp.split(_bits(key, sum(sizes)), list(itertools.accumulate(sizes))[:-1])
     masks = (
         _mask(part.reshape(shape.shape), rate, shape.dtype)
         for part, (rate, shape) in zip(parts, places, strict=False)
     )
     return jax.tree.unflatten(
         structure, [next(masks) if rate else None for rate in leaves]
+    )
+
+
+def share(noise: Noise, index: Array | int, count: int) -> Noise:
+    """One of `count` equal shares of the sequences; what all have in common is whole.
+
+    Args:
+        noise: Masks of all sequences.
+        index: Which share, from 0.
+        count: How many; it must divide the number of sequences.
+
+    Example:
+        >>> noise = Noise(input=jnp.arange(4.0).reshape(1, 4, 1))
+        >>> share(noise, 1, 2).input.ravel().tolist()
+        [2.0, 3.0]
+    """
+
+    def cut(mask, axis):
+        if mask is None:
+            return None
+        size = mask.shape[axis] // count
+        return jax.lax.dynamic_slice_in_dim(mask, index * size, size, axis)
+
+    return Noise(
+        noise.embedding,
+        cut(noise.input, 1),
+        tuple(
+            LayerNoise(layer.recurrent, cut(layer.state, 0), cut(layer.output, 1))
+            for layer in noise.layers
+        ),
+        cut(noise.latent, 1),
     )
 
 
@@ -100,6 +133,18 @@ def drop(x: Array, mask: Array | None) -> Array:
         [0.0, 2.0, 2.0]
     """
     return x if mask is None else x * mask
+
+
+def _bits(key, size):
+    """Random numbers of 16 bits, which decide as well as 32; a word serves twice."""
+    num_words = -(-size // 2)
+    num_blocks = max(1, -(-num_words // BLOCK))
+    shape = (-(-num_words // num_blocks),)
+    words = jax.lax.map(
+        lambda block_key: jax.random.bits(block_key, shape, jnp.uint32),
+        jax.random.split(key, num_blocks),
+    )
+    return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size]
 
 
 def _mask(bits, rate, dtype):

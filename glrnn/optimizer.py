@@ -1,8 +1,8 @@
 """From the settings of a stage to one optax chain.
 
-Clip each group, decay weights, scale by the learning rate and the window's length,
-average: in this order, as Aharoni, Rattner and Permuter (2017) and the code they build
-on (Merity, Keskar and Socher 2018; Yang et al. 2018) have it.
+Clip each group, decay weights, scale by the learning rate and the window's length, skip
+what is not finite, average: in this order, as Aharoni, Rattner and Permuter (2017) and
+the code they build on (Merity, Keskar and Socher 2018; Yang et al. 2018) have it.
 """
 
 import jax
@@ -46,6 +46,7 @@ def stage_optimizer(
         layerwise_clip_by_norm(clip_limits(stage.max_norms, num_layers)),
         optax.add_decayed_weights(config.weight_decay),
         scale_by_window_length(stage.learning_rate / config.window_length),
+        skip_not_finite(),
         nt_asgd(),
     )
 
@@ -112,6 +113,32 @@ def scale_by_window_length(
         del params, extra
         rate = learning_rate * jnp.asarray(window_length, jnp.float32)
         return jax.tree.map(lambda g: (-rate * g).astype(g.dtype), updates), state
+
+    return optax.GradientTransformationExtraArgs(
+        lambda params: optax.EmptyState(), update
+    )
+
+
+def skip_not_finite() -> optax.GradientTransformationExtraArgs:
+    """Makes an update zero where it is said that the gradient is not finite.
+
+    Before it is averaged, so that the parameters are written once, in place: a choice
+    between old and new ones afterwards would need both.
+
+    Returns:
+        A transform whose `update` takes `finite`, a boolean; true if not given.
+
+    Example:
+        >>> skip = skip_not_finite()
+        >>> skip.update(jnp.array([jnp.nan]), skip.init(None), finite=False)[0].tolist()
+        [0.0]
+    """
+
+    def update(updates, state, params=None, *, finite: Array | bool = True, **extra):
+        del params, extra
+        return jax.tree.map(
+            lambda u: jnp.where(finite, u, jnp.zeros_like(u)), updates
+        ), state
 
     return optax.GradientTransformationExtraArgs(
         lambda params: optax.EmptyState(), update

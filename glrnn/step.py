@@ -1,13 +1,15 @@
 """One training step."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jax import Array
+from jax import Array, lax
+from jax.sharding import Mesh, PartitionSpec
 
 from glrnn import noise
 from glrnn.clipping import group_norms
@@ -47,6 +49,7 @@ def training_step(
     activation: float,
     temporal_activation: float,
     num_parts: int = 1,
+    mesh: Mesh | None = None,
 ) -> Step:
     """The jitted step: loss, gradient, update.
 
@@ -59,12 +62,16 @@ def training_step(
 
     Args:
         model: The network.
-        optimizer: The stage's update rule.
+        optimizer: The stage's update rule. Its `update` is told the `window_length`,
+            and whether the gradient is `finite`: if not, its updates must be zero.
         rates: Dropout rates.
         groups: Prefix of the parameters: one gradient norm is reported for each leaf.
         activation: alpha, weight of AR.
         temporal_activation: beta, weight of TAR.
         num_parts: Of the batch; it must divide B.
+        mesh: Devices that share the batch equally, its axes `AxisType.Auto`; each has
+            all parameters. They exchange gradients once an update, and the result is
+            that of one device.
 
     Returns:
         `(state, window, key) -> (state, metrics)`. The state is donated; the masks are
@@ -84,12 +91,19 @@ def training_step(
         return total, (outcome.nll, outcome.carry)
 
     def gradient(params: Params, carry: Carry, window: Window, mask_key: Array):
-        shapes = model.noise_shapes(window.inputs.shape[1])
-        masks = noise.sample(mask_key, rates, shapes)
+        batch_size = window.inputs.shape[1]
+        if mesh is None:
+            masks = noise.sample(mask_key, rates, model.noise_shapes(batch_size))
+        else:
+            shapes = model.noise_shapes(batch_size * mesh.size)
+            masks = noise.sample(mask_key, rates, shapes)
+            masks = noise.share(masks, lax.axis_index(mesh.axis_names), mesh.size)
         return jax.value_and_grad(loss, has_aux=True)(params, carry, window, masks)
 
     if num_parts > 1:
         gradient = _in_parts(gradient, num_parts)
+    if mesh is not None:
+        gradient = _on_devices(gradient, mesh)
 
     def step(
         state: TrainState, window: Window, key: Array
@@ -99,18 +113,50 @@ def training_step(
             state.params, state.carry, window, mask_key
         )
         norms = group_norms(grads, groups)
-        updates, opt_state = optimizer.update(
-            grads, state.opt_state, state.params, window_length=window.length
-        )
-        params = optax.apply_updates(state.params, updates)
-        new = TrainState(params, opt_state, carry, state.count + 1)
         finite = jnp.isfinite(total)
         for norm in jax.tree.leaves(norms):
             finite &= jnp.isfinite(norm)
-        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+        updates, opt_state = optimizer.update(
+            grads,
+            state.opt_state,
+            state.params,
+            window_length=window.length,
+            finite=finite,
+        )
+        params = optax.apply_updates(state.params, updates)
+        opt_state, carry, count = jax.tree.map(
+            partial(jnp.where, finite),
+            (opt_state, carry, state.count + 1),
+            (state.opt_state, state.carry, state.count),
+        )
+        new = TrainState(params, opt_state, carry, count)
         return new, {"nll": nll, "loss": total, "norms": norms}
 
     return jax.jit(step, donate_argnums=0)
+
+
+def _on_devices(gradient: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """The same function of a whole batch, each device computing its own columns.
+
+    Not left to the partitioner of XLA, which would add up the devices' gradients of the
+    head after every few tokens.
+    """
+    axes = mesh.axis_names
+    rows, same = PartitionSpec(axes), PartitionSpec()
+    specs: list[Any] = [PartitionSpec(None, axes), PartitionSpec(None, axes), same]
+
+    def local(params: Params, carry: Carry, window: Window, mask_key: Array):
+        (total, (nll, carry)), grads = gradient(params, carry, window, mask_key)
+        total, nll, grads = lax.pmean((total, nll, grads), axes)
+        return (total, (nll, carry)), grads
+
+    return jax.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=(same, rows, Window(*specs), same),
+        out_specs=((same, (same, rows)), same),
+        check_vma=False,
+    )
 
 
 def _in_parts(gradient: Callable[..., Any], num_parts: int) -> Callable[..., Any]:
@@ -144,7 +190,7 @@ def _in_parts(gradient: Callable[..., Any], num_parts: int) -> Callable[..., Any
         )
         zero = jnp.zeros(())
         zeros = (zero, zero, jax.tree.map(jnp.zeros_like, params))
-        sums, carries = jax.lax.scan(add, zeros, parts)
+        sums, carries = lax.scan(add, zeros, parts)
         total, nll, grads = jax.tree.map(lambda x: x / num_parts, sums)
         return (total, (nll, jax.tree.map(join, carries))), grads
 

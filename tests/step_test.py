@@ -1,6 +1,11 @@
 """One update: gradients added up in parts, masks, and numbers that are not finite."""
 
 import functools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -130,3 +135,72 @@ def test_masks_follow_the_count_of_updates():
         )
 
     assert losses(0) == losses(0) != losses(1)
+
+
+# Several devices.
+
+ON_DEVICES = """
+import jax, numpy as np
+from step_test import KEEP, MODEL, NOISY, make_state, make_window, training_step
+
+mesh = jax.make_mesh((3,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+for num_parts in (1, 2):
+    one, several = (
+        training_step(
+            MODEL,
+            KEEP,
+            rates=NOISY,
+            groups=0,
+            activation=2.0,
+            temporal_activation=1.0,
+            num_parts=num_parts,
+            mesh=where,
+        )
+        for where in (None, mesh)
+    )
+    arguments = make_window(5), jax.random.key(3)
+    program = several.lower(make_state(), *arguments).compile().as_text()
+    print(program)
+    print("----")
+    expected, actual = (
+        jax.tree.leaves(step(make_state(), *arguments)) for step in (one, several)
+    )
+    print(max(np.abs(a - e).max() / np.abs(e).max() for a, e in zip(actual, expected)))
+    print("----")
+"""
+
+
+@pytest.fixture(scope="module")
+def on_devices():
+    """What steps on three devices compile to, and how far they are from one device."""
+    flags = "--xla_force_host_platform_device_count=3"
+    done = subprocess.run(
+        [sys.executable, "-c", ON_DEVICES],
+        env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split("----")
+
+
+def test_several_devices_learn_what_one_does(on_devices):
+    assert max(map(float, on_devices[1::2][:2])) < 1e-5
+
+
+def test_devices_speak_once_an_update(on_devices):
+    for program in on_devices[0::2][:2]:
+        computations = re.split(r"\n(?=\S)", program)
+        inside = {
+            name
+            for computation in computations
+            for name in re.findall(r"\bbody=%?([\w.-]+)", computation)
+        }
+        speaking = [
+            re.match(r"(?:ENTRY )?%?([\w.-]+)", computation)[1]
+            for computation in computations
+            if "all-reduce" in computation.replace("all-reduce-", "")
+        ]
+        assert inside
+        assert speaking
+        assert not inside.intersection(speaking)
