@@ -14,7 +14,7 @@ from jax import Array, lax
 
 from glrnn import data, run_folder
 from glrnn.checkpoint import StageCheckpoints
-from glrnn.compilation import keep_programs
+from glrnn.compilation import keep_programs, return_memory
 from glrnn.errors import UsageError, told_plainly
 from glrnn.losses import to_perplexity
 from glrnn.model import Model, Params, language_model
@@ -181,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args=sys.argv[1:] if arguments is None else arguments,
         )
         keep_programs()
+        return_memory()
         run = run_folder.read(command.run)
         phase, params = _newest(run)
         if command.text is not None and (command.data or command.manual_dir):

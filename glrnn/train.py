@@ -87,10 +87,11 @@ def _default(named: str) -> tuple[Runtime, Config]:
 
 def _run(command: Command) -> None:
     from glrnn import data, phases, run_folder
-    from glrnn.compilation import keep_programs
+    from glrnn.compilation import keep_programs, return_memory
     from glrnn.progress import Progress
 
     keep_programs()
+    return_memory()
     runtime = command.runtime
     corpus = data.load(runtime.data, manual_dir=runtime.manual_dir)
     run = run_folder.start(runtime.workdir, command.config, corpus, command.experiment)
