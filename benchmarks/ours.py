@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.presets import Preset, make_config
+from glrnn.compilation import return_memory
 from glrnn.evaluate import perplexity
 from glrnn.model import language_model, noise_rates
 from glrnn.optimizer import clip_limits, stage_optimizer
@@ -17,6 +18,7 @@ from glrnn.windows import Window
 
 def make_step(preset: Preset, mode: str) -> tuple[Callable[[], float], int]:
     """A function that takes one step and returns its loss; and the parameter count."""
+    return_memory()
     config = make_config(preset)
     model = language_model(config, preset.vocabulary, preset.layers)
     params = jax.jit(model.init)(jax.random.key(0))

@@ -169,7 +169,7 @@ def _block() -> Block:
 
 
 def _num_tiles(table):
-    return -(-table.size // _block().table)
+    return min(len(table), -(-table.size // _block().table))
 
 
 def _tiles(table, bias):

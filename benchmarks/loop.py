@@ -1,0 +1,125 @@
+"""The training loop as users run it, beside its bare step: `python -m benchmarks.loop`.
+
+A stage of one epoch, with everything that belongs to it: windows of random lengths,
+padded; progress, metrics, validation, a checkpoint and what is restored from it at the
+end. It is trained twice, and the second time counts, when all is compiled. The bare
+step is the very same one, on one window of the usual length again and again.
+
+    python -m benchmarks.loop experiments/ptb_small.py --data DIR
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import numpy as np
+import tyro
+
+from benchmarks.pairs import machine
+from benchmarks.speed import RESULTS
+from glrnn import data, experiment, phases, run_folder, stages
+from glrnn.compilation import return_memory
+from glrnn.config import Config, Stage
+from glrnn.epoch import Job
+from glrnn.progress import Progress
+from glrnn.windows import Window
+
+BARE_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Command:
+    """Time an epoch of training and the bare step.
+
+    Attributes:
+        experiment: A file with a `config`.
+        data: A folder with train.txt, valid.txt and test.txt, or a corpus by name.
+        phase: Which phase, from 1; the last one by default.
+        output: A folder for the results.
+    """
+
+    experiment: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    data: str
+    phase: int = 0
+    output: Path = RESULTS
+
+
+def one_epoch(config: Config, number: int) -> Config:
+    """A run of one phase and one epoch, without finetuning."""
+    phase = config.phases[number - 1]
+    phase = replace(phase, main=replace(phase.main, epochs=1), finetune=Stage(0))
+    return replace(config, phases=(phase,))
+
+
+def loop_seconds(config: Config, corpus: data.Corpus, what: str) -> float:
+    """Wall time of one stage of one epoch, in a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        run = run_folder.start(path / "run", config, corpus, what)
+        with Progress(path / "run" / "metrics.jsonl") as progress:
+            job = Job(run, corpus, progress, number=1)
+            params = jax.block_until_ready(phases.first_params(job))
+            started = time.perf_counter()
+            stages.train_stage(job, params, 0)
+            return time.perf_counter() - started
+
+
+def bare_seconds(config: Config, corpus: data.Corpus, what: str) -> float:
+    """Median wall time of a step on a window of the usual length."""
+    length, columns = config.window_length, config.batch_size
+    rows = np.resize(corpus.train, (length + 1, columns)).astype(np.int32)
+    window = Window(rows[:-1], rows[1:], np.int32(length))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        run = run_folder.start(path / "run", config, corpus, what)
+        with Progress(path / "run" / "metrics.jsonl") as progress:
+            job = Job(run, corpus, progress, number=1)
+            state, step = stages.begin(job, phases.first_params(job))
+            times = []
+            for _ in range(BARE_STEPS):
+                started = time.perf_counter()
+                state, _ = jax.block_until_ready(step(state, window, job.phase_key))
+                times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    command = tyro.cli(Command, prog="python -m benchmarks.loop", args=arguments)
+    return_memory()
+    config = experiment.load(command.experiment)
+    config = one_epoch(config, command.phase or len(config.phases))
+    corpus = data.load(command.data)
+    what = str(command.experiment)
+    loop_seconds(config, corpus, what)
+    bare = bare_seconds(config, corpus, what)
+    epoch = loop_seconds(config, corpus, what)
+    bare_speed = config.window_length * config.batch_size / bare
+    # All but the first token of each column are learned.
+    tokens = len(corpus.train) // config.batch_size * config.batch_size
+    loop_speed = (tokens - config.batch_size) / epoch
+    result = machine() | {
+        "experiment": command.experiment.stem,
+        "layers": config.phases[0].num_layers,
+        "epoch_seconds": epoch,
+        "loop_tokens_per_second": loop_speed,
+        "bare_tokens_per_second": bare_speed,
+        "fraction": loop_speed / bare_speed,
+    }
+    print(
+        f"bare step {bare_speed:,.0f} tokens/s; an epoch of {epoch:.0f} s with all "
+        f"that belongs to it {loop_speed:,.0f} tokens/s: {loop_speed / bare_speed:.0%}"
+    )
+    command.output.mkdir(parents=True, exist_ok=True)
+    path = command.output / f"loop-{command.experiment.stem}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
