@@ -7,7 +7,6 @@ figures go into one file, the picture beside it.
     python -m benchmarks.growth
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any, Literal
 
 import tyro
 
-from benchmarks.pairs import compare, machine
+from benchmarks.pairs import compare
 from benchmarks.presets import Preset
-from benchmarks.speed import RESULTS
+from benchmarks.results import RESULTS, write
 
 START = Preset(10_000, 100, 200, 2, 3, 20, 35)
 AXES = {
@@ -91,12 +90,10 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     command = tyro.cli(Command, prog="python -m benchmarks.growth", args=arguments)
-    command.output.mkdir(parents=True, exist_ok=True)
-    stem = command.output / f"growth-{command.device}"
     results = {axis: measure(axis, command.device, command.pairs) for axis in AXES}
-    record = machine() | {"start": START._asdict(), "axes": results}
-    stem.with_suffix(".json").write_text(json.dumps(record, indent=2) + "\n")
-    draw(results, stem.with_suffix(".png"))
+    name = f"growth-{command.device}"
+    write(command.output, name, {"start": START._asdict(), "axes": results})
+    draw(results, command.output / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ step is the very same one, on one window of the usual length again and again.
     python -m benchmarks.loop experiments/ptb_small.py --data DIR
 """
 
-import json
 import statistics
 import tempfile
 import time
@@ -21,8 +20,7 @@ import jax
 import numpy as np
 import tyro
 
-from benchmarks.pairs import machine
-from benchmarks.speed import RESULTS
+from benchmarks.results import RESULTS, write
 from glrnn import data, experiment, phases, run_folder, stages
 from glrnn.compilation import return_memory
 from glrnn.config import Config, Stage
@@ -104,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # All but the first token of each column are learned.
     tokens = len(corpus.train) // config.batch_size * config.batch_size
     loop_speed = (tokens - config.batch_size) / epoch
-    result = machine() | {
+    result = {
         "experiment": command.experiment.stem,
         "layers": config.phases[0].num_layers,
         "epoch_seconds": epoch,
@@ -116,9 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"bare step {bare_speed:,.0f} tokens/s; an epoch of {epoch:.0f} s with all "
         f"that belongs to it {loop_speed:,.0f} tokens/s: {loop_speed / bare_speed:.0%}"
     )
-    command.output.mkdir(parents=True, exist_ok=True)
-    path = command.output / f"loop-{command.experiment.stem}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write(command.output, f"loop-{command.experiment.stem}", result)
 
 
 if __name__ == "__main__":

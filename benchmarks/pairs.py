@@ -5,16 +5,12 @@ the one waits while the other works.
 """
 
 import contextlib
-import datetime
 import multiprocessing
-import platform
 import resource
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from benchmarks import floor
@@ -182,20 +178,3 @@ def time_floor(preset: Preset, device: str) -> list[dict[str, Any]]:
             floor.products(preset), times["jax"], times["torch"], strict=True
         )
     ]
-
-
-def machine() -> dict[str, Any]:
-    """Where and with what it was timed."""
-    cpus = Path("/proc/cpuinfo")
-    models = [
-        line.split(":")[1].strip()
-        for line in (cpus.read_text().splitlines() if cpus.exists() else [])
-        if line.startswith("model name")
-    ]
-    return {
-        "date": datetime.date.today().isoformat(),
-        "processor": models[0] if models else platform.processor(),
-        "cores": multiprocessing.cpu_count(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("glrnn", "jax", "jaxlib", "torch")},
-    }

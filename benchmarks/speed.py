@@ -6,20 +6,18 @@ what its matrix products alone would take.
     python -m benchmarks.speed --preset ptb --mode train
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from benchmarks import floor
-from benchmarks.pairs import compare, machine, time_floor
+from benchmarks.pairs import compare, time_floor
 from benchmarks.presets import PRESETS
+from benchmarks.results import RESULTS, write
 from glrnn.table import print_table
-
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     command = tyro.cli(Command, prog="python -m benchmarks.speed", args=arguments)
     preset = PRESETS[command.preset]
-    result = machine() | {
+    result: dict[str, Any] = {
         "preset": command.preset,
         "mode": command.mode,
         "device": command.device,
@@ -84,9 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{floor.expected_operations(preset) / 1e9:.1f} GFLOP; the step reaches "
             f"{result['fraction_of_floor']:.0%} of it"
         )
-    command.output.mkdir(parents=True, exist_ok=True)
-    name = f"speed-{command.preset}-{command.mode}-{command.device}.json"
-    (command.output / name).write_text(json.dumps(result, indent=2) + "\n")
+    name = f"speed-{command.preset}-{command.mode}-{command.device}"
+    write(command.output, name, result)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glrnn import noise as noise_module
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.model import language_model, noise_rates
-from glrnn.noise import LayerNoise, Noise, drop, sample
+from glrnn.noise import LayerNoise, Noise, drop, sample, share
 
 few = settings(max_examples=20, deadline=None)
 
@@ -168,3 +169,39 @@ def test_a_missing_mask_drops_nothing():
     x = jnp.arange(6.0).reshape(2, 3)
     assert drop(x, None) is x
     assert drop(x, jnp.array([[0.0, 2, 2]])).tolist() == [[0, 2, 4], [0, 8, 10]]
+
+
+def test_many_blocks_repeat_nothing(monkeypatch):
+    monkeypatch.setattr(noise_module, "BLOCK", 8)
+    mask = sample(jax.random.key(0), Noise(input=0.5), Noise(input=shape(1001))).input
+    assert mask.shape == (1001,)
+    blocks = [row.tobytes() for row in np.asarray(mask)[:992].reshape(62, 16)]
+    assert len(set(blocks)) > 60
+    assert abs(np.mean(mask) - 1) < 4 / 1001**0.5
+
+
+def test_shares_are_the_columns_and_what_all_sequences_share():
+    shapes = Noise(
+        embedding=shape(5, 1),
+        input=shape(1, 6, 2),
+        layers=(LayerNoise(shape(3, 4), shape(6, 3), shape(1, 6, 3)),),
+        latent=shape(1, 6, 4),
+    )
+    whole = sample(
+        jax.random.key(0), Noise(0.5, 0.5, (LayerNoise(0.5, 0.5, 0.5),), 0.5), shapes
+    )
+    shares = [share(whole, index, 3) for index in range(3)]
+    for part in shares:
+        np.testing.assert_array_equal(part.embedding, whole.embedding)
+        np.testing.assert_array_equal(
+            part.layers[0].recurrent, whole.layers[0].recurrent
+        )
+    for place, axis in (
+        (lambda noise: noise.input, 1),
+        (lambda noise: noise.layers[0].state, 0),
+        (lambda noise: noise.layers[0].output, 1),
+        (lambda noise: noise.latent, 1),
+    ):
+        joined = np.concatenate([place(part) for part in shares], axis)
+        np.testing.assert_array_equal(joined, place(whole))
+    assert share(Noise(), 0, 2) == Noise()
