@@ -254,7 +254,8 @@ def test_all_logits_are_never_held_at_once():
     assert largest_array(gradient(dense_nll), *args) >= T * B * K * V
     with in_blocks(64 * V):
         assert largest_array(gradient(mixture_nll), *args) < 1.5 * 64 * V
-        assert largest_array(mixture_nll, *args) < 1.5 * 64 * V
+        # Without a gradient twice as many at a time, none of which is kept.
+        assert largest_array(mixture_nll, *args) <= 2 * 64 * V
 
 
 @pytest.mark.parametrize("name", sorted(HEADS))

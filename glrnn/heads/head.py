@@ -99,31 +99,37 @@ def mixture_nll(
     tiles = _tiles(table, bias)
 
     def add(total, chunk):
-        return total + _mix(tiles, *chunk)[0], None
+        rows = chunk[0].reshape(-1, table.shape[1])
+        parts = [jax.nn.logsumexp(_logits(rows, tile), axis=1) for tile in tiles]
+        normalizer = jax.nn.logsumexp(jnp.stack(parts), axis=0)
+        return total + _mix(normalizer, *chunk)[0], None
 
-    chunks = _chunks(table, latents, log_prior, table[targets], bias[targets], weights)
+    chunks = _chunks(
+        # Twice as many, for nothing of a tile is kept.
+        2 * _block().logits,
+        table,
+        latents,
+        log_prior,
+        table[targets],
+        bias[targets],
+        weights,
+    )
     total, _ = lax.scan(add, jnp.zeros((), latents.dtype), chunks)
     return total
 
 
-def _mix(tiles, latents, log_prior, own, own_bias, weights):
-    """One chunk: its weighted loss, and what the gradient needs.
+def _logits(rows, tile):
+    _, table, bias = tile
+    return jnp.matmul(rows, table.T) + bias[None]
 
-    Of the softmaxes only exponentials are left, a tile of words each, and by what to
-    multiply a row of them: responsibility over sum.
-    """
-    rows = latents.reshape(log_prior.size, -1)
-    logits = [jnp.matmul(rows, part.T) + bias[None] for _, part, bias in tiles]
-    top = jnp.max(jnp.stack([jnp.max(tile, axis=1) for tile in logits]), axis=0)
-    exps = [jnp.exp(tile - top[:, None]) for tile in logits]
-    total = sum(jnp.sum(tile, axis=1) for tile in exps)
+
+def _mix(normalizer, latents, log_prior, own, own_bias, weights):
+    """A chunk's weighted loss, and each softmax's share in the gradient."""
     score = jnp.sum(latents * own[:, None], axis=-1) + own_bias[:, None]
-    normalizer = (top + jnp.log(total)).reshape(log_prior.shape)
-    joint = log_prior + score - normalizer
+    joint = log_prior + score - normalizer.reshape(log_prior.shape)
     log_likelihood = jax.nn.logsumexp(joint, axis=-1)
     responsibility = jnp.exp(joint - log_likelihood[:, None]) * weights[:, None]
-    loss = -jnp.sum(weights * log_likelihood)
-    return loss, rows, exps, responsibility.ravel() / total, responsibility
+    return -jnp.sum(weights * log_likelihood), responsibility
 
 
 def _forward(latents, log_prior, table, bias, targets, weights):
@@ -131,19 +137,28 @@ def _forward(latents, log_prior, table, bias, targets, weights):
 
     def add(sums, chunk):
         total, table_grad, bias_grad = sums
-        loss, rows, exps, factor, responsibility = _mix(tiles, *chunk)
+        rows = chunk[0].reshape(-1, table.shape[1])
+        logits = [_logits(rows, tile) for tile in tiles]
+        top = jnp.max(jnp.stack([jnp.max(part, axis=1) for part in logits]), axis=0)
+        exps = [jnp.exp(part - top[:, None]) for part in logits]
+        sum_exps = sum(jnp.sum(part, axis=1) for part in exps)
+        loss, responsibility = _mix(top + jnp.log(sum_exps), *chunk)
+        # By what a row of exponentials is to be multiplied.
+        factor = responsibility.ravel() / sum_exps
         scaled = rows * factor[:, None]
         rows_grad = jnp.zeros_like(rows)
-        for (words, part, _), tile in zip(tiles, exps, strict=True):
-            rows_grad += jnp.matmul(tile, part)
-            table_grad = table_grad.at[words].add(jnp.matmul(tile.T, scaled))
-            bias_grad = bias_grad.at[words].add(jnp.matmul(factor, tile))
+        for (words, part, _), exp in zip(tiles, exps, strict=True):
+            rows_grad += jnp.matmul(exp, part)
+            table_grad = table_grad.at[words].add(jnp.matmul(exp.T, scaled))
+            bias_grad = bias_grad.at[words].add(jnp.matmul(factor, exp))
         rows_grad = (rows_grad * factor[:, None]).reshape(chunk[0].shape)
         return (total + loss, table_grad, bias_grad), (rows_grad, responsibility)
 
     own = table[targets]
     zeros = jnp.zeros((), latents.dtype), jnp.zeros_like(table), jnp.zeros_like(bias)
-    chunks = _chunks(table, latents, log_prior, own, bias[targets], weights)
+    chunks = _chunks(
+        _block().logits, table, latents, log_prior, own, bias[targets], weights
+    )
     (total, table_grad, bias_grad), grads = lax.scan(add, zeros, chunks)
     latents_grad, responsibility = (
         grad.reshape(-1, *like.shape[2:])[: targets.size].reshape(like.shape)
@@ -181,12 +196,12 @@ def _tiles(table, bias):
     ]
 
 
-def _chunks(table, latents, log_prior, *others):
+def _chunks(num_logits, table, latents, log_prior, *others):
     """`[T, B, ...]` as `[N, n, ...]`: n tokens a chunk, the last filled with zeros."""
     *shape, num_softmaxes = log_prior.shape
     num_tokens = math.prod(shape)
     logits_a_token = num_softmaxes * -(-len(table) // _num_tiles(table))
-    size = max(1, _block().logits // logits_a_token)
+    size = max(1, num_logits // logits_a_token)
     num_chunks = -(-num_tokens // size)
     size = -(-num_tokens // num_chunks)
 
