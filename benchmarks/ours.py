@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.presets import Preset, make_config
+from benchmarks.presets import EVALUATED_WINDOWS, Preset, make_config
 from glrnn.compilation import return_memory
 from glrnn.evaluate import perplexity
 from glrnn.model import language_model, noise_rates
@@ -58,8 +58,9 @@ def _training(preset, config, model, params):
 
 
 def _evaluation(preset, config, model, params):
+    rows = EVALUATED_WINDOWS * preset.window + 1
     tokens = np.random.default_rng(0).integers(
-        preset.vocabulary, size=preset.batch * (preset.window + 1), dtype=np.int32
+        preset.vocabulary, size=preset.batch * rows, dtype=np.int32
     )
     score = partial(
         perplexity,

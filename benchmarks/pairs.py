@@ -17,7 +17,7 @@ from benchmarks import floor
 from benchmarks.presets import Preset
 
 WARM_UP = 2
-SECONDS_A_TURN = 1.0
+SECONDS_A_TURN = 3.0
 SECONDS_TO_END = 10
 
 
@@ -148,8 +148,8 @@ def compare(
         "parameters": size,
         "seconds": [seconds["glrnn"], seconds[peer]],
         "tokens_per_second": [
-            preset.tokens / seconds["glrnn"],
-            preset.tokens / seconds[peer],
+            preset.tokens_a_step(mode) / seconds["glrnn"],
+            preset.tokens_a_step(mode) / seconds[peer],
         ],
         "peak_bytes": [peaks["glrnn"], peaks[peer]],
         "memory_ratio": peaks["glrnn"] / peaks[peer],

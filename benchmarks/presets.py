@@ -32,6 +32,10 @@ class Preset(NamedTuple):
         """Tokens in a window."""
         return self.window * self.batch
 
+    def tokens_a_step(self, mode: str) -> int:
+        """Tokens that a step trains on, or scores."""
+        return self.tokens * {"train": 1, "eval": EVALUATED_WINDOWS}[mode]
+
 
 PRESETS = {
     "ptb": Preset(10_000, 280, 960, 3, 15, 12, 70),
@@ -39,6 +43,9 @@ PRESETS = {
     "medium": Preset(10_000, 200, 400, 3, 5, 20, 70),
     "small": Preset(10_000, 100, 200, 2, 1, 20, 35),
 }
+
+# A step of evaluation scores so many windows, the state carried from one to the next.
+EVALUATED_WINDOWS = 4
 
 # Both sides drop with these rates, clip each group to these norms, and learn so fast.
 RATES = Dropout(embedding=0.1, input=0.4, output=0.4, latent=0.29, recurrent=0.5)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.presets import (
+    EVALUATED_WINDOWS,
     HIDDEN_RATE,
     LEARNING_RATE,
     MAX_NORM,
@@ -113,7 +114,10 @@ def make_step(
     @torch.no_grad()
     def evaluate() -> float:
         nonlocal carry
-        nll, carry, _, _ = forward(tokens, targets, carry)
-        return nll.item()
+        total = 0.0
+        for _ in range(EVALUATED_WINDOWS):
+            nll, carry, _, _ = forward(tokens, targets, carry)
+            total += nll.item()
+        return total / EVALUATED_WINDOWS
 
     return {"train": train, "eval": evaluate}[mode], size
