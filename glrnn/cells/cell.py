@@ -31,7 +31,8 @@ class Cell(NamedTuple):
         step: `(params, state, drive [B, ...], affine) -> (state, output [B, H])`. It
             multiplies by weights only through `affine(x, matrix, bias)`, never inside a
             loop or jit of its own. A matrix that depends on the state or the input is
-            no weight: multiply by it with a plain `@`.
+            no weight: multiply by it with a plain `@`. What the backward pass is to
+            find, and not to compute again, goes through `keep`.
 
     `params.recurrent` is what weight-drop masks; `params.mask`, where a cell has it, is
     a mask `[B, H]` on the hidden state, constant over the window.
