@@ -118,7 +118,8 @@ def small(config):
 
     At its learning rate of 30 a network this small magnifies rounding errors: within
     150 updates PyTorch in single precision is 5 percent of perplexity away from PyTorch
-    in double precision. At 10 errors stay small, and all else can be compared.
+    in double precision. At 10 errors stay small, and all else can be compared; but not
+    on every path: with this seed both end 4e-7 apart, with another 1e-3.
     """
     phase = config.phases[1]
     return replace(
@@ -133,6 +134,7 @@ def small(config):
             ),
         ),
         batch_size=10,
+        seed=0,
     )
 
 
