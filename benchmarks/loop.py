@@ -52,7 +52,8 @@ def one_epoch(config: Config, number: int) -> Config:
     """A run of one phase and one epoch, without finetuning."""
     phase = config.phases[number - 1]
     phase = replace(phase, main=replace(phase.main, epochs=1), finetune=Stage(0))
-    return replace(config, phases=(phase,))
+    layers = config.layers[: phase.num_layers]
+    return replace(config, layers=layers, phases=(phase,))
 
 
 def loop_seconds(config: Config, corpus: data.Corpus, what: str) -> float:

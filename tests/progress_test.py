@@ -129,7 +129,9 @@ def test_perplexity_is_exp_of_loss(tmp_path_factory, loss):
     (shown,) = re.findall(r"perplexity ([^ ]+)", file.getvalue())
     with np.errstate(over="ignore"):
         expected = float(np.exp(np.float64(loss)))
-    assert float(shown.replace(",", "")) == pytest.approx(expected, rel=1e-12, abs=0.005)
+    assert float(shown.replace(",", "")) == pytest.approx(
+        expected, rel=1e-12, abs=0.005
+    )
 
 
 def test_metrics_are_strict_json_with_floats_as_they_are(tmp_path):
