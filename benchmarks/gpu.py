@@ -1,11 +1,12 @@
 """All that is to be measured on a GPU, in one command: `python -m benchmarks.gpu`.
 
 Its parts, of which `--parts` chooses some: `gradients` in float32 against float64;
-`precisions`, a training step under each of JAX's matrix precisions; `epochs`, how long
-those of Penn Treebank's phases take; `speed` against PyTorch; `original`, the training
-of the 22M AWD-LSTM-MoS, which needs `--data`. What was found is written after every
-row, and a part that fails leaves the others alone. Nothing is needed beyond JAX, Flax,
-optax, Orbax, PyTorch and rich.
+`recurrence`, cuDNN's LSTM beside the scan over time; `precisions`, a training step
+under each of JAX's matrix precisions; `epochs`, how long those of Penn Treebank's
+phases take; `speed` against PyTorch; `original`, the training of the 22M AWD-LSTM-MoS,
+which needs `--data`. What was found is written after every row, and a part that fails
+leaves the others alone. Nothing is needed beyond JAX, Flax, optax, Orbax, PyTorch and
+rich.
 
     python -m benchmarks.gpu --data DIR
     python -m benchmarks.gpu --device cpu --tiny    # a rehearsal
@@ -25,7 +26,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import epochs, gradients
+from benchmarks import epochs, gradients, recurrence
 from benchmarks.pairs import compare
 from benchmarks.presets import PRESETS, Preset
 from benchmarks.results import RESULTS
@@ -80,13 +81,15 @@ def speed(command: argparse.Namespace) -> Rows:
             if time.perf_counter() - started > command.seconds:
                 print(f"no time for {name}, {mode}")
                 continue
-            with gradients.environment(SAME_PRECISION[command.precision]):
+            # This project evaluates in float32, whatever it trains in.
+            precision = command.precision if mode == "train" else "float32"
+            with gradients.environment(SAME_PRECISION[precision]):
                 found = compare(preset, mode, command.device, command.pairs, peers)
             ours, theirs = found["seconds"]
             yield {
                 "preset": name,
                 "mode": mode,
-                "precision": command.precision,
+                "precision": precision,
                 "glrnn, ms": 1e3 * ours,
                 "PyTorch, ms": 1e3 * theirs,
             } | found
@@ -95,6 +98,11 @@ def speed(command: argparse.Namespace) -> Rows:
 def gradient_rows(command: argparse.Namespace) -> Rows:
     """The check of gradients, on a network of medium size."""
     return gradients.check(TINY if command.tiny else PRESETS["medium"])
+
+
+def recurrence_rows(command: argparse.Namespace) -> Rows:
+    """A layer of Penn Treebank's network."""
+    return recurrence.compare(TINY if command.tiny else PRESETS["ptb"])
 
 
 def precision_rows(command: argparse.Namespace) -> Rows:
@@ -126,6 +134,7 @@ def _corpus(command: argparse.Namespace) -> data.Corpus:
 
 PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
     "gradients": gradient_rows,
+    "recurrence": recurrence_rows,
     "precisions": precision_rows,
     "epochs": epoch_rows,
     "speed": speed,

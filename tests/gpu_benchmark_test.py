@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import epochs, gpu, gradients
+from benchmarks import epochs, gpu, gradients, recurrence
 from benchmarks.presets import Preset
 from glrnn.config import Config, Layer, Phase, Stage
 from glrnn.model import language_model
@@ -70,6 +70,15 @@ def test_a_step_is_timed_under_a_precision(monkeypatch):
     assert row["precision"] == "default"
     assert row["ms a step"] > 0
     assert row["loss after 23 steps"] > 0
+
+
+def test_a_recurrence_is_timed_beside_its_scan():
+    rows = list(recurrence.compare(TINY))
+    assert [row["layer"] for row in rows] == ["4 -> 5", "4 -> 5", "5 -> 5", "5 -> 5"]
+    for row in rows:
+        assert not row["cuDNN"]
+        assert row["difference"] == 0
+        assert row["ratio"] == row["scan, ms"] / row["ms"]
 
 
 def test_an_epoch_is_all_updates_of_its_lengths():
@@ -132,7 +141,10 @@ def test_comparisons_are_made_in_one_precision_while_there_is_time(
     train, evaluation = gpu.speed(command)
     assert (train["mode"], evaluation["mode"]) == ("train", "eval")
     assert train["PyTorch, ms"] == 2 * train["glrnn, ms"] == 2.0
-    assert seen[0] == ("train", ("torch, eager",), "tensorfloat32")
+    assert seen == [
+        ("train", ("torch, eager",), "tensorfloat32"),
+        ("eval", ("torch, eager",), "float32"),
+    ]
     assert os.environ == before
     command.seconds = -1
     assert list(gpu.speed(command)) == []
