@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from glrnn import data
 from glrnn.config import Config, Phase, Stage
@@ -18,7 +19,7 @@ from glrnn.model import Model, language_model
 from glrnn.optimizer import group_names
 from glrnn.progress import Progress
 from glrnn.run_folder import STAGES, Run
-from glrnn.step import Metrics, Step, TrainState
+from glrnn.step import Metrics, Step, TrainState, place
 from glrnn.windows import Window, columns, draw_lengths, paddings, windows
 
 Item = TypeVar("Item")
@@ -37,6 +38,8 @@ class Job(NamedTuple):
         progress: What a person sees.
         number: Of the phase, from 1.
         stage_name: `main` or `finetune`.
+        mesh: Devices that share a batch; `None` for one.
+        precision: Of matrix products in training, as `training_step` has it.
     """
 
     run: Run
@@ -44,6 +47,8 @@ class Job(NamedTuple):
     progress: Progress
     number: int
     stage_name: str = "main"
+    mesh: Mesh | None = None
+    precision: str | None = None
 
     @property
     def config(self) -> Config:
@@ -118,7 +123,7 @@ def train_epoch(
     def dispatched() -> Iterator[tuple[Window, Metrics]]:
         nonlocal state
         carry = job.model.initial_carry(config.batch_size)
-        state = replace(state, carry=carry)
+        state = place(replace(state, carry=carry), job.mesh)
         padded = paddings(config.window_length, len(stream))
         for window in windows(stream, lengths, padded):
             state, metrics = step(state, window, key)

@@ -59,9 +59,9 @@ def perplexity(
 ) -> Score:
     """Scores a token stream, the state carried from its beginning to its end.
 
-    One compiled loop over the whole stream, without noise. The mean is exact: over all
-    tokens scored, each once. With more than one column every column starts cold, and
-    the tail that does not fill a row is left out.
+    One compiled loop over the whole stream, without noise, in float32 throughout. The
+    mean is exact: over all tokens scored, each once. With more than one column every
+    column starts cold, and the tail that does not fill a row is left out.
 
     Args:
         model: A `glrnn.model.Model`, or anything with the same two functions.
@@ -103,6 +103,7 @@ def perplexity(
 
 
 @partial(jax.jit, static_argnums=0)
+@jax.default_matmul_precision("float32")
 def _window_means(model: LanguageModel, params: Any, stream: Window) -> Array:
     """Mean nats per token of each window; inputs and targets are `[N, T, B]`."""
 

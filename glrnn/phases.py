@@ -7,6 +7,7 @@ What crosses from one phase to the next is the best parameters and nothing else
 import os
 
 import jax
+from jax.sharding import Mesh
 
 from glrnn import data
 from glrnn.epoch import Job
@@ -19,13 +20,21 @@ from glrnn.run_folder import STAGES, Run, Summary
 from glrnn.stages import train_stage
 
 
-def train(run: Run, corpus: data.Corpus, progress: Progress) -> list[Summary]:
+def train(
+    run: Run,
+    corpus: data.Corpus,
+    progress: Progress,
+    mesh: Mesh | None = None,
+    precision: str | None = None,
+) -> list[Summary]:
     """Trains every phase that is not yet finished.
 
     Args:
         run: From `run_folder.start`.
         corpus: What it is trained on.
         progress: What a person sees of it.
+        mesh: Devices that share a batch; `None` for one.
+        precision: Of matrix products, as `step.training_step` has it.
 
     Returns:
         One summary a phase.
@@ -39,7 +48,8 @@ def train(run: Run, corpus: data.Corpus, progress: Progress) -> list[Summary]:
         if summary is None:
             _check_order(run, number)
             offset = summaries[-1].metrics_offset if summaries else 0
-            summary = _train_phase(Job(run, corpus, progress, number), offset)
+            job = Job(run, corpus, progress, number, mesh=mesh, precision=precision)
+            summary = _train_phase(job, offset)
             run.write_summary(summary)
         summaries.append(summary)
     return summaries

@@ -95,7 +95,9 @@ def _wanted(value: Any, hint: Any, metadata: Mapping[str, Any]) -> str | None:
         if value is None:
             return None
         hint = alternatives[0]
-    if type(value) not in ((int, float) if hint is float else (hint,)):
+    kinds = (int, float) if hint is float else hint
+    # To Python a boolean is an integer.
+    if not isinstance(value, kinds) or (type(value) is bool and hint is not bool):
         return hint.__name__
     if type(value) is int and abs(value) > LARGEST_INTEGER:
         return f"at most {LARGEST_INTEGER}"

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from glrnn import averaging
 from glrnn.checkpoint import StageCheckpoints
@@ -76,6 +77,8 @@ def begin(job: Job, params: Params) -> tuple[TrainState, Step]:
         # Whatever else a stage says does not enter the program: both stages of a phase
         # often share it.
         Stage(learning_rate=job.stage.learning_rate, max_norms=job.stage.max_norms),
+        job.mesh,
+        job.precision,
     )
     opt_state = optimizer.init(params)
     if job.stage_name == "finetune":
@@ -97,6 +100,8 @@ def _update_rule(
     num_layers: int,
     dropout: Dropout,
     stage: Stage,
+    mesh: Mesh | None,
+    precision: str | None,
 ) -> tuple[optax.GradientTransformationExtraArgs, Step]:
     optimizer = stage_optimizer(config, stage, num_layers)
     step = training_step(
@@ -107,6 +112,8 @@ def _update_rule(
         activation=config.activation_regularization,
         temporal_activation=config.temporal_activation_regularization,
         num_parts=config.num_parts,
+        mesh=mesh,
+        precision=precision,
     )
     return optimizer, step
 

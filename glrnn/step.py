@@ -1,5 +1,6 @@
 """One training step."""
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from jax import Array, lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from glrnn import noise
 from glrnn.clipping import group_norms
@@ -50,6 +51,7 @@ def training_step(
     temporal_activation: float,
     num_parts: int = 1,
     mesh: Mesh | None = None,
+    precision: str | None = None,
 ) -> Step:
     """The jitted step: loss, gradient, update.
 
@@ -72,6 +74,9 @@ def training_step(
         mesh: Devices that share the batch equally, its axes `AxisType.Auto`; each has
             all parameters. They exchange gradients once an update, and the result is
             that of one device.
+        precision: Of the matrix products in loss and gradient, a name that
+            `jax.default_matmul_precision` takes, which is asked for `None`. All else is
+            in float32: norms, mixing, updates, averages.
 
     Returns:
         `(state, window, key) -> (state, metrics)`. The state is donated; the masks are
@@ -109,9 +114,10 @@ def training_step(
         state: TrainState, window: Window, key: Array
     ) -> tuple[TrainState, Metrics]:
         mask_key = jax.random.fold_in(key, state.count)
-        (total, (nll, carry)), grads = gradient(
-            state.params, state.carry, window, mask_key
-        )
+        with _matmul_precision(precision):
+            (total, (nll, carry)), grads = gradient(
+                state.params, state.carry, window, mask_key
+            )
         norms = group_norms(grads, groups)
         finite = jnp.isfinite(total)
         for norm in jax.tree.leaves(norms):
@@ -133,6 +139,31 @@ def training_step(
         return new, {"nll": nll, "loss": total, "norms": norms}
 
     return jax.jit(step, donate_argnums=0)
+
+
+def place(state: TrainState, mesh: Mesh | None) -> TrainState:
+    """The state where a step on these devices wants it; without a mesh as it is.
+
+    Each device has all of it but for the carry, of which it has its own sequences.
+
+    Example:
+        >>> carry = (jnp.zeros((2, 3)),)
+        >>> state = TrainState(jnp.ones(4), (), carry, jnp.zeros((), int))
+        >>> mesh = jax.make_mesh((1,), ("batch",), (jax.sharding.AxisType.Auto,))
+        >>> place(state, mesh).carry[0].sharding.spec
+        PartitionSpec('batch',)
+    """
+    if mesh is None:
+        return state
+    rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    same = NamedSharding(mesh, PartitionSpec())
+    return jax.device_put(state, TrainState(same, same, rows, same))
+
+
+def _matmul_precision(precision: str | None) -> contextlib.AbstractContextManager[None]:
+    if precision is None:
+        return contextlib.nullcontext()
+    return jax.default_matmul_precision(precision)
 
 
 def _on_devices(gradient: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:

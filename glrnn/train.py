@@ -7,7 +7,7 @@ Short, for the work is elsewhere: `config` says what is learned, `data` reads th
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,9 @@ import tyro
 
 from glrnn import experiment
 from glrnn.config import Config
+from glrnn.devices import PRECISIONS, share_batch
 from glrnn.errors import UsageError, told_plainly
+from glrnn.settings import at_least, check, choice
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,20 @@ class Runtime:
             python-docs, ptb or wikitext-2.
         manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
         workdir: The run's folder. A run that is there goes on where it stopped.
+        num_devices: How many devices share each batch; 0 for as many as there are and
+            divide it.
+        matmul_precision: Of matrix products in training: float32, tensorfloat32 or
+            bfloat16. Norms, mixing, averages and evaluation are in float32.
     """
 
     data: str = "python-docs"
     manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     workdir: Path = Path("runs/quickstart")
+    num_devices: int = field(default=0, metadata=at_least(0))
+    matmul_precision: str = field(default="float32", metadata=choice(PRECISIONS))
+
+    def __post_init__(self):
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -92,15 +103,18 @@ def _run(command: Command) -> None:
 
     keep_programs()
     return_memory()
-    runtime = command.runtime
+    runtime, config = command.runtime, command.config
+    mesh = share_batch(config.batch_size // config.num_parts, runtime.num_devices)
+    precision = PRECISIONS[runtime.matmul_precision]
     corpus = data.load(runtime.data, manual_dir=runtime.manual_dir)
-    run = run_folder.start(runtime.workdir, command.config, corpus, command.experiment)
+    run = run_folder.start(runtime.workdir, config, corpus, command.experiment)
     with Progress(runtime.workdir / "metrics.jsonl") as progress:
+        shared = f" on {mesh.size} devices" if mesh is not None else ""
         progress.say(
             f"{corpus.name}: {len(corpus.train):,} training tokens, "
-            f"{len(corpus.vocabulary):,} words; run in {runtime.workdir}"
+            f"{len(corpus.vocabulary):,} words; run in {runtime.workdir}{shared}"
         )
-        summaries = phases.train(run, corpus, progress)
+        summaries = phases.train(run, corpus, progress, mesh, precision)
         progress.table([phases.row(summary) for summary in summaries])
 
 

@@ -22,7 +22,7 @@ model
 config
 heads
 cells losses clipping averaging windows
-noise settings table vocabulary compilation
+noise settings table vocabulary compilation devices
 files
 errors
 """

@@ -141,6 +141,18 @@ OPTIONS = {
                 "was trained on another corpus",
             ),
         ],
+        "--num-devices": [
+            (["EXPERIMENT", "--num-devices", "-1"], "Runtime.num_devices is -1"),
+            (["EXPERIMENT", "--num-devices", "x"], "--num-devices"),
+            (["EXPERIMENT", "--num-devices", "99"], "devices here, not 99"),
+        ],
+        "--matmul-precision": [
+            (
+                ["EXPERIMENT", "--matmul-precision", "float16"],
+                "it must be one of bfloat16, float32, tensorfloat32",
+            ),
+            (["EXPERIMENT", "--matmul-precision"], "--matmul-precision"),
+        ],
         "--colour": [
             (["--colour", "red"], "--colour"),
             (["--phases.3.main.epochs", "3"], "--phases.3.main.epochs"),

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 
+from glrnn import evaluate
 from glrnn.config import Config, Dropout, Layer, Phase
 from glrnn.model import language_model, noise_rates
 from glrnn.noise import Noise
@@ -204,3 +205,40 @@ def test_devices_speak_once_an_update(on_devices):
         assert inside
         assert speaking
         assert not inside.intersection(speaking)
+
+
+# Precision.
+
+
+def programs(precision):
+    """What a step and, asked the same of everything, an evaluation are lowered to."""
+    step = training_step(
+        MODEL,
+        KEEP,
+        rates=NOISY,
+        groups=0,
+        activation=2.0,
+        temporal_activation=1.0,
+        precision=precision,
+    )
+    arguments = make_window(5), jax.random.key(3)
+    windows = jax.tree.map(lambda x: np.asarray(x)[None], make_window(5))
+    with jax.default_matmul_precision(precision):
+        evaluation = evaluate._window_means.lower(MODEL, make_state().params, windows)
+    return [
+        [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+        for lowered in (step.lower(make_state(), *arguments), evaluation)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("precision", "mark"), [("BF16_BF16_F32", "bf16"), ("tensorfloat32", "HIGH,")]
+)
+def test_products_of_training_are_as_precise_as_asked_and_of_evaluation_exact(
+    precision, mark
+):
+    training, evaluation = programs(precision)
+    assert training
+    assert all(mark in line for line in training)
+    assert evaluation
+    assert all("[HIGHEST, HIGHEST]" in line for line in evaluation)
