@@ -2,6 +2,7 @@
 
 import warnings
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,8 @@ def lstm(
         window = jnp.where(live, window, 0)
     weights = [matrix.T.ravel() for matrix in matrices] + list(biases)
     lengths = jnp.reshape(num_steps if length is None else length, (-1,))
-    outputs, hidden, cell = rnn.lstm(
+    layer: Any = rnn.lstm
+    outputs, hidden, cell = layer(
         jnp.swapaxes(window, 0, 1),
         hidden[None],
         cell[None],
@@ -102,18 +104,14 @@ def _trial() -> float:
     def normal(*shape: int) -> Array:
         return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
-    state = normal(batch_size, hidden_size), normal(batch_size, hidden_size)
-    matrices = normal(inputs, gates), normal(hidden_size, gates)
-    biases = normal(gates), normal(gates)
-    lengths = jnp.array([num_steps, num_steps - 1], jnp.int32)
+    def by_cudnn(window, hidden, cell, matrices, biases):
+        return lstm(window, hidden, cell, matrices, biases, lengths)
 
-    def by_cudnn(window, state, matrices, biases):
-        return lstm(window, *state, matrices, biases, lengths)
-
-    def by_reference(window, state, matrices, biases):
-        outputs, *after = rnn.lstm_ref(
+    def by_reference(window, hidden, cell, matrices, biases):
+        outputs, hidden, cell = rnn.lstm_ref(
             jnp.swapaxes(window, 0, 1),
-            *(each[None] for each in state),
+            hidden[None],
+            cell[None],
             *({0: matrix.T} for matrix in matrices),
             *({0: bias} for bias in biases),
             lengths,
@@ -123,9 +121,16 @@ def _trial() -> float:
             0.0,
             False,
         )
-        return jnp.swapaxes(outputs, 0, 1), *(each[0] for each in after)
+        return jnp.swapaxes(outputs, 0, 1), hidden[0], cell[0]
 
-    arguments = normal(num_steps, batch_size, inputs), state, matrices, biases
+    lengths = jnp.array([num_steps, num_steps - 1], jnp.int32)
+    arguments = (
+        normal(num_steps, batch_size, inputs),
+        normal(batch_size, hidden_size),
+        normal(batch_size, hidden_size),
+        (normal(inputs, gates), normal(hidden_size, gates)),
+        (normal(gates), normal(gates)),
+    )
     found, expected = (
         jax.tree.leaves((result, pull(result)))
         for result, pull in (
