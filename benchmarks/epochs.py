@@ -20,9 +20,9 @@ import numpy as np
 from glrnn import data
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.epoch import Job, train_epoch
-from glrnn.evaluate import perplexity
 from glrnn.progress import Progress
 from glrnn.run_folder import Origin, Run
+from glrnn.scoring import perplexity
 from glrnn.stages import begin
 from glrnn.step import Step, TrainState
 from glrnn.vocabulary import Vocabulary

@@ -7,11 +7,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.presets import EVALUATED_WINDOWS, Preset, make_config
+from benchmarks.presets import (
+    DYNAMIC_DECAY_RATE,
+    DYNAMIC_EPSILON,
+    DYNAMIC_LEARNING_RATE,
+    DYNAMIC_LENGTH,
+    DYNAMIC_WINDOWS,
+    EVALUATED_WINDOWS,
+    GRADIENT_SIZE,
+    Preset,
+    make_config,
+)
 from glrnn.compilation import return_memory
-from glrnn.evaluate import perplexity
+from glrnn.dynamic import DynamicRule, dynamic_perplexity
 from glrnn.model import language_model, noise_rates
 from glrnn.optimizer import clip_limits, stage_optimizer
+from glrnn.scoring import perplexity
 from glrnn.step import TrainState, training_step
 from glrnn.windows import Window
 
@@ -23,7 +34,7 @@ def make_step(preset: Preset, mode: str) -> tuple[Callable[[], float], int]:
     model = language_model(config, preset.vocabulary, preset.layers)
     params = jax.jit(model.init)(jax.random.key(0))
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    make = {"train": _training, "eval": _evaluation}[mode]
+    make = {"train": _training, "eval": _evaluation, "dynamic": _dynamic}[mode]
     return make(preset, config, model, params), size
 
 
@@ -70,4 +81,16 @@ def _evaluation(preset, config, model, params):
         batch_size=preset.batch,
         window_length=preset.window,
     )
+    return lambda: score().nats_per_token
+
+
+def _dynamic(preset, config, model, params):
+    tokens = np.random.default_rng(0).integers(
+        preset.vocabulary, size=DYNAMIC_WINDOWS * DYNAMIC_LENGTH + 1, dtype=np.int32
+    )
+    rms = jax.tree.map(lambda leaf: jnp.full_like(leaf, GRADIENT_SIZE), params)
+    rule = DynamicRule(
+        DYNAMIC_LEARNING_RATE, DYNAMIC_DECAY_RATE, DYNAMIC_EPSILON, DYNAMIC_LENGTH
+    )
+    score = partial(dynamic_perplexity, model, params, rms, tokens, rule)
     return lambda: score().nats_per_token

@@ -34,7 +34,11 @@ class Preset(NamedTuple):
 
     def tokens_a_step(self, mode: str) -> int:
         """Tokens that a step trains on, or scores."""
-        return self.tokens * {"train": 1, "eval": EVALUATED_WINDOWS}[mode]
+        return {
+            "train": self.tokens,
+            "eval": self.tokens * EVALUATED_WINDOWS,
+            "dynamic": DYNAMIC_WINDOWS * DYNAMIC_LENGTH,
+        }[mode]
 
 
 PRESETS = {
@@ -46,6 +50,13 @@ PRESETS = {
 
 # A step of evaluation scores so many windows, the state carried from one to the next.
 EVALUATED_WINDOWS = 4
+
+# A step of dynamic evaluation scores so many windows of so many tokens, one sequence,
+# and learns from each.
+DYNAMIC_WINDOWS, DYNAMIC_LENGTH = 20, 5
+DYNAMIC_LEARNING_RATE, DYNAMIC_DECAY_RATE, DYNAMIC_EPSILON = 3.9e-5, 4.4e-3, 1.9e-5
+# What gradients are the size of; the time does not depend on it.
+GRADIENT_SIZE = 1e-3
 
 # Both sides drop with these rates, clip each group to these norms, and learn so fast.
 RATES = Dropout(embedding=0.1, input=0.4, output=0.4, latent=0.29, recurrent=0.5)

@@ -26,7 +26,7 @@ class Command:
 
     Attributes:
         preset: The size of the network.
-        mode: A training step, or the static evaluation of a window.
+        mode: A training step, or the evaluation of a text, static or dynamic.
         device: Where both sides work.
         pairs: Turns of each side.
         floor: Whether to time the matrix products alone, after a training step.
@@ -34,7 +34,7 @@ class Command:
     """
 
     preset: Annotated[str, tyro.conf.arg(constructor=Literal[*PRESETS])] = "ptb"
-    mode: Literal["train", "eval"] = "train"
+    mode: Literal["train", "eval", "dynamic"] = "train"
     device: Literal["cpu", "gpu"] = "cpu"
     pairs: int = 7
     floor: bool = True

@@ -11,7 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.presets import (
+    DYNAMIC_DECAY_RATE,
+    DYNAMIC_EPSILON,
+    DYNAMIC_LEARNING_RATE,
+    DYNAMIC_LENGTH,
+    DYNAMIC_WINDOWS,
     EVALUATED_WINDOWS,
+    GRADIENT_SIZE,
     HIDDEN_RATE,
     LEARNING_RATE,
     MAX_NORM,
@@ -97,6 +103,9 @@ def make_step(
         model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
     )
     model.train(mode == "train")
+    if mode == "dynamic":
+        # No dropout, but cuDNN gives gradients in training alone.
+        model.layers.train()
 
     def train() -> float:
         nonlocal carry
@@ -120,4 +129,34 @@ def make_step(
             total += nll.item()
         return total / EVALUATED_WINDOWS
 
-    return {"train": train, "eval": evaluate}[mode], size
+    def follow() -> float:
+        """Dynamic evaluation, from the trained parameters on, in place."""
+        state = [(h[:, :1], c[:, :1]) for h, c in carry]
+        for param, anchor in zip(params, trained, strict=True):
+            param.data.copy_(anchor)
+        total = 0.0
+        for start in range(0, DYNAMIC_WINDOWS * DYNAMIC_LENGTH, DYNAMIC_LENGTH):
+            optimizer.zero_grad()
+            window = slice(start, start + DYNAMIC_LENGTH)
+            nll, after, _, _ = forward(text[window], text[1:][window].flatten(), state)
+            nll.backward()
+            total += nll.item()
+            state = [(h.detach(), c.detach()) for h, c in after]
+            with torch.no_grad():
+                for param, anchor, pull, rate in zip(
+                    params, trained, pulls, rates, strict=True
+                ):
+                    param.lerp_(anchor, pull)
+                    param.addcmul_(param.grad, rate, value=-1)
+        return total / DYNAMIC_WINDOWS
+
+    if mode == "dynamic":
+        params = list(model.parameters())
+        trained = [param.detach().clone() for param in params]
+        sizes = [torch.full_like(param, GRADIENT_SIZE) for param in trained]
+        whole = sum(each.mean() for each in sizes) / len(sizes)
+        pulls = [(DYNAMIC_DECAY_RATE * each / whole).clamp(max=1) for each in sizes]
+        rates = [DYNAMIC_LEARNING_RATE / (each + DYNAMIC_EPSILON) for each in sizes]
+        count = DYNAMIC_WINDOWS * DYNAMIC_LENGTH + 1
+        text = torch.randint(preset.vocabulary, (count, 1), device=device)
+    return {"train": train, "eval": evaluate, "dynamic": follow}[mode], size

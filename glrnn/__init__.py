@@ -44,22 +44,28 @@ if TYPE_CHECKING:
     from glrnn.cells import unroll as unroll
     from glrnn.clipping import layerwise_clip_by_norm as layerwise_clip_by_norm
     from glrnn.config import Config as Config
-    from glrnn.evaluate import perplexity as perplexity
+    from glrnn.dynamic import DynamicRule as DynamicRule
+    from glrnn.dynamic import dynamic_perplexity as dynamic_perplexity
+    from glrnn.dynamic import gradient_rms as gradient_rms
     from glrnn.heads import HEADS as HEADS
     from glrnn.model import language_model as language_model
+    from glrnn.scoring import perplexity as perplexity
 
     __version__: str
 
 _HOMES = {
     "CELLS": "cells",
     "Config": "config",
+    "DynamicRule": "dynamic",
     "HEADS": "heads",
     "averaged_params": "averaging",
+    "dynamic_perplexity": "dynamic",
+    "gradient_rms": "dynamic",
     "language_model": "model",
     "layerwise_clip_by_norm": "clipping",
     "non_monotonic_trigger": "averaging",
     "nt_asgd": "averaging",
-    "perplexity": "evaluate",
+    "perplexity": "scoring",
     "start_averaging": "averaging",
     "unroll": "cells",
 }

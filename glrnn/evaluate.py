@@ -1,140 +1,51 @@
-"""The perplexity of a language model on a text; `python -m glrnn.evaluate RUN`."""
+"""The perplexity of a run's model on a text: `python -m glrnn.evaluate RUN`."""
 
 import json
+import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal
 
 import jax
-import numpy as np
-from jax import Array, lax
 
 from glrnn import data, run_folder
 from glrnn.checkpoint import StageCheckpoints
 from glrnn.compilation import keep_programs, return_memory
-from glrnn.errors import UsageError, told_plainly
-from glrnn.losses import to_perplexity
+from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.errors import DivergedError, UsageError, told_plainly
 from glrnn.model import Model, Params, language_model
+from glrnn.scoring import Score, perplexity
+from glrnn.tuning import tune
 from glrnn.vocabulary import Ids, read_tokens
-from glrnn.windows import Window, columns, fixed_lengths, windows
 
 
-class Score(NamedTuple):
-    """How well a model predicts a text.
-
-    Attributes:
-        nats_per_token: Mean negative log-likelihood.
-        perplexity: Its exponential.
-        num_tokens: Tokens scored; the first of each column has nothing before it and is
-            not among them.
-    """
-
-    nats_per_token: float
-    perplexity: float
-    num_tokens: int
-
-
-class LanguageModel(Protocol):
-    """What `perplexity` asks of a model, any model; hashable."""
-
-    @property
-    def initial_carry(self) -> Any:
-        """`batch_size -> carry`: what a window begins with."""
-
-    @property
-    def apply(self) -> Any:
-        """`(params, carry, window) -> outcome` with `nll`, mean nats, and `carry`."""
-
-
-def perplexity(
-    model: LanguageModel,
-    params: Any,
-    tokens: Any,
-    *,
-    batch_size: int = 1,
-    window_length: int = 70,
-) -> Score:
-    """Scores a token stream, the state carried from its beginning to its end.
-
-    One compiled loop over the whole stream, without noise, in float32 throughout. The
-    mean is exact: over all tokens scored, each once. With more than one column every
-    column starts cold, and the tail that does not fill a row is left out.
-
-    Args:
-        model: A `glrnn.model.Model`, or anything with the same two functions.
-        params: Its parameters.
-        tokens: The stream, integers `[N]`.
-        batch_size: Columns that the stream is cut into, B.
-        window_length: Time steps at a time, T; it does not change the result.
-
-    Returns:
-        The score; N - 1 tokens of it with one column.
-
-    Raises:
-        UsageError: if the stream is shorter than two rows.
-
-    Example:
-        A model of one's own: here one that finds each of 8 words equally likely.
-
-        >>> import collections, jax.numpy as jnp
-        >>> Model = collections.namedtuple("Model", "initial_carry apply")
-        >>> Outcome = collections.namedtuple("Outcome", "nll carry")
-        >>> uniform = Model(
-        ...     lambda batch_size: (),
-        ...     lambda params, carry, window: Outcome(jnp.log(params), carry),
-        ... )
-        >>> score = perplexity(uniform, 8.0, jnp.arange(100) % 8)
-        >>> print(f"{score.nats_per_token:.4f} {score.perplexity:.3f}")
-        2.0794 8.000
-        >>> score.num_tokens
-        99
-    """
-    stream = columns(tokens, batch_size, min_rows=2)
-    lengths = fixed_lengths(len(stream), window_length)
-    stacked = jax.tree.map(
-        lambda *leaves: np.stack(leaves), *windows(stream, lengths, (lengths[0],))
-    )
-    means = np.asarray(_window_means(model, params, stacked), np.float64)
-    mean = float(np.average(means, weights=lengths))
-    return Score(mean, to_perplexity(mean), sum(lengths) * batch_size)
-
-
-@partial(jax.jit, static_argnums=0)
-@jax.default_matmul_precision("float32")
-def _window_means(model: LanguageModel, params: Any, stream: Window) -> Array:
-    """Mean nats per token of each window; inputs and targets are `[N, T, B]`."""
-
-    def score(carry, window):
-        outcome = model.apply(params, carry, window)
-        return outcome.carry, outcome.nll
-
-    carry = model.initial_carry(stream.inputs.shape[2])
-    return lax.scan(score, carry, stream)[1]
-
-
-def best_params(run: run_folder.Run, phase: int) -> Params:
-    """The best parameters of a phase, from its last stage that has any.
+def best_params(run: run_folder.Run, phase: int, stage: str | None = None) -> Params:
+    """The best parameters of a phase.
 
     Args:
         run: The run.
         phase: Its number, from 1.
+        stage: Of which stage; of the last one that has any if not given.
 
     Raises:
-        UsageError: if the phase has no checkpoint yet.
+        UsageError: if there is no checkpoint yet.
     """
-    params = _best_params(run, phase)
+    params = _best_params(run, phase, stage)
     if params is None:
-        raise UsageError(f"no checkpoint of phase {phase} in {run.folder} yet")
+        which = f"phase {phase}" + (f", {stage}," if stage else "")
+        raise UsageError(f"no checkpoint of {which} in {run.folder} yet")
     return params
 
 
-def _best_params(run: run_folder.Run, phase: int) -> Params | None:
+def _best_params(
+    run: run_folder.Run, phase: int, stage: str | None = None
+) -> Params | None:
     like = jax.eval_shape(_phase_model(run, phase).init, jax.random.key(0))
-    for stage in reversed(run_folder.STAGES):
-        folder = run.stage_folder(phase, stage)
+    for name in (stage,) if stage else reversed(run_folder.STAGES):
+        folder = run.stage_folder(phase, name)
         with StageCheckpoints(folder, read_only=True) as checkpoints:
             if checkpoints.best_epoch is not None:
                 return checkpoints.restore_best(like)[0]
@@ -165,6 +76,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             data: Where the splits are now, if they have moved; a folder or a name.
             manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
                 download.
+            phase: The model of which phase, from 1; the deepest there is by default.
+            stage: The best of which stage; of the last there is by default.
+            dynamic: Have the model learn from the text, window by window, once each is
+                scored.
+            tune: Search the rates of that on the validation set first.
+            rule: How it learns.
             json: One JSON object instead of a line to read.
         """
 
@@ -173,6 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
         data: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
         manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+        phase: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+        stage: Literal["main", "finetune"] | None = None
+        dynamic: bool = False
+        tune: bool = False
+        rule: Annotated[DynamicRule, tyro.conf.arg(name="dynamic")] = field(
+            default_factory=DynamicRule
+        )
         json: bool = False
 
     with told_plainly():
@@ -181,49 +105,147 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prog="python -m glrnn.evaluate",
             args=sys.argv[1:] if arguments is None else arguments,
         )
+        dynamic = command.dynamic or command.tune
+        _check_rule(command.rule, dynamic, command.tune)
+        moved = command.data is not None or command.manual_dir is not None
+        if command.text is not None and moved and not dynamic:
+            raise UsageError("--text is scored alone: --data and --manual-dir are not")
         keep_programs()
         return_memory()
         run = run_folder.read(command.run)
-        phase, params = _newest(run)
-        if command.text is not None and (command.data or command.manual_dir):
-            raise UsageError("--text is scored alone: --data and --manual-dir are not")
-        if command.text is not None:
-            what, tokens, unknown = _own_text(run, command.text)
-        else:
-            where = run.origin.data if command.data is None else command.data
-            corpus = data.load(where, run.vocabulary, command.manual_dir)
-            if command.data is None and data.fingerprint(corpus) != run.origin.sha256:
-                print(
-                    f"note: {where} is no longer what {run.folder} was trained on",
-                    file=sys.stderr,
-                )
-            what, tokens, unknown = _split(corpus, command.split)
-        score = perplexity(
-            _phase_model(run, phase),
-            params,
-            tokens,
-            batch_size=run.config.test_batch_size
-            if command.text or command.split == "test"
-            else run.config.valid_batch_size,
+        phase, params = _chosen(run, command.phase, command.stage)
+        # Of a text of one's own the corpus is needed only if the model is to learn.
+        corpus = cache(lambda: _corpus(run, command.data, command.manual_dir))
+        what, tokens, unknown = (
+            _own_text(run, command.text)
+            if command.text is not None
+            else _split(corpus(), command.split)
         )
-        if command.json:
-            record = {"text": what, "phase": phase, **score._asdict()}
-            print(json.dumps(record | {"unknown": unknown}))
-        else:
-            print(
-                f"{what}, model of phase {phase}: {score.nats_per_token:.4f} nats per "
-                f"token, perplexity {score.perplexity:.2f}, "
-                f"{score.num_tokens:,} tokens scored, {unknown:,} unknown words"
+        rule = None
+        if dynamic:
+            score, rule = _follow(
+                run, phase, params, corpus(), tokens, command.rule, command.tune
             )
+        else:
+            score = perplexity(
+                _phase_model(run, phase),
+                params,
+                tokens,
+                batch_size=run.config.test_batch_size
+                if command.text or command.split == "test"
+                else run.config.valid_batch_size,
+            )
+        _tell(what, phase, score, unknown, rule, command.json)
 
 
-def _newest(run: run_folder.Run) -> tuple[int, Params]:
-    """The deepest phase that has a checkpoint, and its best parameters."""
-    for phase in range(len(run.config.phases), 0, -1):
-        params = _best_params(run, phase)
+def _check_rule(rule: DynamicRule, dynamic: bool, tuned: bool) -> None:
+    """Refuses what would have no effect."""
+    usual = DynamicRule()
+    if rule != usual and not dynamic:
+        raise UsageError("the options of --dynamic are of no use without it")
+    rates = replace(
+        rule, learning_rate=usual.learning_rate, decay_rate=usual.decay_rate
+    )
+    if tuned and rates != rule:
+        raise UsageError(
+            "--tune searches the learning and the decay rate: give neither"
+        )
+
+
+def _chosen(
+    run: run_folder.Run, phase: int | None, stage: str | None
+) -> tuple[int, Params]:
+    """A phase, by default the deepest that has a checkpoint, and its parameters."""
+    count = len(run.config.phases)
+    if phase is not None and not 1 <= phase <= count:
+        raise UsageError(f"there is no phase {phase} in {run.folder}: it has {count}")
+    if phase is not None:
+        return phase, best_params(run, phase, stage)
+    for number in range(count, 0, -1):
+        params = _best_params(run, number, stage)
         if params is not None:
-            return phase, params
+            return number, params
     raise UsageError(f"no checkpoint in {run.folder} yet")
+
+
+def _corpus(
+    run: run_folder.Run, moved_to: str | None, manual_dir: Path | None
+) -> data.Corpus:
+    where = run.origin.data if moved_to is None else moved_to
+    corpus = data.load(where, run.vocabulary, manual_dir)
+    if moved_to is None and data.fingerprint(corpus) != run.origin.sha256:
+        print(
+            f"note: {where} is no longer what {run.folder} was trained on",
+            file=sys.stderr,
+        )
+    return corpus
+
+
+def _follow(
+    run: run_folder.Run,
+    phase: int,
+    params: Params,
+    corpus: data.Corpus,
+    tokens: Ids,
+    rule: DynamicRule,
+    tuned: bool,
+) -> tuple[Score, DynamicRule]:
+    """The dynamic score of a text, and the rule that it was scored by."""
+    model = _phase_model(run, phase)
+    rms = gradient_rms(
+        model,
+        params,
+        corpus.train,
+        batch_size=rule.statistics_batch_size,
+        window_length=rule.window_length,
+    )
+    if tuned:
+        rule = tune(
+            lambda rule, text: (
+                dynamic_perplexity(model, params, rms, text, rule).nats_per_token
+            ),
+            params,
+            corpus.valid,
+            rule,
+            run.folder / "dynamic.json",
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    score = dynamic_perplexity(model, params, rms, tokens, rule)
+    if not math.isfinite(score.perplexity):
+        raise DivergedError(
+            f"the perplexity is not finite at a learning rate of "
+            f"{rule.learning_rate:.3g} and a decay rate of {rule.decay_rate:.3g}; try "
+            f"a lower learning rate, or --tune"
+        )
+    return score, rule
+
+
+def _tell(
+    what: str,
+    phase: int,
+    score: Score,
+    unknown: int,
+    rule: DynamicRule | None,
+    as_json: bool,
+) -> None:
+    if as_json:
+        record: dict[str, Any] = {"text": what, "phase": phase, **score._asdict()}
+        record["unknown"] = unknown
+        if rule is not None:
+            record["dynamic"] = asdict(rule)
+        print(json.dumps(record))
+        return
+    how = ""
+    if rule is not None:
+        how = (
+            f", dynamic (learning rate {rule.learning_rate:.3g}, decay rate "
+            f"{rule.decay_rate:.3g})"
+        )
+    print(
+        f"{what}, model of phase {phase}{how}: {score.nats_per_token:.4f} nats per "
+        f"token, perplexity {score.perplexity:.2f}, "
+        f"{score.num_tokens:,} tokens scored, {unknown:,} unknown words"
+    )
 
 
 def _own_text(run: run_folder.Run, path: Path) -> tuple[str, Ids, int]:

@@ -12,11 +12,12 @@ from jax.sharding import Mesh
 from glrnn import data
 from glrnn.epoch import Job
 from glrnn.errors import UsageError
-from glrnn.evaluate import best_params, perplexity
+from glrnn.evaluate import best_params
 from glrnn.losses import to_perplexity
 from glrnn.model import Params, grow
 from glrnn.progress import Progress
 from glrnn.run_folder import STAGES, Run, Summary
+from glrnn.scoring import perplexity
 from glrnn.stages import train_stage
 
 

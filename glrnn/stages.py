@@ -21,10 +21,10 @@ from glrnn.checkpoint import StageCheckpoints
 from glrnn.config import Config, Dropout, Stage
 from glrnn.epoch import Job, Record, train_epoch
 from glrnn.errors import DivergedError
-from glrnn.evaluate import perplexity
 from glrnn.losses import to_perplexity
 from glrnn.model import Params, language_model, noise_rates
 from glrnn.optimizer import clip_limits, stage_optimizer
+from glrnn.scoring import perplexity
 from glrnn.step import Step, TrainState, training_step
 
 

@@ -180,11 +180,13 @@ class Window(NamedTuple):
         inputs: int32 `[T, B]`.
         targets: int32 `[T, B]`, the inputs one step later.
         length: int32, the rows that are real; the rows from there on are zeros.
+
+    Several stacked along a new first axis are a `Window` too.
     """
 
     inputs: Ids
     targets: Ids
-    length: np.int32
+    length: np.int32 | Ids
 
 
 def windows(

@@ -1,21 +1,27 @@
 """The experiments as shipped, against the authors' settings; and how one is loaded."""
 
 import ast
+import io
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
+from rich.console import Console
 
-from glrnn import experiment
+from glrnn import data, evaluate, experiment, phases, run_folder
 from glrnn.clipping import group_norms
-from glrnn.config import Config
+from glrnn.config import Config, Dropout, Stage
 from glrnn.errors import UsageError
 from glrnn.model import language_model, noise_rates
 from glrnn.noise import sample
 from glrnn.optimizer import clip_limits, group_names, stage_optimizer
+from glrnn.progress import Progress
 from glrnn.settings import from_json, to_json
+from glrnn.variants import resized
 from glrnn.windows import Window
 
 FOLDER = Path(__file__).parents[1] / "experiments"
@@ -146,6 +152,87 @@ def test_a_window_of_the_full_model_has_the_right_shapes():
     assert nll.shape == ()
     assert outcome.outputs.shape == (70, 12, 960)
     assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
+
+
+# What the best model is compared with.
+
+NAMES = ("ptb_gl_lwgc", "ptb_random_softmax", "ptb_without_gl", "ptb_without_lwgc")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "ptb_reference", "ptb_two_layers"])
+def test_what_it_is_compared_with_has_its_size(name):
+    """The networks of all phases, by shapes."""
+    config = experiment.load(FOLDER / f"{name}.py")
+    totals = {1: 11_629_880, 2: 19_010_360, 3: 26_390_840}
+    for phase in config.phases:
+        model = language_model(config, 10_000, phase.num_layers)
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        size = sum(leaf.size for leaf in jax.tree.leaves(params))
+        assert size == totals[phase.num_layers]
+    assert f"{size:,}" in ast.get_docstring(
+        ast.parse((FOLDER / f"{name}.py").read_text())
+    )
+
+
+def test_wikitext2_before_finetuning_has_its_size():
+    config = experiment.load(FOLDER / "wikitext2_gl_lwgc.py")
+    model = language_model(config, 33_278, 3)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 38_097_128
+    assert config.phases[-1].finetune.epochs == 0
+
+
+def test_without_lwgc_has_the_papers_norms():
+    phases = experiment.load(FOLDER / "ptb_without_lwgc.py").phases
+    norms = [phase.main.max_norms + phase.finetune.max_norms for phase in phases]
+    assert norms == [
+        pytest.approx(pair, abs=5e-6)
+        for pair in [(0.21794, 0.21794), (0.25851, 0.25851), (0.30842, 0.31800)]
+    ]
+
+
+def test_the_reference_has_the_settings_of_its_recipe():
+    (phase,) = experiment.load(FOLDER / "ptb_reference.py").phases
+    assert phase.num_layers == 3
+    assert phase.dropout == Dropout(0.1, 0.4, (0.225, 0.225), 0.4, 0.29, 0.5)
+    assert phase.main == Stage(1000, 20.0, (0.25,))
+    assert phase.finetune.epochs == 0
+
+
+# Every combination, from the first phase to dynamic evaluation.
+
+
+def combinations():
+    """One experiment for each head, clipping, way to grow, and inheritance."""
+    found = {}
+    for path in sorted(FOLDER.glob("*.py")):
+        config = experiment.load(path)
+        key = (
+            config.head,
+            len(config.phases),
+            config.inherit_head,
+            tuple(len(phase.main.max_norms) for phase in config.phases),
+            tuple(phase.finetune.epochs > 0 for phase in config.phases),
+        )
+        found.setdefault(key, pytest.param(path, id=path.stem))
+    return list(found.values())
+
+
+@pytest.mark.parametrize("path", combinations())
+def test_a_shrunk_experiment_runs_to_its_end(path, texts, tmp_path, capsys):
+    config = resized(experiment.load(path), embedding_size=8, hidden_size=8, epochs=1)
+    config = replace(config, batch_size=12, window_length=5, valid_batch_size=2)
+    corpus = data.load(str(texts))
+    run = run_folder.start(tmp_path / "run", config, corpus)
+    console = Console(file=io.StringIO())
+    with Progress(tmp_path / "run" / "metrics.jsonl", console) as progress:
+        summaries = phases.train(run, corpus, progress)
+    assert [s.layers for s in summaries] == [p.num_layers for p in config.phases]
+    for options in ([], ["--dynamic", "--dynamic.statistics-batch-size", "8"]):
+        evaluate.main([str(tmp_path / "run"), "--json", *options])
+        score = json.loads(capsys.readouterr().out)
+        assert 1 < score["perplexity"] < 50
+        assert score["phase"] == len(config.phases)
 
 
 # Every experiment there is.

@@ -16,9 +16,10 @@ from glrnn.checkpoint import StageCheckpoints
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.epoch import Job
 from glrnn.errors import DivergedError, UsageError
-from glrnn.evaluate import best_params, perplexity
+from glrnn.evaluate import best_params
 from glrnn.phases import first_params, train
 from glrnn.progress import Progress
+from glrnn.scoring import perplexity
 from glrnn.vocabulary import Vocabulary
 from glrnn.windows import paddings
 
@@ -201,7 +202,7 @@ def test_the_deepest_phase_with_a_checkpoint_is_evaluated(finished, tmp_path):
     shutil.copytree(run.folder, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "phase_3")
     (tmp_path / "run" / "phase_3" / "main").mkdir(parents=True)
-    phase, params = evaluate._newest(run_folder.read(tmp_path / "run"))
+    phase, params = evaluate._chosen(run_folder.read(tmp_path / "run"), None, None)
     assert phase == 2
     assert same(params, best_params(run, 2))
 

@@ -9,16 +9,19 @@ PACKAGE = Path(__file__).parents[1] / "glrnn"
 
 # Levels from the top. A room may import itself and what stands on the lines below.
 DRAWING = """
-train runs
+train runs study
 phases
 stages
 epoch
 evaluate
-step run_folder
+tuning
+dynamic
+scoring step run_folder
 checkpoint data progress experiment
 datasets
 optimizer
 model
+variants
 config
 heads
 cells losses clipping averaging windows

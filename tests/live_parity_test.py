@@ -40,7 +40,7 @@ sizes = st.integers(3, 9)
 
 
 @st.composite
-def comparisons(draw, head):
+def comparisons(draw, head, num_updates=4):
     """Settings, what they make of fresh inputs in PyTorch, and a padded length."""
     num_layers = draw(st.integers(1, 3))
     embedding_size = draw(sizes)
@@ -78,7 +78,7 @@ def comparisons(draw, head):
         theirs.Sizes(
             vocabulary=draw(st.integers(5, 60)),
             batch=draw(st.integers(1, 5)),
-            updates=4,
+            updates=num_updates,
             first=draw(st.integers(2, longest)),
             shortest=2,
             longest=longest,
@@ -106,6 +106,14 @@ def test_loss_gradient_and_carry_equal_pytorch(head, drawing):
 @hypothesis.given(st.data())
 def test_updates_and_averages_equal_pytorch(head, drawing):
     ours.check_updates_and_averages(*drawing.draw(comparisons(head)))
+
+
+@heads
+@few
+@hypothesis.given(st.data())
+def test_dynamic_evaluation_equals_the_authors_convention_in_pytorch(head, drawing):
+    settings, golden, _ = drawing.draw(comparisons(head, num_updates=30))
+    ours.check_dynamic_evaluation(settings, golden)
 
 
 # Learning: two epochs of ptb_small, smaller still.

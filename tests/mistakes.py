@@ -183,8 +183,88 @@ OPTIONS = {
             (["RUN", "--data", "empty"], "has no train.txt"),
         ],
         "--manual-dir": [(["RUN", "--manual-dir", "DATA"], "is of no use to")],
+        "--phase": [
+            (["RUN", "--phase", "x"], "--phase"),
+            (["RUN", "--phase", "0"], "there is no phase 0 in run: it has 1"),
+            (["RUN", "--phase", "2"], "there is no phase 2 in run: it has 1"),
+            (["new", "--phase", "1"], "no checkpoint of phase 1 in new yet"),
+        ],
+        "--stage": [
+            (["RUN", "--stage", "mian"], "--stage"),
+            (["new", "--stage", "main"], "no checkpoint in new yet"),
+        ],
+        "--dynamic": [(["RUN", "--dynamic", "yes"], "yes")],
+        "--tune": [
+            (["RUN", "--tune", "yes"], "yes"),
+            (
+                ["RUN", "--tune", "--dynamic.learning-rate", "1e-4"],
+                "give neither",
+            ),
+        ],
+        "--dynamic.learning-rate": [
+            (["RUN", "--dynamic.learning-rate", "1e-4"], "of no use without it"),
+            (
+                ["RUN", "--dynamic", "--dynamic.learning-rate", "-1"],
+                "DynamicRule.learning_rate is -1.0; it must be at least 0",
+            ),
+            (["RUN", "--dynamic", "--dynamic.learning-rate", "x"], "learning-rate"),
+        ],
+        "--dynamic.decay-rate": [
+            (["RUN", "--dynamic", "--dynamic.decay-rate", "nan"], "must be finite"),
+        ],
+        "--dynamic.epsilon": [
+            (["RUN", "--dynamic", "--dynamic.epsilon", "0"], "it must be above 0"),
+        ],
+        "--dynamic.window-length": [
+            (["RUN", "--dynamic", "--dynamic.window-length", "0"], "at least 1"),
+        ],
+        "--dynamic.statistics-batch-size": [
+            (
+                ["RUN", "--dynamic", "--dynamic.statistics-batch-size", "500"],
+                "train split has 240 tokens: too few",
+            ),
+        ],
         "--json": [(["RUN", "--json", "yes"], "yes")],
         "--colour": [(["RUN", "--colour", "red"], "--colour")],
+    },
+    "study": {
+        "FILE": [
+            ([], "FILE"),
+            (["nowhere.py"], "no experiment 'nowhere.py'"),
+            (["DATA"], "no experiment 'data'"),
+        ],
+        "--data": [
+            (["EXPERIMENT", "--data", "nowhere"], "unknown data set 'nowhere'"),
+            (["EXPERIMENT", "--data"], "--data"),
+        ],
+        "--manual-dir": [
+            (["EXPERIMENT", "--manual-dir", "DATA"], "is of no use to python-docs"),
+        ],
+        "--variants": [
+            (["EXPERIMENT", "--variants", "twice"], "unknown variant 'twice'; choose"),
+            (
+                ["EXPERIMENT", "--variants", "random_softmax"],
+                "a softmax head has no weights of its own",
+            ),
+        ],
+        "--learning-rates": [
+            (["EXPERIMENT", "--learning-rates", "x"], "--learning-rates"),
+            (
+                ["EXPERIMENT", "--learning-rates", "0"],
+                "Stage.learning_rate is 0.0; it must be above 0",
+            ),
+        ],
+        "--seeds": [
+            (["EXPERIMENT", "--seeds", "x"], "--seeds"),
+            (["EXPERIMENT", "--seeds", "-1"], "Config.seed is -1"),
+        ],
+        "--workdir": [
+            (
+                ["EXPERIMENT", "--data", "DATA", "--workdir", "EXPERIMENT"],
+                "Not a directory",
+            ),
+        ],
+        "--colour": [(["--colour", "red"], "--colour")],
     },
     "runs": {
         "FOLDER": [

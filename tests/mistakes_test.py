@@ -15,14 +15,19 @@ from hypothesis import strategies as st
 from mistakes import COMBINATIONS, DIRECTORY, FIELDS, FILES, MISSING, OPTIONS, RUN_FILES
 from tensorflow_datasets.core import constants
 
-from glrnn import data, evaluate, experiment, run_folder, runs, train
+from glrnn import data, evaluate, experiment, run_folder, runs, study, train
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
 from glrnn.progress import Progress
 from glrnn.settings import from_json, to_json
 
 KINDS = [Config, Layer, Dropout, Stage, Phase]
-MAINS = {"train": train.main, "evaluate": evaluate.main, "runs": runs.main}
+MAINS = {
+    "train": train.main,
+    "evaluate": evaluate.main,
+    "runs": runs.main,
+    "study": study.main,
+}
 HINTS = {kind: typing.get_type_hints(kind) for kind in KINDS}
 
 
@@ -212,9 +217,8 @@ def test_the_table_has_every_option(command):
         re.sub(r"\.\d+\.", ".0.", f"--{field.path.replace('_', '-')}")
         for field in FIELDS.values()
     }
-    known = (
-        fields | OPTIONS[command].keys() | {"--help", "--no-inherit-head", "--no-json"}
-    )
+    known = fields | OPTIONS[command].keys() | {"--help", "--no-inherit-head"}
+    known |= {f"--no-{name.removeprefix('--')}" for name in OPTIONS[command]}
     known |= {re.sub("main", "finetune", name) for name in fields}
     known |= {re.sub("finetune", "main", name) for name in fields}
     shown = {re.sub(r"\.\d+\.", ".0.", name).rstrip(".") for name in shown}

@@ -39,3 +39,10 @@ def test_updates_and_averages_equal_pytorch(case):
     settings, golden = load(case)
     longest = int(golden["lengths"].max())
     ours.check_updates_and_averages(settings, golden, longest + 1)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_dynamic_evaluation_equals_the_authors_convention_in_pytorch(case):
+    learned = ours.check_dynamic_evaluation(*load(case))
+    # Far more than what is allowed, so that it is not the static loss that agrees.
+    assert learned > 5e-4

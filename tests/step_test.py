@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from glrnn import evaluate
+from glrnn import scoring
 from glrnn.config import Config, Dropout, Layer, Phase
 from glrnn.model import language_model, noise_rates
 from glrnn.noise import Noise
@@ -224,7 +224,7 @@ def programs(precision):
     arguments = make_window(5), jax.random.key(3)
     windows = jax.tree.map(lambda x: np.asarray(x)[None], make_window(5))
     with jax.default_matmul_precision(precision):
-        evaluation = evaluate._window_means.lower(MODEL, make_state().params, windows)
+        evaluation = scoring._window_means.lower(MODEL, make_state().params, windows)
     return [
         [line for line in lowered.as_text().splitlines() if "dot_general" in line]
         for lowered in (step.lower(make_state(), *arguments), evaluation)

@@ -1,18 +1,15 @@
 """The command lines, as a user types them: from a folder of texts to a perplexity."""
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from glrnn import evaluate, experiment, train
+from glrnn import experiment, train
 from glrnn.config import Config
 from glrnn.errors import UsageError
 
@@ -31,64 +28,6 @@ def test_plain_lines_tell_the_run(trained):
     assert last.split()[:3] == ["1", "1", "666"]
     assert (run / "config.json").exists()
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 4
-
-
-@pytest.mark.parametrize("split", ["valid", "test", "train"])
-def test_evaluate_scores_a_split(trained, capsys, split):
-    run, _, output = trained
-    evaluate.main([str(run), "--split", split, "--json"])
-    score = json.loads(capsys.readouterr().out)
-    count = {"valid": 60 - 2, "test": 72 - 1, "train": 240 - 2}[split]
-    assert score["num_tokens"] == count
-    assert score["unknown"] == 0
-    assert score["perplexity"] == pytest.approx(np.exp(score["nats_per_token"]))
-    if split == "test":
-        printed = float(output.splitlines()[-1].split()[-2])
-        assert score["perplexity"] == pytest.approx(printed, abs=0.006)
-
-
-def test_evaluate_counts_unknown_words_aloud(trained, tmp_path, capsys):
-    run, _, _ = trained
-    path = tmp_path / "mine.txt"
-    path.write_text("the dog sat on a cat\nand barked")
-    evaluate.main([str(run), "--text", str(path)])
-    printed = capsys.readouterr().out
-    assert "2 unknown words" in printed
-    assert "9 tokens scored" in printed
-    assert "perplexity" in printed
-
-
-def test_evaluate_finds_data_that_moved(trained, texts, capsys):
-    run, _, _ = trained
-    evaluate.main([str(run), "--data", str(texts), "--json"])
-    assert json.loads(capsys.readouterr().out)["num_tokens"] == 71
-
-
-def test_evaluate_notes_that_the_texts_have_changed(trained, texts, tmp_path, capsys):
-    run, _, _ = trained
-    shutil.copytree(run, tmp_path / "run")
-    origin = json.loads((run / "origin.json").read_text()) | {"data": str(texts)}
-    (tmp_path / "run" / "origin.json").write_text(json.dumps(origin))
-    evaluate.main([str(tmp_path / "run")])
-    assert capsys.readouterr().err == ""
-    with (texts / "test.txt").open("a") as file:
-        file.write(" dog")
-    evaluate.main([str(tmp_path / "run")])
-    assert f"note: {texts} is no longer what" in capsys.readouterr().err
-
-
-def test_evaluation_writes_nothing(trained, capsys):
-    run, _, _ = trained
-
-    def listing():
-        return {
-            path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()
-        }
-
-    before = listing()
-    evaluate.main([str(run)])
-    assert listing() == before
-    assert capsys.readouterr().out
 
 
 def test_experiments_import_one_another(texts):

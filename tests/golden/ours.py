@@ -14,12 +14,14 @@ from glrnn import noise
 from glrnn.averaging import averaged_params, start_averaging
 from glrnn.cells.lstm import LSTMParams, LSTMState
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.heads import head
 from glrnn.heads.mixture import MixtureParams
 from glrnn.losses import activation_regularization, temporal_activation_regularization
 from glrnn.model import Embedding, Params, language_model, noise_rates
 from glrnn.noise import LayerNoise, Noise
 from glrnn.optimizer import clip_limits, stage_optimizer
+from glrnn.scoring import perplexity
 from glrnn.step import TrainState, training_step
 from glrnn.windows import Window
 
@@ -220,3 +222,37 @@ def check_updates_and_averages(settings, golden, padded):
     assert_close(state.params, make_params(golden, "asgd"), 1e-3)
     average = averaged_params(state.opt_state, state.params)
     assert_close(average, make_params(golden, "average"), 1e-3)
+
+
+# The authors' lambda, eta and epsilon, and how many windows of how many tokens.
+DECAY, RATE, EPSILON = 0.075, 0.002, 0.001
+NUM_WINDOWS, LENGTH = 50, 5
+
+
+def check_dynamic_evaluation(settings, golden):
+    """Of 50 windows, by the parameters after both stages; means in place of sums."""
+    model = make_model(make_config(settings), golden)
+    params = jax.tree.map(jnp.asarray, make_params(golden, "asgd"))
+    tokens = golden["tokens"].astype(np.int32)
+    text = tokens[: NUM_WINDOWS * LENGTH + 1, 0]
+    static = perplexity(model, params, text).nats_per_token
+    assert static == pytest.approx(float(golden["static"]), abs=1e-4)
+
+    num_windows = -(-(len(tokens) - 1) // LENGTH)
+    rule = DynamicRule(
+        learning_rate=RATE / num_windows**0.5,
+        decay_rate=DECAY / len(jax.tree.leaves(params)),
+        epsilon=EPSILON / num_windows**0.5,
+        window_length=LENGTH,
+    )
+    rms = gradient_rms(
+        model,
+        params,
+        tokens.T.ravel(),
+        batch_size=tokens.shape[1],
+        window_length=LENGTH,
+    )
+    dynamic = dynamic_perplexity(model, params, rms, text, rule)
+    assert dynamic.num_tokens == NUM_WINDOWS * LENGTH
+    assert dynamic.nats_per_token == pytest.approx(float(golden["dynamic"]), abs=2e-5)
+    return abs(dynamic.nats_per_token - static)

@@ -160,13 +160,67 @@ def snapshot(model):
 def static_perplexity(settings, model, stream, window_length=70):
     """Of a stream `[rows, B]`; every target counts once, the carry goes through."""
     hidden_size = settings["hidden_size"]
-    carry = torch.zeros(depth(settings), 2, stream.shape[1], hidden_size)
+    size = depth(settings), 2, stream.shape[1], hidden_size
+    carry = torch.zeros(size, dtype=model.table.dtype)
     total = 0.0
     for start in range(0, len(stream) - 1, window_length):
         rows = stream[start : start + window_length + 1]
         log_probabilities, carry, _, _ = model(rows[:-1], carry, no_masks(settings))
         total += mean_nll(log_probabilities, rows[1:]).item() * (len(rows) - 1)
     return float(np.exp(total / (len(stream) - 1)))
+
+
+# Of the authors' dynamic evaluation: lambda, eta, epsilon, tokens in a window.
+DYNAMIC = {"decay": 0.075, "rate": 0.002, "epsilon": 0.001, "window": 5}
+DYNAMIC_WINDOWS = 50
+
+
+def dynamic_evaluation(settings, model, train, text, rule):
+    """Nats per token of a text, the model learning from each window once it is scored.
+
+    In the authors' convention: squared gradients are added up over the windows of the
+    training set, and what they are relative to is the sum of the arrays' means.
+
+    Args:
+        settings: Of the network.
+        model: Changed in place.
+        train: `[rows, B]`.
+        text: `[rows, 1]`.
+        rule: As `DYNAMIC`.
+    """
+
+    def windows(stream):
+        """The gradient of each window is at hand when its loss and length are given."""
+        size = depth(settings), 2, stream.shape[1], settings["hidden_size"]
+        carry = torch.zeros(size, dtype=model.table.dtype)
+        for start in range(0, len(stream) - 1, rule["window"]):
+            rows = stream[start : start + rule["window"] + 1]
+            model.zero_grad()
+            found, carry, _, _ = model(rows[:-1], carry, no_masks(settings))
+            carry = carry.detach()
+            loss = mean_nll(found, rows[1:])
+            loss.backward()
+            yield loss.item(), len(rows) - 1
+
+    params = list(model.parameters())
+    squares = [torch.zeros_like(param) for param in params]
+    for _ in windows(train):
+        for square, param in zip(squares, params, strict=True):
+            square += param.grad**2
+    sizes = [square.sqrt() for square in squares]
+    whole = sum(size.mean() for size in sizes)
+    pulls = [torch.clamp(size / whole, max=1 / rule["decay"]) for size in sizes]
+    trained = [param.detach().clone() for param in params]
+    total = 0.0
+    for loss, length in windows(text):
+        total += loss * length
+        with torch.no_grad():
+            for param, size, pull, anchor in zip(
+                params, sizes, pulls, trained, strict=True
+            ):
+                step = rule["rate"] * param.grad / (size + rule["epsilon"])
+                param += rule["decay"] * pull * (anchor - param) - step
+    return total / (len(text) - 1)
 
 
 class Sizes(NamedTuple):
@@ -277,6 +331,10 @@ def reference(settings, drawn, dtype):
     _, average, more = train(settings, finetune, model, carry, windows[half:])
     record("asgd", snapshot(model))
     record("average", average)
+    text = tokens[: DYNAMIC_WINDOWS * DYNAMIC["window"] + 1, :1]
+    static = static_perplexity(settings, model, text)
+    dynamic = dynamic_evaluation(settings, model, tokens, text, DYNAMIC)
+    results |= {"static": np.log(static), "dynamic": np.array(dynamic)}
     return results, clipped + more
 
 
@@ -303,7 +361,9 @@ def values(drawn, results):
     every dropout of every window keeps (`keep.*`). Of what comes of it, the `loss`, the
     gradients (`grad.*`) and the carry of the first window (`carry_after`), the
     parameters after a stage of SGD (`sgd.*`) and after one of averaged SGD (`asgd.*`),
-    and the average (`average.*`).
+    and the average (`average.*`); and what the parameters after both stages make of the
+    first words of the first column, in nats per token: as they are (`static`), and
+    learning from them (`dynamic`).
     """
     return {
         "carry": drawn.carry,
@@ -311,5 +371,5 @@ def values(drawn, results):
         "lengths": drawn.lengths,
         **{f"param.{name}": array for name, array in drawn.params.items()},
         **{f"keep.{place}": array for place, array in drawn.keep.items()},
-        **{name: array.astype(np.float32) for name, array in results.items()},
+        **{name: np.asarray(array, np.float32) for name, array in results.items()},
     }

@@ -1,0 +1,195 @@
+"""Dynamic evaluation against a plain loop in NumPy, and where it must change nothing.
+
+`parity_test.py` has the authors' convention in PyTorch.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glrnn.config import Config, Dropout, Layer, Phase
+from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.errors import UsageError
+from glrnn.model import language_model
+from glrnn.scoring import perplexity
+
+V = 11
+CONFIG = Config(
+    embedding_size=6,
+    layers=(Layer(hidden_size=8),) * 2,
+    head="mixture",
+    num_softmaxes=2,
+    phases=(Phase(2, Dropout(hidden=(0.0,))),),
+)
+MODEL = language_model(CONFIG, V, num_layers=2)
+STILL = DynamicRule(learning_rate=0.0, decay_rate=0.0)
+
+
+def draw(size, seed=0):
+    """Parameters far from zero, and a text in which a word often says the next."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(V, size=size)
+    for i in range(1, size):
+        if rng.random() < 0.7:
+            tokens[i] = (3 * tokens[i - 1] + 1) % V
+    params = jax.tree.map(lambda p: 3 * p, MODEL.init(jax.random.key(seed)))
+    return params, tokens.astype(np.int32)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    params, tokens = draw(403)
+    return params, tokens, gradient_rms(MODEL, params, tokens, batch_size=4)
+
+
+class Outcome(NamedTuple):
+    nll: jax.Array
+    carry: jax.Array
+
+
+class Line(NamedTuple):
+    """A model whose loss of a window is the mean of (theta x - y)^2, by hand."""
+
+    initial_carry = staticmethod(lambda batch_size: jnp.zeros(()))
+
+    @staticmethod
+    def apply(params, carry, window):
+        live = jnp.arange(len(window.inputs))[:, None] < window.length
+        x, y = (jnp.float32(ids) / V for ids in (window.inputs, window.targets))
+        errors = live * (params["slope"][None] * x + params["shift"][None] - y) ** 2
+        return Outcome(jnp.sum(errors) / (window.length * errors.shape[1]), carry + 1)
+
+
+def by_hand(params, text, rms, rule):
+    """The equations, window by window, in double precision."""
+    x, y = text[:-1] / V, text[1:] / V
+    trained = {name: float(value[0]) for name, value in params.items()}
+    sizes = {name: float(value[0]) for name, value in rms.items()}
+    now, total = dict(trained), 0.0
+    whole = sum(sizes.values()) / len(sizes)
+    for start in range(0, len(x), rule.window_length):
+        a, b = (each[start : start + rule.window_length] for each in (x, y))
+        error = now["slope"] * a + now["shift"] - b
+        total += np.sum(error**2)
+        grads = {"slope": np.mean(2 * error * a), "shift": np.mean(2 * error)}
+        for name, grad in grads.items():
+            pull = min(1.0, rule.decay_rate * sizes[name] / whole)
+            step = rule.learning_rate * grad / (sizes[name] + rule.epsilon)
+            now[name] += pull * (trained[name] - now[name]) - step
+    return total / len(x)
+
+
+def size_by_hand(params, stream, window_length):
+    """Root mean squares of gradients, of a stream `[rows, B]`."""
+    x, y = stream[:-1] / V, stream[1:] / V
+    squares = []
+    for start in range(0, len(x), window_length):
+        a, b = (each[start : start + window_length] for each in (x, y))
+        error = params["slope"] * a + params["shift"] - b
+        squares.append([np.mean(2 * error * a) ** 2, np.mean(2 * error) ** 2])
+    return np.sqrt(np.mean(squares, axis=0))
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.integers(0, 2**16),
+    st.sampled_from([1, 3, 5]),
+    st.sampled_from([0.0, 0.01, 0.3]),
+    st.sampled_from([0.0, 0.1, 0.7, 5.0]),
+)
+def test_it_is_its_equations(seed, window_length, learning_rate, decay_rate):
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(V, size=41).astype(np.int32)
+    slope, shift = rng.normal(size=(2, 1)).astype(np.float32)
+    params = {"slope": slope, "shift": shift}
+    rms = gradient_rms(
+        Line(), params, tokens, batch_size=3, window_length=window_length
+    )
+    stream = tokens[: 13 * 3].reshape(3, 13).T
+    expected = size_by_hand(params, stream, window_length)
+    found = [float(rms["slope"][0]), float(rms["shift"][0])]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+    rule = DynamicRule(learning_rate, decay_rate, 1e-3, window_length)
+    score = dynamic_perplexity(Line(), params, rms, tokens, rule)
+    assert score.num_tokens == 40
+    expected = by_hand(params, tokens, rms, rule)
+    assert score.nats_per_token == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("window_length", [1, 5, 7])
+def test_without_rates_it_is_static_evaluation(drawn, window_length):
+    params, tokens, rms = drawn
+    rule = DynamicRule(0.0, 0.0, window_length=window_length)
+    dynamic = dynamic_perplexity(MODEL, params, rms, tokens, rule)
+    static = perplexity(MODEL, params, tokens)
+    assert dynamic.nats_per_token == pytest.approx(static.nats_per_token, abs=1e-6)
+    assert dynamic.num_tokens == static.num_tokens
+
+
+def test_decay_alone_changes_nothing(drawn):
+    params, tokens, rms = drawn
+    pulled = dynamic_perplexity(
+        MODEL, params, rms, tokens, DynamicRule(learning_rate=0.0, decay_rate=100.0)
+    )
+    still = dynamic_perplexity(MODEL, params, rms, tokens, STILL)
+    assert pulled.nats_per_token == still.nats_per_token
+
+
+def test_learning_lowers_the_loss_of_a_text_that_goes_on_as_it_began(drawn):
+    params, tokens, rms = drawn
+    still, learning = (
+        dynamic_perplexity(MODEL, params, rms, tokens, rule).nats_per_token
+        for rule in (STILL, DynamicRule(learning_rate=3e-3))
+    )
+    assert learning < still - 0.03
+
+
+def test_full_decay_forgets_every_window():
+    """Then each window is scored by the trained parameters and one step."""
+    text = np.tile([2, 9], 30).astype(np.int32)
+    params = {"slope": np.float32([0.3]), "shift": np.float32([0.1])}
+    rms = {name: np.float32([1.0]) for name in params}
+    kept, forgotten = (
+        dynamic_perplexity(Line(), params, rms, text, rule).nats_per_token
+        for rule in (DynamicRule(0.05, 0.0), DynamicRule(0.05, 1e3))
+    )
+    still = dynamic_perplexity(Line(), params, rms, text, STILL).nats_per_token
+    assert kept < forgotten < still
+
+
+def test_the_trained_parameters_are_left_as_they_are(drawn):
+    params, tokens, rms = drawn
+    before = jax.tree.map(np.array, params)
+    dynamic_perplexity(MODEL, params, rms, tokens, DynamicRule(1e-2))
+    jax.tree.map(np.testing.assert_array_equal, before, params)
+
+
+def test_another_rate_compiles_nothing_anew(drawn):
+    params, tokens, rms = drawn
+    traces = []
+    model = MODEL._replace(
+        apply=lambda *args: traces.append(args) or MODEL.apply(*args)
+    )
+    for rate in (1e-5, 1e-4):
+        dynamic_perplexity(model, params, rms, tokens, DynamicRule(rate))
+    assert len(traces) == 1
+
+
+def test_a_learning_rate_without_measure_makes_the_perplexity_infinite(drawn):
+    params, tokens, rms = drawn
+    score = dynamic_perplexity(MODEL, params, rms, tokens, DynamicRule(1e30))
+    assert not np.isfinite(score.perplexity)
+
+
+def test_texts_that_are_too_short_are_refused(drawn):
+    params, _, rms = drawn
+    with pytest.raises(UsageError, match="1 tokens: too few"):
+        dynamic_perplexity(MODEL, params, rms, np.zeros(1, int), STILL)
+    with pytest.raises(UsageError, match="train split has 5 tokens"):
+        gradient_rms(MODEL, params, np.zeros(5, int), batch_size=3)

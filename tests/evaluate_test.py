@@ -1,0 +1,160 @@
+"""`python -m glrnn.evaluate`: static and dynamic, of a split or a text of one's own."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from glrnn import data, evaluate, run_folder, tuning
+from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.model import language_model
+
+
+@pytest.mark.parametrize("split", ["valid", "test", "train"])
+def test_evaluate_scores_a_split(trained, capsys, split):
+    run, _, output = trained
+    evaluate.main([str(run), "--split", split, "--json"])
+    score = json.loads(capsys.readouterr().out)
+    count = {"valid": 60 - 2, "test": 72 - 1, "train": 240 - 2}[split]
+    assert score["num_tokens"] == count
+    assert score["unknown"] == 0
+    assert score["perplexity"] == pytest.approx(np.exp(score["nats_per_token"]))
+    if split == "test":
+        printed = float(output.splitlines()[-1].split()[-2])
+        assert score["perplexity"] == pytest.approx(printed, abs=0.006)
+
+
+def test_evaluate_counts_unknown_words_aloud(trained, tmp_path, capsys):
+    run, _, _ = trained
+    path = tmp_path / "mine.txt"
+    path.write_text("the dog sat on a cat\nand barked")
+    evaluate.main([str(run), "--text", str(path)])
+    printed = capsys.readouterr().out
+    assert "2 unknown words" in printed
+    assert "9 tokens scored" in printed
+    assert "perplexity" in printed
+
+
+def test_evaluate_finds_data_that_moved(trained, texts, capsys):
+    run, _, _ = trained
+    evaluate.main([str(run), "--data", str(texts), "--json"])
+    assert json.loads(capsys.readouterr().out)["num_tokens"] == 71
+
+
+def test_evaluate_notes_that_the_texts_have_changed(trained, texts, tmp_path, capsys):
+    run, _, _ = trained
+    shutil.copytree(run, tmp_path / "run")
+    origin = json.loads((run / "origin.json").read_text()) | {"data": str(texts)}
+    (tmp_path / "run" / "origin.json").write_text(json.dumps(origin))
+    evaluate.main([str(tmp_path / "run")])
+    assert capsys.readouterr().err == ""
+    with (texts / "test.txt").open("a") as file:
+        file.write(" dog")
+    evaluate.main([str(tmp_path / "run")])
+    assert f"note: {texts} is no longer what" in capsys.readouterr().err
+
+
+def test_evaluation_writes_nothing(trained, capsys):
+    run, _, _ = trained
+
+    def listing():
+        return {
+            path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()
+        }
+
+    before = listing()
+    evaluate.main([str(run)])
+    assert listing() == before
+    assert capsys.readouterr().out
+
+
+def printed(capsys, *arguments):
+    evaluate.main([*map(str, arguments), "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+RATES = ("--dynamic.learning-rate", "1e-3", "--dynamic.statistics-batch-size", "8")
+
+
+def test_a_phase_and_a_stage_can_be_chosen(trained, capsys):
+    run = trained[0]
+    last, main, finetuned = (
+        printed(capsys, run, *options)["nats_per_token"]
+        for options in ((), ("--stage", "main"), ("--phase", 1, "--stage", "finetune"))
+    )
+    assert last == finetuned != main
+
+
+def test_dynamic_evaluation_is_that_of_the_function(trained, capsys):
+    folder = trained[0]
+    found = printed(capsys, folder, "--dynamic", *RATES)
+    run = run_folder.read(folder)
+    corpus = data.load(run.origin.data, run.vocabulary)
+    model = language_model(run.config, len(run.vocabulary), 1)
+    params = evaluate.best_params(run, 1)
+    rule = DynamicRule(1e-3, statistics_batch_size=8)
+    rms = gradient_rms(model, params, corpus.train, batch_size=8)
+    expected = dynamic_perplexity(model, params, rms, corpus.test, rule)
+    assert found["nats_per_token"] == expected.nats_per_token
+    assert found["num_tokens"] == len(corpus.test) - 1
+    assert found["dynamic"]["learning_rate"] == 1e-3
+    static = printed(capsys, folder)
+    assert "dynamic" not in static
+    assert abs(static["nats_per_token"] - found["nats_per_token"]) > 1e-4
+
+
+def test_dynamic_evaluation_of_a_text_of_ones_own(trained, texts, capsys, tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("the dog sat on a cat\n" * 5)
+    # The training set is needed for the size of gradients, wherever it is now.
+    found = printed(
+        capsys, trained[0], "--text", path, "--data", texts, "--dynamic", *RATES
+    )
+    assert (found["num_tokens"], found["unknown"]) == (34, 5)
+
+
+def test_a_line_tells_the_rates(trained, capsys):
+    evaluate.main([str(trained[0]), "--dynamic", *RATES])
+    line = capsys.readouterr().out
+    assert "model of phase 1, dynamic (learning rate 0.001, decay rate 0.0044)" in line
+
+
+def test_tuned_rates_are_of_the_validation_set_and_remembered(
+    trained, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(tuning, "LEARNING_RATES", (1e-5, 1e-3))
+    monkeypatch.setattr(tuning, "DECAY_RATES", (1e-3,))
+    shutil.copytree(trained[0], tmp_path / "run")
+    arguments = tmp_path / "run", "--tune", "--dynamic.statistics-batch-size", 8
+    evaluate.main([*map(str, arguments), "--json"])
+    first = capsys.readouterr()
+    found = json.loads(first.out)
+    lines = first.err.splitlines()
+    assert len(lines) == 2
+    assert all(" on 60 tokens" in line for line in lines)
+    trials = tuning.read_trials(tmp_path / "run" / "dynamic.json")
+    best = min(trials, key=lambda trial: trial.nats_per_token)
+    assert found["dynamic"]["learning_rate"] == best.rule.learning_rate
+    valid = printed(
+        capsys,
+        *arguments[:1],
+        *("--split", "valid", "--dynamic", "--dynamic.statistics-batch-size", 8),
+        *("--dynamic.learning-rate", best.rule.learning_rate),
+        *("--dynamic.decay-rate", best.rule.decay_rate),
+    )
+    assert valid["nats_per_token"] == best.nats_per_token
+    evaluate.main([*map(str, arguments), "--json"])
+    again = capsys.readouterr()
+    assert again.err == ""
+    assert json.loads(again.out) == found
+
+
+def test_rates_that_diverge_end_with_status_1(trained, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        evaluate.main(
+            [str(trained[0]), "--dynamic", *RATES, "--dynamic.learning-rate", "1e30"]
+        )
+    assert exit_.value.code == 1
+    said = capsys.readouterr().err
+    assert "the perplexity is not finite at a learning rate of 1e+30" in said

@@ -1,0 +1,131 @@
+"""The search for the rates of dynamic evaluation: what it tries, keeps and chooses."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from glrnn import tuning
+from glrnn.dynamic import DynamicRule
+from glrnn.errors import DivergedError, UsageError
+from glrnn.tuning import DECAY_RATES, FIRST_TOKENS, LEARNING_RATES, read_trials, tune
+
+GRID = len(LEARNING_RATES) * len(DECAY_RATES)
+TOKENS = np.zeros(FIRST_TOKENS + 10, np.int32)
+
+
+class Scores:
+    """Losses lowest at 6e-5 on a beginning, at 7e-5 on the whole; counts its calls."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, rule, text):
+        self.asked.append((rule, len(text)))
+        best = 6e-5 if len(text) == FIRST_TOKENS else 7e-5
+        return (
+            4 + 1e4 * abs(rule.learning_rate - best) + 150 * abs(rule.decay_rate - 2e-3)
+        )
+
+
+RULE = DynamicRule()
+PARAMS = (np.ones(3),)
+
+
+def search(path, score, tokens=TOKENS, rule=RULE, params=PARAMS):
+    return tune(score, params, tokens, rule, path, say=lambda line: None)
+
+
+def test_all_rates_are_tried_on_the_beginning_and_the_best_on_all(tmp_path):
+    scores = Scores()
+    rule = DynamicRule(epsilon=1e-4, statistics_batch_size=9)
+    chosen = search(tmp_path / "trials.json", scores, rule=rule)
+    lengths = [length for _, length in scores.asked]
+    assert lengths == [FIRST_TOKENS] * GRID + [len(TOKENS)] * tuning.FINALISTS
+    tried = {(rule.learning_rate, rule.decay_rate) for rule, _ in scores.asked}
+    assert tried == {(a, b) for a in LEARNING_RATES for b in DECAY_RATES}
+    finalists = [rule for rule, length in scores.asked if length == len(TOKENS)]
+    # Of those, not of all, the one that is best on the whole text.
+    best = min(finalists, key=lambda rule: Scores()(rule, TOKENS))
+    assert chosen == best
+    assert chosen.learning_rate == 7e-5
+    assert replace(chosen, learning_rate=3.9e-5, decay_rate=4.4e-3) == rule
+
+
+def test_rates_are_in_proportion_to_the_window(tmp_path):
+    scores = Scores()
+    search(tmp_path / "trials.json", scores, rule=DynamicRule(window_length=10))
+    assert min(rule.learning_rate for rule, _ in scores.asked) == 2 * 3e-5
+    assert max(rule.decay_rate for rule, _ in scores.asked) == 2 * 5e-3
+
+
+def test_a_search_that_was_stopped_goes_on(tmp_path):
+    path, whole = tmp_path / "trials.json", Scores()
+    expected = search(tmp_path / "other.json", whole)
+
+    first = Scores()
+
+    def stopped(rule, text):
+        if len(first.asked) == 10:
+            raise KeyboardInterrupt
+        return first(rule, text)
+
+    with pytest.raises(KeyboardInterrupt):
+        search(path, stopped)
+    second = Scores()
+    assert search(path, second) == expected
+    assert first.asked + second.asked == whole.asked
+    third = Scores()
+    assert search(path, third) == expected
+    assert third.asked == []
+
+
+def test_what_another_model_or_text_gave_is_not_taken_for_this_ones(tmp_path):
+    path = tmp_path / "trials.json"
+    search(path, Scores())
+    for change in (
+        {"params": (np.zeros(3),)},
+        {"tokens": TOKENS + 1},
+        {"rule": DynamicRule(epsilon=1.0)},
+    ):
+        scores = Scores()
+        search(path, scores, **change)
+        assert len(scores.asked) == GRID + tuning.FINALISTS
+    assert len(read_trials(path)) == 4 * (GRID + tuning.FINALISTS)
+
+
+def test_rates_that_diverge_are_never_chosen(tmp_path):
+    def score(rule, text):
+        return math.nan if rule.learning_rate < 1e-4 else 5.0
+
+    path = tmp_path / "trials.json"
+    assert search(path, score).learning_rate == 1e-4
+    kept = [trial["nats_per_token"] for trial in json.loads(path.read_text())]
+    assert kept.count(None) == GRID - len(DECAY_RATES)
+    with pytest.raises(DivergedError, match="no rates"):
+        search(path, lambda rule, text: math.inf, tokens=TOKENS + 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[", "not a list of trials"),
+        ("{}", "not a list of trials"),
+        ("[3]", "not a trial: 3 is no JSON object"),
+        ('[{"colour": 1}]', "extra fields found"),
+        (
+            '[{"model": "a", "text": "b", "rule": {"epsilon": 0}, '
+            '"nats_per_token": 1}]',
+            "DynamicRule.epsilon is 0; it must be above 0",
+        ),
+    ],
+)
+def test_a_damaged_record_is_refused_and_kept(tmp_path, text, message):
+    path = tmp_path / "trials.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        search(path, Scores())
+    assert "delete it to try anew" in str(caught.value)
+    assert path.read_text() == text
