@@ -1,0 +1,26 @@
+r"""The method at a size that two CPU cores train in minutes, for comparisons.
+
+`ptb_small.py` with layers half as wide. Averaging begins as soon as the validation loss
+is higher than it was, since there are few epochs.
+
+    python -m glrnn.train experiments/ptb_smaller.py --data DIR
+
+Beside what it is compared with, each with the best of three learning rates:
+
+    python -m glrnn.study experiments/ptb_smaller.py --data DIR \
+        --variants as_it_is without_lwgc without_gl reference \
+        --learning-rates 10 20 30
+
+What they reached is in README.md beside this file.
+"""
+
+from dataclasses import replace
+
+from ptb_small import config as larger
+
+from glrnn.variants import resized
+
+config = replace(
+    resized(larger, embedding_size=100, hidden_size=100, epochs=2),
+    nonmonotonic=1,
+)

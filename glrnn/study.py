@@ -1,0 +1,213 @@
+"""Trains experiments beside what they are compared with: `python -m glrnn.study`.
+
+Every variant of every experiment is trained with every seed. Where several learning
+rates are given, each is tried for the first quarter of the epochs, and the one with the
+lowest validation loss is trained to the end. What has finished is not trained again, so
+the same command goes on where it stopped.
+"""
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from glrnn import data, experiment, phases, run_folder
+from glrnn.compilation import keep_programs, return_memory
+from glrnn.config import Config
+from glrnn.errors import DivergedError, UsageError, told_plainly
+from glrnn.losses import to_perplexity
+from glrnn.progress import Progress
+from glrnn.run_folder import Summary
+from glrnn.table import print_table
+from glrnn.variants import VARIANTS, first_epochs, with_learning_rate
+
+TRIED = 0.25
+
+
+class Plan(NamedTuple):
+    """One run that is to be made.
+
+    Attributes:
+        experiment: The file.
+        variant: A name in `VARIANTS`.
+        config: What is learned.
+        folder: Where it goes, with the runs that try its learning rates.
+    """
+
+    experiment: Path
+    variant: str
+    config: Config
+    folder: Path
+
+
+def plans(
+    files: Sequence[Path], variants: Sequence[str], seeds: Sequence[int], workdir: Path
+) -> Iterator[Plan]:
+    """All runs of a study, in order.
+
+    Args:
+        files: Experiments.
+        variants: Names in `VARIANTS`.
+        seeds: None for the experiments' own.
+        workdir: The study's folder.
+
+    Raises:
+        UsageError: if a name is unknown, an experiment fails, or it has no such
+            variant.
+
+    Example:
+        >>> list(plans([], ["twice"], [], Path("runs")))
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: unknown variant 'twice'; choose from: as_it_is, \
+random_softmax, reference, two_layers, without_finetuning, without_gl, without_lwgc
+    """
+    for name in variants:
+        if name not in VARIANTS:
+            choices = ", ".join(sorted(VARIANTS))
+            raise UsageError(f"unknown variant {name!r}; choose from: {choices}")
+    for path in files:
+        whole = experiment.load(path)
+        for name in variants:
+            for seed in seeds or (whole.seed,):
+                config = VARIANTS[name](replace(whole, seed=seed))
+                folder = workdir / path.stem / name / f"seed_{seed}"
+                yield Plan(path, name, config, folder)
+
+
+def carry_out(
+    plan: Plan, corpus: data.Corpus, learning_rates: Sequence[float]
+) -> dict[str, object]:
+    """Trains a run to its end, unless it is there; what came of it, for a table.
+
+    Args:
+        plan: The run.
+        corpus: What it is trained on.
+        learning_rates: Those to be tried; none for the experiment's own.
+
+    Raises:
+        DivergedError: if it diverges, or did so with every learning rate that was
+            tried.
+    """
+    config = plan.config
+    if learning_rates:
+        config = with_learning_rate(config, _best_rate(plan, corpus, learning_rates))
+    summaries = _train(plan, "run", config, corpus)
+    last = summaries[-1]
+    return {
+        "experiment": plan.experiment.stem,
+        "variant": plan.variant,
+        "seed": config.seed,
+        "learning rate": config.phases[0].main.learning_rate,
+        "parameters": last.parameters,
+        "epochs": sum(summary.epochs for summary in summaries),
+        "valid": to_perplexity(_best_loss(last)),
+        "test": to_perplexity(last.test_loss),
+        "minutes": sum(summary.seconds for summary in summaries) / 60,
+    }
+
+
+def _best_rate(
+    plan: Plan, corpus: data.Corpus, learning_rates: Sequence[float]
+) -> float:
+    if len(learning_rates) == 1:
+        return learning_rates[0]
+    epochs = sum(
+        phase.main.epochs + phase.finetune.epochs for phase in plan.config.phases
+    )
+    beginning = first_epochs(plan.config, math.ceil(TRIED * epochs))
+    losses = {}
+    for rate in learning_rates:
+        config = with_learning_rate(beginning, rate)
+        try:
+            summaries = _train(plan, f"rate_{rate:g}", config, corpus)
+        except DivergedError as error:
+            print(f"learning rate {rate:g}: {error}", file=sys.stderr)
+            continue
+        losses[rate] = _best_loss(summaries[-1])
+    if not losses:
+        raise DivergedError(f"{plan.folder}: every learning rate diverged")
+    return min(losses, key=losses.__getitem__)
+
+
+def _best_loss(summary: Summary) -> float:
+    """On the validation set."""
+    losses = summary.raw_valid_loss, summary.averaged_valid_loss
+    return min(loss for loss in losses if loss is not None)
+
+
+def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[Summary]:
+    folder = plan.folder / name
+    run = run_folder.start(folder, config, corpus, str(plan.experiment))
+    with Progress(folder / "metrics.jsonl") as progress:
+        progress.say(f"{folder}")
+        return phases.train(run, corpus, progress)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line.
+
+    Args:
+        arguments: As typed; `sys.argv` by default.
+    """
+    import tyro
+
+    @dataclass(frozen=True)
+    class Command:
+        """Train experiments beside their variants, and show what came of them.
+
+        Attributes:
+            experiments: Python files with a `config`.
+            data: A folder with train.txt, valid.txt and test.txt, or the name of a
+                corpus: python-docs, ptb or wikitext-2.
+            manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
+                download.
+            variants: as_it_is, random_softmax, reference, two_layers,
+                without_finetuning, without_gl, without_lwgc.
+            learning_rates: To be tried for a quarter of the epochs, the best one
+                chosen; the experiment's own by default.
+            seeds: The experiment's own by default.
+            workdir: The study's folder; what has finished there is not trained again.
+        """
+
+        experiments: Annotated[
+            tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")
+        ]
+        data: str = "python-docs"
+        manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+        variants: tuple[str, ...] = ("as_it_is",)
+        learning_rates: tuple[float, ...] = ()
+        seeds: tuple[int, ...] = ()
+        workdir: Path = Path("runs/study")
+
+    with told_plainly("stopped; the same command goes on from the last epoch"):
+        command = tyro.cli(
+            Command,
+            prog="python -m glrnn.study",
+            args=sys.argv[1:] if arguments is None else arguments,
+        )
+        keep_programs()
+        return_memory()
+        # All of them before the first is trained: a mistake shows at once.
+        planned = list(
+            plans(command.experiments, command.variants, command.seeds, command.workdir)
+        )
+        for plan in planned:
+            for rate in command.learning_rates:
+                with_learning_rate(plan.config, rate)
+        corpus = data.load(command.data, manual_dir=command.manual_dir)
+        rows = []
+        for plan in planned:
+            try:
+                rows.append(carry_out(plan, corpus, command.learning_rates))
+            except DivergedError as error:
+                print(f"{plan.folder}: {error}", file=sys.stderr)
+                row = {"experiment": plan.experiment.stem, "variant": plan.variant}
+                rows.append(row | {"seed": plan.config.seed})
+        print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
