@@ -190,7 +190,10 @@ def _adapted_means(
     def score(params_and_carry, window):
         params, carry = params_and_carry
         (nll, carry), grads = gradient(params, carry, window)
-        return (jax.tree.map(adapt, params, trained, rms, grads), carry), nll
+        # Or XLA would prepare and store all that depends on the sizes alone, which
+        # takes longer to read than to compute.
+        sizes, nll = lax.optimization_barrier((rms, nll))
+        return (jax.tree.map(adapt, params, trained, sizes, grads), carry), nll
 
     start = trained, model.initial_carry(stream.inputs.shape[2])
     return lax.scan(score, start, stream)[1]

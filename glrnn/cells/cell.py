@@ -19,6 +19,10 @@ Tree = Any
 
 KEPT = "kept"
 
+# For so few tokens, those of a window of dynamic evaluation, the gradient of a matrix
+# takes longer to store than to compute, and so does a transposed matrix.
+FEW = 8
+
 
 class Cell(NamedTuple):
     """A recurrent layer as pure functions; B sequences, I inputs, H hidden units.
@@ -56,9 +60,31 @@ def affine(x: Array, matrix: Array, bias: Array | None = None) -> Array:
         [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]
     """
     # Of two axes, or XLA would first transpose what the gradient is the product of.
-    y = jnp.matmul(x.reshape(-1, x.shape[-1]), matrix)
-    y = y.reshape(*x.shape[:-1], matrix.shape[-1])
+    tokens = x.reshape(-1, x.shape[-1])
+    multiply = _multiply_few if len(tokens) <= FEW else jnp.matmul
+    y = multiply(tokens, matrix).reshape(*x.shape[:-1], matrix.shape[-1])
     return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
+
+
+@jax.custom_vjp
+def _multiply_few(x, matrix):
+    """x W, for x `[n, I]`, whose gradient in W is computed where it is used."""
+    return jnp.matmul(x, matrix)
+
+
+def _multiply_few_backward(operands, ct):
+    x, matrix = operands
+    return jnp.matmul(ct, matrix.T), _outer(x, ct)
+
+
+def _outer(x, ct):
+    """sum_n x_n ct_n^T, written out so that XLA need not store it."""
+    return sum(each[:, None] * of[None] for each, of in zip(x, ct, strict=True))
+
+
+_multiply_few.defvjp(
+    lambda x, matrix: (jnp.matmul(x, matrix), (x, matrix)), _multiply_few_backward
+)
 
 
 def keep(x: Array) -> Array:
@@ -133,10 +159,17 @@ def _product(x, matrix, transposed, probe):
     return jnp.matmul(x, matrix)
 
 
-_product.defvjp(
-    lambda x, matrix, transposed, probe: (jnp.matmul(x, matrix), transposed),
-    lambda transposed, ct: (jnp.matmul(ct, transposed), None, None, ct),
-)
+def _product_forward(x, matrix, transposed, probe):
+    return jnp.matmul(x, matrix), (matrix, transposed)
+
+
+def _product_backward(matrices, ct):
+    matrix, transposed = matrices
+    back = matrix.T if transposed is None else transposed
+    return jnp.matmul(ct, back), None, None, ct
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 def _forward(step, params, state, inputs):
@@ -155,9 +188,12 @@ def _forward(step, params, state, inputs):
         return pairs, products
 
     pairs, pull_operands, products = jax.vjp(operands, params, has_aux=True)
-    # Transposed here, once: XLA would do it again at every step of the backward scan.
-    transposed = [matrix.T for matrix, _ in pairs]
     num_steps = jax.tree.leaves(inputs)[0].shape[0]
+    # Transposed here, once: XLA would do it again at every step of the backward scan.
+    transposed = [
+        matrix.T if num_steps * len(y) > FEW else None
+        for (matrix, _), y in zip(pairs, products, strict=True)
+    ]
     probes = [jnp.zeros((num_steps, *y.shape), y.dtype) for y in products]
 
     def run(params, state, inputs, probes):
@@ -193,7 +229,7 @@ def _backward(step, residuals, cotangent):
     def all_products(pairs):
         return [affine(x, *pair) for x, pair in zip(seen, pairs, strict=True)]
 
-    (weights,) = jax.linear_transpose(all_products, pairs)(products)
+    (weights,) = jax.vjp(all_products, pairs)[1](products)
     (deferred,) = pull_operands(weights)
     return jax.tree.map(jnp.add, direct, deferred), state, inputs
 

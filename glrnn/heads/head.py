@@ -114,12 +114,17 @@ def mixture_nll(
         bias[targets],
         weights,
     )
-    total, _ = lax.scan(add, jnp.zeros((), latents.dtype), chunks)
+    total, _ = _scan(add, jnp.zeros((), latents.dtype), chunks)
     return total
 
 
+def _scan(add, start, chunks):
+    """A scan, but for a single chunk, whose gradients are not to be added to zeros."""
+    return lax.scan(add, start, chunks, unroll=len(chunks[0]) == 1)
+
+
 def _logits(rows, tile):
-    _, table, bias = tile
+    table, bias = tile
     return jnp.matmul(rows, table.T) + bias[None]
 
 
@@ -136,7 +141,7 @@ def _forward(latents, log_prior, table, bias, targets, weights):
     tiles = _tiles(table, bias)
 
     def add(sums, chunk):
-        total, table_grad, bias_grad = sums
+        total, *tile_grads = sums
         rows = chunk[0].reshape(-1, table.shape[1])
         logits = [_logits(rows, tile) for tile in tiles]
         top = jnp.max(jnp.stack([jnp.max(part, axis=1) for part in logits]), axis=0)
@@ -146,20 +151,24 @@ def _forward(latents, log_prior, table, bias, targets, weights):
         # By what a row of exponentials is to be multiplied.
         factor = responsibility.ravel() / sum_exps
         scaled = rows * factor[:, None]
-        rows_grad = jnp.zeros_like(rows)
-        for (words, part, _), exp in zip(tiles, exps, strict=True):
-            rows_grad += jnp.matmul(exp, part)
-            table_grad = table_grad.at[words].add(jnp.matmul(exp.T, scaled))
-            bias_grad = bias_grad.at[words].add(jnp.matmul(factor, exp))
+        rows_grad = sum(
+            jnp.matmul(exp, part) for (part, _), exp in zip(tiles, exps, strict=True)
+        )
         rows_grad = (rows_grad * factor[:, None]).reshape(chunk[0].shape)
-        return (total + loss, table_grad, bias_grad), (rows_grad, responsibility)
+        for tile, exp in enumerate(exps):
+            part_grad, bias_grad = tile_grads[tile]
+            part_grad += jnp.matmul(exp.T, scaled)
+            bias_grad += jnp.matmul(factor, exp)
+            tile_grads[tile] = part_grad, bias_grad
+        return (total + loss, *tile_grads), (rows_grad, responsibility)
 
     own = table[targets]
-    zeros = jnp.zeros((), latents.dtype), jnp.zeros_like(table), jnp.zeros_like(bias)
+    zeros = jax.tree.map(jnp.zeros_like, (jnp.zeros((), latents.dtype), *tiles))
     chunks = _chunks(
         _block().logits, table, latents, log_prior, own, bias[targets], weights
     )
-    (total, table_grad, bias_grad), grads = lax.scan(add, zeros, chunks)
+    (total, *tile_grads), grads = _scan(add, zeros, chunks)
+    table_grad, bias_grad = map(jnp.concatenate, zip(*tile_grads, strict=True))
     latents_grad, responsibility = (
         grad.reshape(-1, *like.shape[2:])[: targets.size].reshape(like.shape)
         for grad, like in zip(grads, (latents, log_prior), strict=True)
@@ -188,12 +197,10 @@ def _num_tiles(table):
 
 
 def _tiles(table, bias):
-    """The vocabulary in equal parts: which words, their rows of the table, biases."""
+    """The vocabulary in equal parts: their rows of the table, and their biases."""
     num_words, num_tiles = len(table), _num_tiles(table)
     cuts = [num_words * i // num_tiles for i in range(num_tiles + 1)]
-    return [
-        (slice(*cut), table[slice(*cut)], bias[slice(*cut)]) for cut in pairwise(cuts)
-    ]
+    return [(table[slice(*cut)], bias[slice(*cut)]) for cut in pairwise(cuts)]
 
 
 def _chunks(num_logits, table, latents, log_prior, *others):
