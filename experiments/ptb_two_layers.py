@@ -6,7 +6,9 @@ finetune".
     python -m glrnn.train experiments/ptb_two_layers.py --data DIR
 
 The paper's perplexities, valid and test: 55.18 and 53.54. A run of `ptb.py` passes
-through this one: `python -m glrnn.evaluate runs/ptb --phase 2`.
+through this one:
+
+    python -m glrnn.evaluate runs/ptb --phase 2
 """
 
 from ptb import config as best

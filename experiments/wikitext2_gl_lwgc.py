@@ -7,8 +7,9 @@ another model; the widths that the paper gives make 38M.
     python -m glrnn.train experiments/wikitext2_gl_lwgc.py --data DIR
 
 The paper's perplexities, valid and test: 63.59 and 61.27. A run of `wikitext2.py`
-passes through this one: `python -m glrnn.evaluate runs/wikitext2 --phase 3 --stage
-main`.
+passes through this one:
+
+    python -m glrnn.evaluate runs/wikitext2 --phase 3 --stage main
 """
 
 from wikitext2 import config as best

@@ -4,6 +4,7 @@ run/config.json        what is learned, with every default spelled out
 run/origin.json        which experiment, where the texts were, and their fingerprint
 run/vocabulary.json    the words, in the order of their ids
 run/metrics.jsonl      one line an epoch
+run/dynamic.json       rates of dynamic evaluation that were tried (see `tuning`)
 run/phase_1/main/      checkpoints of a stage
 run/phase_1/summary.json    the outcome of a finished phase
 """

@@ -16,6 +16,7 @@ from typing import Annotated, NamedTuple
 from glrnn import data, experiment, phases, run_folder
 from glrnn.compilation import keep_programs, return_memory
 from glrnn.config import Config
+from glrnn.devices import PRECISIONS, share_batch
 from glrnn.errors import DivergedError, UsageError, told_plainly
 from glrnn.losses import to_perplexity
 from glrnn.progress import Progress
@@ -141,9 +142,10 @@ def _best_loss(summary: Summary) -> float:
 def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[Summary]:
     folder = plan.folder / name
     run = run_folder.start(folder, config, corpus, str(plan.experiment))
+    mesh = share_batch(config.batch_size // config.num_parts)
     with Progress(folder / "metrics.jsonl") as progress:
-        progress.say(f"{folder}")
-        return phases.train(run, corpus, progress)
+        progress.say(str(folder))
+        return phases.train(run, corpus, progress, mesh, PRECISIONS["float32"])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -188,6 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prog="python -m glrnn.study",
             args=sys.argv[1:] if arguments is None else arguments,
         )
+        if not command.experiments:
+            raise UsageError("no experiment to train; give at least one FILE")
         keep_programs()
         return_memory()
         # All of them before the first is trained: a mistake shows at once.

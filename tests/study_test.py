@@ -11,15 +11,6 @@ from glrnn.study import Plan, carry_out, plans
 NAMES = ("as_it_is", "without_gl")
 
 
-@pytest.fixture(scope="module")
-def study_folder(tmp_path_factory):
-    from conftest import write_texts
-
-    folder = tmp_path_factory.mktemp("study")
-    write_texts(folder)
-    return folder
-
-
 def run(folder, *options):
     arguments = ["small.py", "--data", ".", "--workdir", "runs", *map(str, options)]
     with pytest.MonkeyPatch.context() as patch:
@@ -31,26 +22,26 @@ def epochs_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_all_combinations_are_planned_in_order(study_folder):
-    path = study_folder / "small.py"
-    found = list(plans([path], NAMES, [3, 4], study_folder / "out"))
+def test_all_combinations_are_planned_in_order(texts):
+    path = texts / "small.py"
+    found = list(plans([path], NAMES, [3, 4], texts / "out"))
     assert [(plan.variant, plan.config.seed) for plan in found] == [
         (name, seed) for name in NAMES for seed in (3, 4)
     ]
-    folders = [plan.folder.relative_to(study_folder) for plan in found]
+    folders = [plan.folder.relative_to(texts) for plan in found]
     assert str(folders[3]) == "out/small/without_gl/seed_4"
-    (own,) = plans([path], NAMES[:1], [], study_folder)
+    (own,) = plans([path], NAMES[:1], [], texts)
     assert own.config.seed == 28
 
 
-def test_a_study_trains_and_tells_and_does_nothing_twice(study_folder, capsys):
-    run(study_folder, "--variants", *NAMES, "--learning-rates", 5, 10)
+def test_a_study_trains_and_tells_and_does_nothing_twice(texts, capsys):
+    run(texts, "--variants", *NAMES, "--learning-rates", 5, 10)
     told = capsys.readouterr().out
     rows = [line.split() for line in told.splitlines()[-2:]]
     assert [row[:3] for row in rows] == [["small", name, "28"] for name in NAMES]
     # Four epochs, the first of them with both learning rates.
     assert [row[5] for row in rows] == ["4", "4"]
-    folder = study_folder / "runs" / "small" / "as_it_is" / "seed_28"
+    folder = texts / "runs" / "small" / "as_it_is" / "seed_28"
     tried = {
         rate: epochs_of(folder / f"rate_{rate}" / "metrics.jsonl") for rate in (5, 10)
     }
@@ -63,12 +54,12 @@ def test_a_study_trains_and_tells_and_does_nothing_twice(study_folder, capsys):
     assert whole[0]["valid_loss"] == tried[best][0]["valid_loss"]
 
     def written():
-        files = (study_folder / "runs").rglob("summary.json")
+        files = (texts / "runs").rglob("summary.json")
         return {path: path.stat().st_mtime_ns for path in files}
 
     before = written()
     assert len(before) == 6
-    run(study_folder, "--variants", *NAMES, "--learning-rates", 5, 10)
+    run(texts, "--variants", *NAMES, "--learning-rates", 5, 10)
     assert capsys.readouterr().out.splitlines()[-2:] == told.splitlines()[-2:]
     assert written() == before
 
@@ -92,22 +83,20 @@ def test_a_rate_that_diverges_is_not_chosen(monkeypatch, tmp_path):
         carry_out(plan, None, (2.0, 2.0))
 
 
-def test_a_run_that_diverges_leaves_the_others_alone(study_folder, capsys, monkeypatch):
+def test_a_run_that_diverges_leaves_the_others_alone(texts, capsys, monkeypatch):
     def carry_out(plan, corpus, rates):
         if plan.variant == "as_it_is":
             raise DivergedError("the loss is not finite")
         return {"variant": plan.variant, "valid": 7.0}
 
     monkeypatch.setattr(study, "carry_out", carry_out)
-    run(study_folder, "--variants", *NAMES)
+    run(texts, "--variants", *NAMES)
     told = capsys.readouterr()
     assert "the loss is not finite" in told.err
     assert "as_it_is" in told.out
     assert "7.00" in told.out
 
 
-def test_an_unknown_variant_is_refused_before_anything_is_trained(study_folder):
+def test_an_unknown_variant_is_refused_before_anything_is_trained(texts):
     with pytest.raises(UsageError, match="unknown variant 'twice'; choose from: as_it"):
-        list(
-            plans([study_folder / "small.py"], ["as_it_is", "twice"], [], study_folder)
-        )
+        list(plans([texts / "small.py"], ["as_it_is", "twice"], [], texts))

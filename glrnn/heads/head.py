@@ -96,7 +96,7 @@ def mixture_nll(
         >>> print(f"{nll:.4f} {jnp.log(5):.4f}")
         1.6094 1.6094
     """
-    tiles = _tiles(table, bias)
+    tiles = _tiles(table, bias, log_prior.size)
 
     def add(total, chunk):
         rows = chunk[0].reshape(-1, table.shape[1])
@@ -138,7 +138,7 @@ def _mix(normalizer, latents, log_prior, own, own_bias, weights):
 
 
 def _forward(latents, log_prior, table, bias, targets, weights):
-    tiles = _tiles(table, bias)
+    tiles = _tiles(table, bias, log_prior.size)
 
     def add(sums, chunk):
         total, *tile_grads = sums
@@ -192,13 +192,15 @@ def _block() -> Block:
     return BLOCKS.get(jax.default_backend(), OTHER_BLOCK)
 
 
-def _num_tiles(table):
+def _num_tiles(table, num_rows):
+    if num_rows * len(table) <= _block().logits:
+        return 1
     return min(len(table), -(-table.size // _block().table))
 
 
-def _tiles(table, bias):
+def _tiles(table, bias, num_rows):
     """The vocabulary in equal parts: their rows of the table, and their biases."""
-    num_words, num_tiles = len(table), _num_tiles(table)
+    num_words, num_tiles = len(table), _num_tiles(table, num_rows)
     cuts = [num_words * i // num_tiles for i in range(num_tiles + 1)]
     return [(table[slice(*cut)], bias[slice(*cut)]) for cut in pairwise(cuts)]
 
@@ -207,7 +209,8 @@ def _chunks(num_logits, table, latents, log_prior, *others):
     """`[T, B, ...]` as `[N, n, ...]`: n tokens a chunk, the last filled with zeros."""
     *shape, num_softmaxes = log_prior.shape
     num_tokens = math.prod(shape)
-    logits_a_token = num_softmaxes * -(-len(table) // _num_tiles(table))
+    num_tiles = _num_tiles(table, log_prior.size)
+    logits_a_token = num_softmaxes * -(-len(table) // num_tiles)
     size = max(1, num_logits // logits_a_token)
     num_chunks = -(-num_tokens // size)
     size = -(-num_tokens // num_chunks)

@@ -13,7 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from theirs import Sizes, depth, draw, largest_differences, reference, values
+from theirs import (
+    Sizes,
+    depth,
+    draw,
+    evaluations,
+    largest_differences,
+    reference,
+    values,
+)
 
 FOLDER = Path(__file__).parent
 SIZES = Sizes(vocabulary=30, batch=3, updates=30, first=7, shortest=3, longest=9)
@@ -94,9 +102,9 @@ def main():
         expected, clipped = reference(settings, drawn, torch.float64)
         single, _ = reference(settings, drawn, torch.float32)
         path = FOLDER / f"{settings['head']}_{depth(settings)}.npz"
-        np.savez_compressed(
-            path, settings=json.dumps(settings), **values(drawn, expected)
-        )
+        golden = values(drawn, expected)
+        golden |= evaluations(settings, golden)
+        np.savez_compressed(path, settings=json.dumps(settings), **golden)
         first, later = largest_differences(single, expected)
         shares = np.mean(clipped, axis=0)
         print(

@@ -229,14 +229,18 @@ DECAY, RATE, EPSILON = 0.075, 0.002, 0.001
 NUM_WINDOWS, LENGTH = 50, 5
 
 
-def check_dynamic_evaluation(settings, golden):
-    """Of 50 windows, by the parameters after both stages; means in place of sums."""
+def check_dynamic_evaluation(settings, golden, tolerance):
+    """Of 50 windows, by the parameters after both stages; means in place of sums.
+
+    Both losses are to be so close, in nats per token; how far they are apart is what is
+    returned.
+    """
     model = make_model(make_config(settings), golden)
     params = jax.tree.map(jnp.asarray, make_params(golden, "asgd"))
     tokens = golden["tokens"].astype(np.int32)
     text = tokens[: NUM_WINDOWS * LENGTH + 1, 0]
     static = perplexity(model, params, text).nats_per_token
-    assert static == pytest.approx(float(golden["static"]), abs=1e-4)
+    assert static == pytest.approx(float(golden["static"]), abs=tolerance)
 
     num_windows = -(-(len(tokens) - 1) // LENGTH)
     rule = DynamicRule(
@@ -253,6 +257,8 @@ def check_dynamic_evaluation(settings, golden):
         window_length=LENGTH,
     )
     dynamic = dynamic_perplexity(model, params, rms, text, rule)
-    assert dynamic.num_tokens == NUM_WINDOWS * LENGTH
-    assert dynamic.nats_per_token == pytest.approx(float(golden["dynamic"]), abs=2e-5)
+    assert dynamic.num_tokens == len(text) - 1
+    assert dynamic.nats_per_token == pytest.approx(
+        float(golden["dynamic"]), abs=tolerance
+    )
     return abs(dynamic.nats_per_token - static)

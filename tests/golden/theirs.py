@@ -331,10 +331,6 @@ def reference(settings, drawn, dtype):
     _, average, more = train(settings, finetune, model, carry, windows[half:])
     record("asgd", snapshot(model))
     record("average", average)
-    text = tokens[: DYNAMIC_WINDOWS * DYNAMIC["window"] + 1, :1]
-    static = static_perplexity(settings, model, text)
-    dynamic = dynamic_evaluation(settings, model, tokens, text, DYNAMIC)
-    results |= {"static": np.log(static), "dynamic": np.array(dynamic)}
     return results, clipped + more
 
 
@@ -361,9 +357,7 @@ def values(drawn, results):
     every dropout of every window keeps (`keep.*`). Of what comes of it, the `loss`, the
     gradients (`grad.*`) and the carry of the first window (`carry_after`), the
     parameters after a stage of SGD (`sgd.*`) and after one of averaged SGD (`asgd.*`),
-    and the average (`average.*`); and what the parameters after both stages make of the
-    first words of the first column, in nats per token: as they are (`static`), and
-    learning from them (`dynamic`).
+    and the average (`average.*`).
     """
     return {
         "carry": drawn.carry,
@@ -371,5 +365,27 @@ def values(drawn, results):
         "lengths": drawn.lengths,
         **{f"param.{name}": array for name, array in drawn.params.items()},
         **{f"keep.{place}": array for place, array in drawn.keep.items()},
-        **{name: np.asarray(array, np.float32) for name, array in results.items()},
+        **{name: array.astype(np.float32) for name, array in results.items()},
     }
+
+
+def evaluations(settings, golden):
+    """What the parameters after both stages make of the first words, by name.
+
+    Those of the first column, in nats per token: by the parameters as they are
+    (`static`), and as they learn from them (`dynamic`), the gradients of all columns
+    measured.
+
+    Args:
+        settings: Of the network.
+        golden: From `values`.
+    """
+    model = LanguageModel(settings, len(golden["asgd.table"])).double()
+    model.load_state_dict(
+        {name: torch.tensor(golden[f"asgd.{name}"]) for name in snapshot(model)}
+    )
+    tokens = torch.tensor(golden["tokens"], dtype=torch.long)
+    text = tokens[: DYNAMIC_WINDOWS * DYNAMIC["window"] + 1, :1]
+    static = np.log(static_perplexity(settings, model, text))
+    dynamic = dynamic_evaluation(settings, model, tokens, text, DYNAMIC)
+    return {"static": np.float32(static), "dynamic": np.float32(dynamic)}
