@@ -1,7 +1,9 @@
 """The rates of dynamic evaluation, searched for on a validation set.
 
-Krause et al. search a grid as this one, in the convention of `glrnn.dynamic`. Every
-trial is written down as soon as it is over, and never made again.
+First a grid, that of Krause et al. (2018) in the convention of `glrnn.dynamic`; then
+from the best of it on, one rate at a time, as long as that is better, for a network
+that is small or briefly trained is best at rates beyond the grid. Every trial is
+written down as soon as it is over, and never made again.
 """
 
 import hashlib
@@ -28,6 +30,8 @@ from glrnn.vocabulary import Ids
 LEARNING_RATES = (3e-5, 4e-5, 5e-5, 6e-5, 7e-5, 1e-4)
 DECAY_RATES = (1e-3, 2e-3, 3e-3, 5e-3)
 USUAL_WINDOW = 5
+# From a rate to the next one beyond the grid.
+LEARNING_STEP, DECAY_STEP = 1.5, 2.0
 # All rates are tried on the beginning of the text, the best few on all of it.
 FIRST_TOKENS = 30_000
 FINALISTS = 3
@@ -61,7 +65,7 @@ def tune(
     path: Path,
     say: Callable[[str], None],
 ) -> DynamicRule:
-    """The rule that scores a text best, its two rates from a grid.
+    """The rule that scores a text best, of all whose two rates were tried.
 
     Args:
         score: Nats per token by a rule on a text.
@@ -113,11 +117,32 @@ def tune(
         for learning, decay in product(LEARNING_RATES, DECAY_RATES)
     ]
     beginning = tokens[:FIRST_TOKENS]
-    best = sorted(grid, key=lambda rule: nats(rule, beginning))[:FINALISTS]
-    chosen = min(best, key=lambda rule: nats(rule, tokens))
-    if nats(chosen, tokens) == math.inf:
+    best = min(grid, key=lambda rule: nats(rule, beginning))
+    if nats(best, beginning) == math.inf:
         raise DivergedError("no rates of dynamic evaluation keep the loss finite")
-    return chosen
+    tried = list(grid)
+    while True:
+        tried += _neighbours(best)
+        better = min([best, *tried], key=lambda rule: nats(rule, beginning))
+        if better == best:
+            break
+        best = better
+    ranked = sorted(dict.fromkeys(tried), key=lambda rule: nats(rule, beginning))
+    return min(ranked[:FINALISTS], key=lambda rule: nats(rule, tokens))
+
+
+def _neighbours(rule: DynamicRule) -> list[DynamicRule]:
+    """One rate higher or lower, to three digits, so that there and back is the same."""
+
+    def stepped(rate: float, step: float) -> list[float]:
+        return [float(f"{each:.3g}") for each in (rate * step, rate / step)]
+
+    learning = stepped(rule.learning_rate, LEARNING_STEP)
+    decay = stepped(rule.decay_rate, DECAY_STEP)
+    return [
+        *(replace(rule, learning_rate=rate) for rate in learning),
+        *(replace(rule, decay_rate=rate) for rate in decay),
+    ]
 
 
 def read_trials(path: Path) -> list[Trial]:

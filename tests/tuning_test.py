@@ -13,6 +13,8 @@ from glrnn.errors import DivergedError, UsageError
 from glrnn.tuning import DECAY_RATES, FIRST_TOKENS, LEARNING_RATES, read_trials, tune
 
 GRID = len(LEARNING_RATES) * len(DECAY_RATES)
+# Around 6e-5 and 2e-3, beside those in the grid: 9e-5, and 4e-3.
+AROUND = 2
 TOKENS = np.zeros(FIRST_TOKENS + 10, np.int32)
 
 
@@ -43,9 +45,11 @@ def test_all_rates_are_tried_on_the_beginning_and_the_best_on_all(tmp_path):
     rule = DynamicRule(epsilon=1e-4, statistics_batch_size=9)
     chosen = search(tmp_path / "trials.json", scores, rule=rule)
     lengths = [length for _, length in scores.asked]
-    assert lengths == [FIRST_TOKENS] * GRID + [len(TOKENS)] * tuning.FINALISTS
+    beginnings = GRID + AROUND
+    assert lengths == [FIRST_TOKENS] * beginnings + [len(TOKENS)] * tuning.FINALISTS
     tried = {(rule.learning_rate, rule.decay_rate) for rule, _ in scores.asked}
-    assert tried == {(a, b) for a in LEARNING_RATES for b in DECAY_RATES}
+    grid = {(a, b) for a in LEARNING_RATES for b in DECAY_RATES}
+    assert tried == grid | {(9e-5, 2e-3), (6e-5, 4e-3)}
     finalists = [rule for rule, length in scores.asked if length == len(TOKENS)]
     # Of those, not of all, the one that is best on the whole text.
     best = min(finalists, key=lambda rule: Scores()(rule, TOKENS))
@@ -54,11 +58,22 @@ def test_all_rates_are_tried_on_the_beginning_and_the_best_on_all(tmp_path):
     assert replace(chosen, learning_rate=3.9e-5, decay_rate=4.4e-3) == rule
 
 
+def test_the_search_goes_on_beyond_the_grid(tmp_path):
+    def score(rule, text):
+        far = math.log(rule.learning_rate / 5e-4), math.log(rule.decay_rate / 2e-4)
+        return 4 + math.hypot(*far)
+
+    chosen = search(tmp_path / "trials.json", score)
+    assert 5e-4 / 1.5 < chosen.learning_rate < 5e-4 * 1.5
+    assert 1e-4 < chosen.decay_rate < 4e-4
+
+
 def test_rates_are_in_proportion_to_the_window(tmp_path):
     scores = Scores()
     search(tmp_path / "trials.json", scores, rule=DynamicRule(window_length=10))
-    assert min(rule.learning_rate for rule, _ in scores.asked) == 2 * 3e-5
-    assert max(rule.decay_rate for rule, _ in scores.asked) == 2 * 5e-3
+    first = [rule for rule, _ in scores.asked[:GRID]]
+    assert min(rule.learning_rate for rule in first) == 2 * 3e-5
+    assert max(rule.decay_rate for rule in first) == 2 * 5e-3
 
 
 def test_a_search_that_was_stopped_goes_on(tmp_path):
@@ -92,8 +107,8 @@ def test_what_another_model_or_text_gave_is_not_taken_for_this_ones(tmp_path):
     ):
         scores = Scores()
         search(path, scores, **change)
-        assert len(scores.asked) == GRID + tuning.FINALISTS
-    assert len(read_trials(path)) == 4 * (GRID + tuning.FINALISTS)
+        assert len(scores.asked) == GRID + AROUND + tuning.FINALISTS
+    assert len(read_trials(path)) == 4 * (GRID + AROUND + tuning.FINALISTS)
 
 
 def test_rates_that_diverge_are_never_chosen(tmp_path):
@@ -103,7 +118,8 @@ def test_rates_that_diverge_are_never_chosen(tmp_path):
     path = tmp_path / "trials.json"
     assert search(path, score).learning_rate == 1e-4
     kept = [trial["nats_per_token"] for trial in json.loads(path.read_text())]
-    assert kept.count(None) == GRID - len(DECAY_RATES)
+    # And the one below 1e-4 that is not in the grid.
+    assert kept.count(None) == GRID - len(DECAY_RATES) + 1
     with pytest.raises(DivergedError, match="no rates"):
         search(path, lambda rule, text: math.inf, tokens=TOKENS + 1)
 
