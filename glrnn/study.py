@@ -6,7 +6,6 @@ lowest validation loss is trained to the end. What has finished is not trained a
 the same command goes on where it stopped.
 """
 
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -118,7 +117,7 @@ def _best_rate(
     epochs = sum(
         phase.main.epochs + phase.finetune.epochs for phase in plan.config.phases
     )
-    beginning = first_epochs(plan.config, math.ceil(TRIED * epochs))
+    beginning = first_epochs(plan.config, max(1, round(TRIED * epochs)))
     losses = {}
     for rate in learning_rates:
         config = with_learning_rate(beginning, rate)
