@@ -2,11 +2,22 @@
 
 from collections.abc import Callable
 
+from glrnn.cells.capped import capped
 from glrnn.cells.cell import Cell, affine, keep, unroll
+from glrnn.cells.gru import gru
 from glrnn.cells.lstm import lstm
+from glrnn.cells.mogrifier import mogrifier
+from glrnn.cells.nas import nas
+from glrnn.cells.rhn import rhn
 
-CELLS: dict[str, Callable[[int, int], Cell]] = {
+# Each takes the input size and the hidden size; what else it takes has a default.
+CELLS: dict[str, Callable[..., Cell]] = {
+    "capped": capped,
+    "gru": gru,
     "lstm": lstm,
+    "mogrifier": mogrifier,
+    "nas": nas,
+    "rhn": rhn,
 }
 
 __all__ = ["CELLS", "Cell", "affine", "keep", "unroll"]

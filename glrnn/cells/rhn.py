@@ -1,0 +1,97 @@
+"""Recurrent highway network (Zilly, Srivastava, Koutník and Schmidhuber 2017)."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import Array
+
+from glrnn.cells.cell import Cell, affine, keep
+from glrnn.noise import drop
+
+BOUND = 0.04
+GATE_BIAS = -2.0
+
+
+@struct.dataclass
+class RHNParams:
+    """Weights of the candidate and the gate, in the order h, t along the last axis.
+
+    Attributes:
+        input: W, `[I, 2H]`.
+        recurrent: R, one matrix a micro-step, `[depth, H, 2H]`.
+        bias: b, `[depth, 2H]`.
+        mask: On the state where R multiplies it, `[B, H]`, the same at every micro-step
+            and constant over a window; or `None`.
+    """
+
+    input: Array
+    recurrent: Array
+    bias: Array
+    mask: Array | None = None
+
+
+def rhn(input_size: int, hidden_size: int, depth: int = 10) -> Cell:
+    """A recurrent highway layer of several micro-steps a token, its gates coupled.
+
+    s_0 = y;  for l = 1 ... depth:
+    h_l = tanh(W_h x [l = 1] + R_h,l s_{l-1} + b_h,l);
+    t_l = sigmoid(W_t x [l = 1] + R_t,l s_{l-1} + b_t,l);
+    s_l = (h_l - s_{l-1}) t_l + s_{l-1};
+    y' = s_depth.
+
+    All parameters start as U(-0.04, 0.04), the biases of t as -2.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        depth: Micro-steps a token.
+
+    Returns:
+        The cell; its state and its output are y', `[B, H]`.
+
+    Raises:
+        ValueError: if the depth is below 1.
+
+    Example:
+        >>> cell = rhn(2, 3, depth=4)
+        >>> params = cell.init(jax.random.key(0))
+        >>> params.recurrent.shape
+        (4, 3, 6)
+        >>> drive = cell.project(params, jnp.ones((1, 5, 2)))
+        >>> state, output = cell.step(params, cell.initial_state(5), drive[0])
+        >>> output.shape
+        (5, 3)
+    """
+    if depth < 1:
+        raise ValueError(f"an RHN needs a depth of at least 1, not {depth}")
+
+    def init(key: Array) -> RHNParams:
+        input_key, recurrent_key, bias_key = jax.random.split(key, 3)
+
+        def uniform(leaf_key: Array, *shape: int) -> Array:
+            return jax.random.uniform(leaf_key, shape, minval=-BOUND, maxval=BOUND)
+
+        gate_bias = jnp.full((depth, hidden_size), GATE_BIAS)
+        return RHNParams(
+            uniform(input_key, input_size, 2 * hidden_size),
+            uniform(recurrent_key, depth, hidden_size, 2 * hidden_size),
+            jnp.hstack([uniform(bias_key, depth, hidden_size), gate_bias]),
+        )
+
+    def initial_state(batch_size: int) -> Array:
+        return jnp.zeros((batch_size, hidden_size))
+
+    def project(params: RHNParams, window: Array) -> Array:
+        return affine(window, params.input)
+
+    def step(params: RHNParams, state: Array, drive: Array, affine=affine):
+        levels = jnp.unstack(params.recurrent), jnp.unstack(params.bias)
+        for level, (matrix, bias) in enumerate(zip(*levels, strict=True)):
+            gates = affine(drop(state, params.mask), matrix, bias)
+            if level == 0:
+                gates = keep(drive + gates)
+            h, t = jnp.split(gates, 2, axis=-1)
+            state = (jnp.tanh(h) - state) * jax.nn.sigmoid(t) + state
+        return state, state
+
+    return Cell(init, initial_state, project, step)
