@@ -51,7 +51,7 @@ def draw(preset: Preset) -> Inputs:
     model = language_model(config, preset.vocabulary, preset.layers)
     params_key, masks_key = jax.random.split(jax.random.key(0))
     rates = noise_rates(config.phases[0].dropout)
-    masks = sample(masks_key, rates, model.noise_shapes(preset.batch))
+    masks = sample(masks_key, rates, model.noise_shapes(preset.batch, preset.window))
     rows = np.random.default_rng(0).integers(
         preset.vocabulary, size=(preset.window + 1, preset.batch), dtype=np.int32
     )

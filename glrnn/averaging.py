@@ -4,7 +4,7 @@ The trigger is a function of validation losses, the average an optax transform f
 tree of parameters. It needs jax and optax, nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -252,6 +252,46 @@ def non_monotonic_trigger(losses: Sequence[float], window: int = 5) -> bool:
         raise ValueError(f"window must be at least 0; got {window}")
     before = losses[: max(0, len(losses) - window - 1)]
     return len(before) > 0 and bool(losses[-1] > min(before))
+
+
+def plateau_trigger(losses: Sequence[float], window: int) -> bool:
+    """Whether there has been no lower loss than the lowest for `window` epochs.
+
+    Args:
+        losses: The validation losses so far, the current one last.
+        window: How many epochs, at least 1.
+
+    Raises:
+        ValueError: `window` is not above 0.
+
+    Example:
+        >>> plateau_trigger([3.0, 2.0, 2.5], 2), plateau_trigger([2.0, 2.0, 2.5], 2)
+        (False, True)
+
+    Source:
+        Melis, Kočiský and Blunsom (2020), "Mogrifier LSTM", as in their code.
+    """
+    if window < 1:
+        raise ValueError(f"window must be at least 1; got {window}")
+    return epochs_since_best(losses) >= window
+
+
+def epochs_since_best(losses: Sequence[float]) -> int:
+    """How many losses have come after the lowest, or the first of the lowest.
+
+    Example:
+        >>> epochs_since_best([3.0, 1.0, 2.0]), epochs_since_best([])
+        (1, 0)
+    """
+    return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+
+
+# When averaging begins, by name: a function of the losses and of a number of epochs.
+TRIGGERS: dict[str, Callable[[Sequence[float], int], bool]] = {
+    "never": lambda losses, window: False,
+    "non_monotonic": non_monotonic_trigger,
+    "plateau": plateau_trigger,
+}
 
 
 def _mean_dtype(param: Any) -> Any:

@@ -4,11 +4,14 @@ A `Config` says everything that decides the result and nothing about where or ho
 computed. Python, the command line and JSON all pass through the same checks.
 """
 
+import inspect
 from dataclasses import dataclass, field
 
+from glrnn.averaging import TRIGGERS
 from glrnn.cells import CELLS
 from glrnn.errors import UsageError
 from glrnn.heads import HEADS
+from glrnn.rules import RULES, Schedule
 from glrnn.settings import above, at_least, check, choice, rate
 
 
@@ -17,15 +20,37 @@ class Layer:
     """One recurrent layer.
 
     Attributes:
-        cell: Its cell: lstm.
+        cell: Its cell: capped, gru, lstm, mogrifier, nas or rhn.
         hidden_size: Its hidden units, H.
+        depth: Micro-steps of an rhn, rounds of a mogrifier; none for the cell's own.
+        rank: Of the matrices in the rounds of a mogrifier, 0 for full ones; none for
+            the cell's own.
     """
 
     cell: str = field(default="lstm", metadata=choice(CELLS))
     hidden_size: int = field(default=128, metadata=at_least(1))
+    depth: int | None = field(default=None, metadata=at_least(0))
+    rank: int | None = field(default=None, metadata=at_least(0))
 
     def __post_init__(self):
         check(self)
+        known = inspect.signature(CELLS[self.cell]).parameters
+        for name, value in self.options.items():
+            if name not in known:
+                raise UsageError(
+                    f"Layer.{name} is {value}, but a cell of the kind {self.cell} has "
+                    f"no {name}; leave it out"
+                )
+        try:
+            CELLS[self.cell](1, self.hidden_size, **self.options)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What the cell is told beside its sizes."""
+        given = {"depth": self.depth, "rank": self.rank}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -37,8 +62,10 @@ class Dropout:
         input: The embedded input.
         hidden: The output of every layer but the last of the phase, one rate each.
         output: The output of the last layer.
-        latent: The latent vectors of a mixture of softmaxes.
+        latent: What a projected head or a mixture compares with the embedding.
         recurrent: Weight-drop, on every layer's hidden-to-hidden matrix.
+        state: The hidden state of every layer, on its way to the next time step.
+        carry: Of a sequence, all that came before the window.
     """
 
     embedding: float = field(default=0.0, metadata=rate())
@@ -47,6 +74,8 @@ class Dropout:
     output: float = field(default=0.0, metadata=rate())
     latent: float = field(default=0.0, metadata=rate())
     recurrent: float = field(default=0.0, metadata=rate())
+    state: float = field(default=0.0, metadata=rate())
+    carry: float = field(default=0.0, metadata=rate())
 
     def __post_init__(self):
         check(self)
@@ -63,12 +92,17 @@ class Stage:
             the embedding, each layer, and the head where it has parameters.
         patience: Ends the stage after so many epochs without a lower validation loss;
             0 for never.
+        minutes: Ends the stage after the epoch in which so many minutes are over; 0 for
+            never.
+        schedule: How the learning rate falls.
     """
 
     epochs: int = field(default=0, metadata=at_least(0))
     learning_rate: float = field(default=20.0, metadata=above(0))
     max_norms: tuple[float, ...] = field(default=(0.25,), metadata=above(0))
     patience: int = field(default=0, metadata=at_least(0))
+    minutes: float = field(default=0.0, metadata=at_least(0))
+    schedule: Schedule = field(default_factory=Schedule)
 
     def __post_init__(self):
         check(self)
@@ -127,9 +161,14 @@ class Config:
 
     Attributes:
         embedding_size: E, shared by input and output.
+        embedding_bound: a of the distribution U(-a, a) that the embedding starts from;
+            none for a normal one of variance 1/E, truncated at two deviations.
         layers: The recurrent layers, all of them; a phase uses the first few.
-        head: The output distribution: softmax, or mixture (of softmaxes).
+        head: The output distribution: softmax, projected (a softmax of the outputs
+            projected down to the embedding's size), or mixture (of softmaxes).
         num_softmaxes: K of a mixture of softmaxes.
+        sum_outputs: Whether the head sees the sum of all layers' outputs, and not the
+            last one's.
         phases: What is trained after what; each deeper than the one before.
         inherit_head: Whether a phase takes over the head of the one before, or begins
             with a random one.
@@ -137,19 +176,36 @@ class Config:
         small_batch_size: How many of them at a time, to save memory: gradients are
             added up until the whole batch has been seen. 0 for all at once.
         window_length: Usual tokens in a window; the real lengths are drawn around it.
+        fixed_windows: Whether all windows have the usual length.
+        updates_per_epoch: How many updates come before the validation set is looked at;
+            0 for a whole pass over the training set.
+        masks_per_step: Whether the masks on inputs and outputs of layers are drawn anew
+            for every time step, and not once a window.
+        word_masks_per_sequence: Whether each sequence is without words of its own, and
+            not all without the same.
+        optimizer: sgd, or rms (gradients in units of their root mean square).
+        sum_over_time: Whether the loss is the sum over the time steps of a window, and
+            not the mean.
         activation_regularization: alpha, weight of AR.
         temporal_activation_regularization: beta, weight of TAR.
         weight_decay: Coupled, added after clipping.
-        nonmonotonic: How many latest epochs the averaging trigger does not look at.
+        l2_penalty: Of the loss, so that it is clipped with it.
+        trigger: When averaging begins in the main stage: non_monotonic, plateau (no
+            lower validation loss for so many epochs) or never.
+        nonmonotonic: How many latest epochs the trigger does not look at; of a plateau,
+            how many there must be.
+        averaging_latest: After so many epochs averaging begins anyway; 0 for never.
         valid_batch_size: Columns the validation set is cut into.
         test_batch_size: Columns the test set is cut into.
         seed: Of everything that is random.
     """
 
     embedding_size: int = field(default=128, metadata=at_least(1))
+    embedding_bound: float | None = field(default=0.1, metadata=above(0))
     layers: tuple[Layer, ...] = (Layer(),) * 3
     head: str = field(default="softmax", metadata=choice(HEADS))
     num_softmaxes: int = field(default=1, metadata=at_least(1))
+    sum_outputs: bool = False
     phases: tuple[Phase, ...] = (
         _quickstart_phase(num_layers=1, epochs=4, finetune_epochs=1),
         _quickstart_phase(num_layers=2, epochs=1, finetune_epochs=1),
@@ -159,10 +215,19 @@ class Config:
     batch_size: int = field(default=16, metadata=at_least(1))
     small_batch_size: int = field(default=0, metadata=at_least(0))
     window_length: int = field(default=35, metadata=at_least(2))
+    fixed_windows: bool = False
+    updates_per_epoch: int = field(default=0, metadata=at_least(0))
+    masks_per_step: bool = False
+    word_masks_per_sequence: bool = False
+    optimizer: str = field(default="sgd", metadata=choice(RULES))
+    sum_over_time: bool = False
     activation_regularization: float = field(default=2.0, metadata=at_least(0))
     temporal_activation_regularization: float = field(default=1.0, metadata=at_least(0))
     weight_decay: float = field(default=1.2e-6, metadata=at_least(0))
+    l2_penalty: float = field(default=0.0, metadata=at_least(0))
+    trigger: str = field(default="non_monotonic", metadata=choice(TRIGGERS))
     nonmonotonic: int = field(default=5, metadata=at_least(0))
+    averaging_latest: int = field(default=0, metadata=at_least(0))
     valid_batch_size: int = field(default=10, metadata=at_least(1))
     test_batch_size: int = field(default=1, metadata=at_least(1))
     seed: int = field(default=28, metadata=at_least(0))
@@ -173,6 +238,16 @@ class Config:
             raise UsageError(
                 f"Config.small_batch_size is {self.small_batch_size}; it must divide "
                 f"the batch size, {self.batch_size}, or be 0"
+            )
+        if self.trigger == "plateau" and self.nonmonotonic == 0:
+            raise UsageError(
+                "Config.nonmonotonic is 0; of the trigger plateau it must be at least 1"
+            )
+        sizes = [layer.hidden_size for layer in self.layers]
+        if self.sum_outputs and len(set(sizes)) > 1:
+            raise UsageError(
+                f"Config.sum_outputs adds up the outputs of all layers, which have "
+                f"{sizes} hidden units; make them equal"
             )
         depths = [phase.num_layers for phase in self.phases]
         if (

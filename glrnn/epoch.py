@@ -1,5 +1,6 @@
 """One epoch of training: every window once, and what a person sees meanwhile."""
 
+import itertools
 import math
 import time
 from collections import deque
@@ -20,7 +21,15 @@ from glrnn.optimizer import group_names
 from glrnn.progress import Progress
 from glrnn.run_folder import STAGES, Run
 from glrnn.step import Metrics, Step, TrainState, place
-from glrnn.windows import Window, columns, draw_lengths, paddings, windows
+from glrnn.windows import (
+    Window,
+    columns,
+    draw_lengths,
+    fixed_lengths,
+    paddings,
+    passes,
+    windows,
+)
 
 Item = TypeVar("Item")
 Record = dict[str, Any]
@@ -93,7 +102,10 @@ class Job(NamedTuple):
 def train_epoch(
     job: Job, step: Step, state: TrainState, epoch: int, averages: bool
 ) -> tuple[TrainState, Record]:
-    """One pass over the training set in windows of random length.
+    """One pass over the training set, or as many updates as an epoch is to have.
+
+    Without a number of updates, every epoch is a pass of its own. With one, epochs
+    follow one another through pass after pass, and the state is carried between them.
 
     Args:
         job: Which stage of which run.
@@ -110,24 +122,26 @@ def train_epoch(
     """
     config, stage = job.config, job.stage
     stream = columns(job.corpus.train, config.batch_size, "train split", min_rows=3)
-    origin = config.seed, job.number, job.stage_number, epoch
-    lengths = draw_lengths(
-        np.random.default_rng(origin), len(stream), config.window_length
-    )
-    total = sum(lengths) * config.batch_size
+    parts = _parts(job, len(stream), epoch)
+    updates = sum(stop - start for _, start, stop in parts)
+    rows = sum(sum(lengths[start:stop]) for lengths, start, stop in parts)
     names = group_names(stage.max_norms, job.phase.num_layers)
     limits = np.asarray(stage.max_norms)
-    job.progress.begin_epoch(job.title(epoch), total)
+    job.progress.begin_epoch(job.title(epoch), rows * config.batch_size)
     key = jax.random.fold_in(job.phase_key, job.stage_number)
 
     def dispatched() -> Iterator[tuple[Window, Metrics]]:
         nonlocal state
-        carry = job.model.initial_carry(config.batch_size)
-        state = place(replace(state, carry=carry), job.mesh)
-        padded = paddings(config.window_length, len(stream))
-        for window in windows(stream, lengths, padded):
-            state, metrics = step(state, window, key)
-            yield window, metrics
+        for lengths, start, stop in parts:
+            if start == 0:
+                carry = job.model.initial_carry(config.batch_size)
+                state = replace(state, carry=carry)
+            state = place(state, job.mesh)
+            padded = _paddings(config, lengths, len(stream))
+            those = windows(stream, lengths, padded, start)
+            for window in itertools.islice(those, stop - start):
+                state, metrics = step(state, window, key)
+                yield window, metrics
 
     started = time.perf_counter()
     tokens, loss_sum = 0, 0.0
@@ -150,12 +164,12 @@ def train_epoch(
             averages,
         )
     seconds = time.perf_counter() - started
-    mean_norms, fractions = norm_sum / len(lengths), clipped / len(lengths)
+    mean_norms, fractions = norm_sum / updates, clipped / updates
     return state, {
         "phase": job.number,
         "stage": job.stage_name,
         "epoch": epoch,
-        "updates": len(lengths),
+        "updates": updates,
         "tokens": tokens,
         "train_loss": loss_sum / tokens,
         "train_perplexity": to_perplexity(loss_sum / tokens),
@@ -163,6 +177,30 @@ def train_epoch(
         "gradient_norm": dict(zip(names, mean_norms.tolist(), strict=True)),
         "clipped": dict(zip(names, fractions.tolist(), strict=True)),
     }
+
+
+def _parts(job: Job, rows: int, epoch: int) -> list[tuple[list[int], int, int]]:
+    """The windows of an epoch, as `windows.passes` has them."""
+    config = job.config
+
+    def draw(number: int) -> list[int]:
+        if config.fixed_windows:
+            return fixed_lengths(rows, config.window_length)
+        origin = config.seed, job.number, job.stage_number, number
+        return draw_lengths(np.random.default_rng(origin), rows, config.window_length)
+
+    if config.updates_per_epoch:
+        count = config.updates_per_epoch
+        return list(passes(draw, (epoch - 1) * count, count))
+    lengths = draw(epoch)
+    return [(lengths, 0, len(lengths))]
+
+
+def _paddings(config: Config, lengths: list[int], rows: int) -> tuple[int, ...]:
+    """Static lengths; of windows that are all alike, but for the last, there is one."""
+    if config.fixed_windows:
+        return (lengths[0],)
+    return paddings(config.window_length, rows)
 
 
 def _behind(items: Iterator[Item], lag: int) -> Iterator[Item]:

@@ -9,7 +9,7 @@ maps over it.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -51,8 +51,9 @@ class Outcome(NamedTuple):
     Attributes:
         nll: Mean negative log-likelihood of the true tokens, nats per token.
         carry: The layers' states after the last true step.
-        outputs: Raw outputs of the last layer, `[T, B, H]`.
-        dropped: The same after its dropout.
+        outputs: What the layers make of it, raw: outputs of the last one, or the sum of
+            all, `[T, B, H]`.
+        dropped: The same after its dropout, which is what the head sees.
     """
 
     nll: Array
@@ -67,14 +68,15 @@ class Model(NamedTuple):
     Attributes:
         init: `key -> Params`.
         initial_carry: `batch_size -> carry`, zeros.
-        noise_shapes: `batch_size -> Noise` of shapes, for `noise.sample`.
-        apply: `(params, carry, window, noise=None) -> Outcome`; without noise it is the
-            model to evaluate.
+        noise_shapes: `(batch_size, num_steps) -> Noise` of shapes, for `noise.sample`.
+        apply: `(params, carry, window, noise=None, temperature=None) -> Outcome`;
+            without noise it is the model to evaluate. All logits are divided by the
+            temperature if there is one.
     """
 
     init: Callable[[Array], Params]
     initial_carry: Callable[[int], Carry]
-    noise_shapes: Callable[[int], Noise]
+    noise_shapes: Callable[[int, int], Noise]
     apply: Callable[..., Outcome]
 
 
@@ -104,7 +106,7 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
     hidden_sizes = [layer.hidden_size for layer in layers]
     input_sizes = [config.embedding_size, *hidden_sizes[:-1]]
     cells = [
-        CELLS[layer.cell](input_size, layer.hidden_size)
+        CELLS[layer.cell](input_size, layer.hidden_size, **layer.options)
         for layer, input_size in zip(layers, input_sizes, strict=True)
     ]
     head = HEADS[config.head](
@@ -116,7 +118,7 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
         table_shape = (vocabulary_size, config.embedding_size)
         return Params(
             embedding=Embedding(
-                jax.random.uniform(table_key, table_shape, minval=-0.1, maxval=0.1),
+                _init_table(table_key, table_shape, config.embedding_bound),
                 jnp.zeros(vocabulary_size),
             ),
             layers=tuple(
@@ -129,39 +131,50 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
     def initial_carry(batch_size: int) -> Carry:
         return tuple(cell.initial_state(batch_size) for cell in cells)
 
-    def noise_shapes(batch_size: int) -> Noise:
+    def noise_shapes(batch_size: int, num_steps: int) -> Noise:
         params = jax.eval_shape(init, jax.random.key(0))
+        steps = num_steps if config.masks_per_step else 1
 
         def shape(*sizes: int) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(sizes, jnp.float32)
 
         return Noise(
-            embedding=shape(vocabulary_size, 1),
-            input=shape(1, batch_size, config.embedding_size),
+            embedding=shape(
+                vocabulary_size, batch_size if config.word_masks_per_sequence else 1
+            ),
+            input=shape(steps, batch_size, config.embedding_size),
             layers=tuple(
                 LayerNoise(
                     recurrent=layer.recurrent,
                     state=shape(batch_size, hidden_size),
-                    output=shape(1, batch_size, hidden_size),
+                    output=shape(steps, batch_size, hidden_size),
                 )
                 for layer, hidden_size in zip(params.layers, hidden_sizes, strict=True)
             ),
-            latent=head.latent_size and shape(1, batch_size, head.latent_size),
+            latent=head.latent_size and shape(steps, batch_size, head.latent_size),
+            carry=shape(batch_size, 1),
         )
 
     def apply(
-        params: Params, carry: Carry, window: Window, noise: Noise | None = None
+        params: Params,
+        carry: Carry,
+        window: Window,
+        noise: Noise | None = None,
+        temperature: float | None = None,
     ) -> Outcome:
         if noise is None:
             noise = Noise(layers=(LayerNoise(),) * num_layers)
         table, bias = params.embedding.table, params.embedding.bias
         num_steps, batch_size = window.targets.shape
         length = jnp.asarray(window.length)
-        x = table[window.inputs]
+        x, table = _look_up(table, window.inputs)
         if noise.embedding is not None:
-            x = x * noise.embedding[window.inputs]
-        outputs = x = drop(x, noise.input)
-        states = []
+            column = jnp.arange(batch_size) % noise.embedding.shape[1]
+            x = x * noise.embedding[window.inputs, column[None]][..., None]
+        if noise.carry is not None:
+            carry = jax.tree.map(partial(_forget, noise.carry), carry)
+        x = drop(x, noise.input)
+        states, all_outputs = [], []
         for cell, layer, state, masks in zip(
             cells, params.layers, carry, noise.layers, strict=True
         ):
@@ -170,7 +183,13 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
                 in_force = in_force.replace(mask=masks.state)
             state, outputs = unroll(cell, in_force, state, x, length)
             states.append(state)
+            all_outputs.append(outputs)
             x = drop(outputs, masks.output)
+        seen = all_outputs if config.sum_outputs else all_outputs[-1:]
+        outputs = reduce(jnp.add, seen)
+        x = drop(outputs, noise.layers[-1].output)
+        if temperature is not None:
+            table, bias = table / temperature, bias / temperature
         weights = token_weights(num_steps, batch_size, length)
         nll = head.nll(
             params.head, table, bias, x, window.targets, weights, noise.latent
@@ -180,6 +199,35 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
     return Model(init, initial_carry, noise_shapes, apply)
 
 
+def _forget(mask: Array, state: Array) -> Array:
+    return jnp.where(mask > 0, state, jnp.zeros_like(state))
+
+
+@jax.custom_vjp
+def _look_up(table: Array, ids: Array) -> tuple[Array, Array]:
+    """Rows of the table, and the table for its other use.
+
+    Their gradients meet here: those of the rows are added to the whole table's where
+    they belong, without a table of zeros that holds nothing else.
+    """
+    return table[ids], table
+
+
+def _look_up_backward(ids, cotangents):
+    rows, table = cotangents
+    return table.at[ids].add(rows), None
+
+
+_look_up.defvjp(lambda table, ids: (_look_up(table, ids), ids), _look_up_backward)
+
+
+def _init_table(key: Array, shape: tuple[int, int], bound: float | None) -> Array:
+    if bound is None:
+        normal = jax.nn.initializers.variance_scaling(1, "fan_out", "truncated_normal")
+        return normal(key, shape)
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
 def noise_rates(dropout: Dropout) -> Noise:
     """A phase's dropout rates, place by place."""
     outputs = (*dropout.hidden, dropout.output)
@@ -187,9 +235,11 @@ def noise_rates(dropout: Dropout) -> Noise:
         embedding=dropout.embedding,
         input=dropout.input,
         layers=tuple(
-            LayerNoise(recurrent=dropout.recurrent, output=rate) for rate in outputs
+            LayerNoise(recurrent=dropout.recurrent, state=dropout.state, output=rate)
+            for rate in outputs
         ),
         latent=dropout.latent,
+        carry=dropout.carry,
     )
 
 

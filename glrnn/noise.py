@@ -27,7 +27,8 @@ class LayerNoise(NamedTuple):
             time step and for every sequence (Wan et al. 2013; Merity et al. 2018).
         state: On the hidden state, `[B, H]`, the same at every time step (Gal and
             Ghahramani 2016).
-        output: On what the layer hands upwards, `[1, B, H]`.
+        output: On what the layer hands upwards, `[1, B, H]`; or `[T, B, H]`, a mask of
+            its own for every time step.
     """
 
     recurrent: Leaf = None
@@ -42,16 +43,20 @@ class Noise(NamedTuple):
     what they multiply is unchanged.
 
     Attributes:
-        embedding: On whole word types of the input embedding, `[V, 1]`.
-        input: On the embedded input, `[1, B, E]`.
+        embedding: On whole word types of the input embedding, `[V, 1]`; or `[V, B]`,
+            where each sequence is without other words.
+        input: On the embedded input, `[1, B, E]` or `[T, B, E]`.
         layers: One `LayerNoise` a layer.
-        latent: On the latent vectors of the head, `[1, B, ...]`.
+        latent: On the latent vectors of the head, `[1, B, ...]` or `[T, B, ...]`.
+        carry: `[B, 1]`: where it is zero, a sequence forgets what came before the
+            window. Its other value is not used.
     """
 
     embedding: Leaf = None
     input: Leaf = None
     layers: tuple[LayerNoise, ...] = ()
     latent: Leaf = None
+    carry: Leaf = None
 
 
 def sample(key: Array, rates: Noise, shapes: Noise) -> Noise:
@@ -109,19 +114,20 @@ def share(noise: Noise, index: Array | int, count: int) -> Noise:
     """
 
     def cut(mask, axis):
-        if mask is None:
-            return None
+        if mask is None or mask.shape[axis] == 1:
+            return mask
         size = mask.shape[axis] // count
         return jax.lax.dynamic_slice_in_dim(mask, index * size, size, axis)
 
     return Noise(
-        noise.embedding,
+        cut(noise.embedding, 1),
         cut(noise.input, 1),
         tuple(
             LayerNoise(layer.recurrent, cut(layer.state, 0), cut(layer.output, 1))
             for layer in noise.layers
         ),
         cut(noise.latent, 1),
+        cut(noise.carry, 0),
     )
 
 

@@ -1,8 +1,9 @@
 """From the settings of a stage to one optax chain.
 
-Clip each group, decay weights, scale by the learning rate and the window's length, skip
-what is not finite, average: in this order, as Aharoni, Rattner and Permuter (2017) and
-the code they build on (Merity, Keskar and Socher 2018; Yang et al. 2018) have it.
+Clip each group, apply the rule, decay weights, scale by the learning rate and the
+window's length, skip what is not finite, average: in this order, as Aharoni, Rattner
+and Permuter (2017) and the code they build on (Merity, Keskar and Socher 2018; Yang et
+al. 2018) have it, whose rule is plain SGD.
 """
 
 import jax
@@ -14,6 +15,7 @@ from glrnn.averaging import nt_asgd
 from glrnn.clipping import layerwise_clip_by_norm
 from glrnn.config import Config, Stage
 from glrnn.model import Params
+from glrnn.rules import RULES, scale_by_rate
 
 
 def stage_optimizer(
@@ -23,9 +25,10 @@ def stage_optimizer(
 
     g <- clip(g);  g <- g + lambda theta;  theta <- theta - eta (s / w) g, where s is
     the window's own length, handed to `update` as `window_length`, and w the usual one.
+    Of a loss that is summed over time, g has grown with s already.
 
     Args:
-        config: Gives lambda, w and whether the head has parameters of its own.
+        config: Gives lambda, w, the rule and whether losses are summed over time.
         stage: Gives eta and the largest norms.
         num_layers: L of the phase.
 
@@ -44,8 +47,12 @@ def stage_optimizer(
     """
     return optax.chain(
         layerwise_clip_by_norm(clip_limits(stage.max_norms, num_layers)),
+        RULES[config.optimizer](),
         optax.add_decayed_weights(config.weight_decay),
-        scale_by_window_length(stage.learning_rate / config.window_length),
+        scale_by_rate(
+            stage.learning_rate,
+            None if config.sum_over_time else config.window_length,
+        ),
         skip_not_finite(),
         nt_asgd(),
     )
@@ -86,37 +93,6 @@ def group_names(max_norms: tuple[float, ...], num_layers: int) -> tuple[str, ...
         return ("all",)
     layers = (f"layer {number}" for number in range(1, num_layers + 1))
     return ("embedding", *layers, "head")[: len(max_norms)]
-
-
-def scale_by_window_length(
-    learning_rate: float,
-) -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by minus the learning rate times the window's length.
-
-    Every window has the same weight in the loss, a mean over its tokens; this gives
-    every token the same weight in training.
-
-    Args:
-        learning_rate: Per time step.
-
-    Returns:
-        A transform whose `update` takes `window_length`, a number of time steps.
-
-    Example:
-        >>> sgd = scale_by_window_length(0.1)
-        >>> updates, _ = sgd.update(jnp.ones(1), sgd.init(None), window_length=5)
-        >>> updates.tolist()
-        [-0.5]
-    """
-
-    def update(updates, state, params=None, *, window_length: Array | int, **extra):
-        del params, extra
-        rate = learning_rate * jnp.asarray(window_length, jnp.float32)
-        return jax.tree.map(lambda g: (-rate * g).astype(g.dtype), updates), state
-
-    return optax.GradientTransformationExtraArgs(
-        lambda params: optax.EmptyState(), update
-    )
 
 
 def skip_not_finite() -> optax.GradientTransformationExtraArgs:

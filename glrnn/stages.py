@@ -12,7 +12,6 @@ from functools import cache
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -24,6 +23,7 @@ from glrnn.errors import DivergedError
 from glrnn.losses import to_perplexity
 from glrnn.model import Params, language_model, noise_rates
 from glrnn.optimizer import clip_limits, stage_optimizer
+from glrnn.rules import rate_factor, set_rate_factor
 from glrnn.scoring import perplexity
 from glrnn.step import Step, TrainState, training_step
 
@@ -111,6 +111,8 @@ def _update_rule(
         groups=clip_limits(stage.max_norms, num_layers),
         activation=config.activation_regularization,
         temporal_activation=config.temporal_activation_regularization,
+        l2_penalty=config.l2_penalty,
+        sum_over_time=config.sum_over_time,
         num_parts=config.num_parts,
         mesh=mesh,
         precision=precision,
@@ -123,8 +125,9 @@ def _finished(job: Job, history: Record) -> bool:
     losses = _losses(history)
     if len(losses) >= job.stage.epochs:
         return True
-    epochs_since_best = len(losses) - 1 - int(np.argmin(losses)) if losses else 0
-    if 0 < job.stage.patience <= epochs_since_best:
+    if losses and 0 < job.stage.minutes <= history["seconds"] / 60:
+        return True
+    if 0 < job.stage.patience <= averaging.epochs_since_best(losses):
         return True
     return job.stage_name == "finetune" and averaging.non_monotonic_trigger(
         losses, job.config.nonmonotonic
@@ -148,19 +151,20 @@ def _next_epoch(
     started = time.perf_counter()
     epoch = len(history["raw_losses"]) + 1
     averages = bool(averaging.is_averaging(state.opt_state))
+    factor = rate_factor(job.stage.schedule, _losses(history))
+    state = replace(state, opt_state=set_rate_factor(state.opt_state, factor))
     state, record = train_epoch(job, step, state, epoch, averages)
 
     params = averaging.averaged_params(state.opt_state, state.params)
     raw_loss = _validate(job, state.params)
     loss = _validate(job, params) if averages else raw_loss
     raw_losses = [*history["raw_losses"], raw_loss]
-    triggered = not averages and averaging.non_monotonic_trigger(
-        raw_losses, job.config.nonmonotonic
-    )
+    triggered = not averages and _averaging_begins(job.config, raw_losses)
     if triggered:
         state = replace(state, opt_state=averaging.start_averaging(state.opt_state))
     seconds = time.perf_counter() - started
     record |= {
+        "learning_rate": factor * job.stage.learning_rate,
         "valid_loss": loss,
         "valid_perplexity": to_perplexity(loss),
         "raw_valid_loss": raw_loss,
@@ -182,6 +186,12 @@ def _next_epoch(
         "metrics_offset": job.progress.offset,
     }
     return state, params, history, line
+
+
+def _averaging_begins(config: Config, losses: list[float]) -> bool:
+    trigger = averaging.TRIGGERS[config.trigger]
+    latest = config.averaging_latest
+    return trigger(losses, config.nonmonotonic) or 0 < latest <= len(losses)
 
 
 def _validate(job: Job, params: Params) -> float:

@@ -49,6 +49,8 @@ def training_step(
     groups: Any,
     activation: float,
     temporal_activation: float,
+    l2_penalty: float = 0.0,
+    sum_over_time: bool = False,
     num_parts: int = 1,
     mesh: Mesh | None = None,
     precision: str | None = None,
@@ -70,6 +72,10 @@ def training_step(
         groups: Prefix of the parameters: one gradient norm is reported for each leaf.
         activation: alpha, weight of AR.
         temporal_activation: beta, weight of TAR.
+        l2_penalty: Of the loss, times half the squared norm of all parameters. What it
+            adds to the gradient is clipped with it, unlike a decay of weights.
+        sum_over_time: Whether the loss, the penalty aside, is multiplied by the
+            window's length.
         num_parts: Of the batch; it must divide B.
         mesh: Devices that share the batch equally, its axes `AxisType.Auto`; each has
             all parameters. They exchange gradients once an update, and the result is
@@ -93,14 +99,20 @@ def training_step(
             + temporal_activation
             * temporal_activation_regularization(outcome.outputs, length)
         )
+        if sum_over_time:
+            total *= length.astype(total.dtype)
+        if l2_penalty:
+            squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+            total += l2_penalty / 2 * squares
         return total, (outcome.nll, outcome.carry)
 
     def gradient(params: Params, carry: Carry, window: Window, mask_key: Array):
-        batch_size = window.inputs.shape[1]
+        num_steps, batch_size = window.inputs.shape
         if mesh is None:
-            masks = noise.sample(mask_key, rates, model.noise_shapes(batch_size))
+            shapes = model.noise_shapes(batch_size, num_steps)
+            masks = noise.sample(mask_key, rates, shapes)
         else:
-            shapes = model.noise_shapes(batch_size * mesh.size)
+            shapes = model.noise_shapes(batch_size * mesh.size, num_steps)
             masks = noise.sample(mask_key, rates, shapes)
             masks = noise.share(masks, lax.axis_index(mesh.axis_names), mesh.size)
         return jax.value_and_grad(loss, has_aux=True)(params, carry, window, masks)

@@ -12,7 +12,7 @@ Optimizing LSTM Language Models", ICLR 2018.
 
 import bisect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -135,6 +135,35 @@ def fixed_lengths(rows: int, window_length: int = 70) -> list[int]:
         raise UsageError(f"the window length must be at least 1, got {window_length}")
     whole, rest = divmod(rows - 1, window_length)
     return [window_length] * whole + [rest] * (rest > 0)
+
+
+def passes(
+    draw: Callable[[int], list[int]], first: int, count: int
+) -> Iterator[tuple[list[int], int, int]]:
+    """Where windows lie that are counted through pass after pass over a stream.
+
+    Args:
+        draw: The lengths of the windows of a pass, from its number, from 1.
+        first: How many windows to leave out.
+        count: How many windows.
+
+    Yields:
+        `(lengths, start, stop)`, one a pass that has some of them: its lengths, and
+        which of its windows, `start .. stop - 1`.
+
+    Example:
+        >>> list(passes(lambda number: [number] * 3, first=2, count=5))
+        [([1, 1, 1], 2, 3), ([2, 2, 2], 0, 3), ([3, 3, 3], 0, 1)]
+    """
+    for number in itertools.count(1):
+        if not count:
+            return
+        lengths = draw(number)
+        stop = min(len(lengths), first + count)
+        if first < stop:
+            yield lengths, first, stop
+            count -= stop - first
+        first = max(0, first - len(lengths))
 
 
 def paddings(

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glrnn.averaging import (
+    TRIGGERS,
     AveragingState,
     averaged_params,
     is_averaging,
     non_monotonic_trigger,
     nt_asgd,
+    plateau_trigger,
     start_averaging,
 )
 from glrnn.clipping import layerwise_clip_by_norm
@@ -386,3 +388,21 @@ def test_trigger_on_numpy_nan_and_negative_window():
     assert non_monotonic_trigger([*losses[:-1], float("nan")]) is False
     with pytest.raises(ValueError, match="window must be at least 0; got -1"):
         non_monotonic_trigger(losses, window=-1)
+
+
+# The other triggers.
+
+
+@given(st.lists(st.floats(1, 9), max_size=20), st.integers(1, 6))
+def test_a_plateau_is_so_many_losses_without_a_lower_one(losses, window):
+    expected = len(losses) > window and min(losses[:-window]) <= min(losses[-window:])
+    assert plateau_trigger(losses, window) == expected
+
+
+def test_a_plateau_of_no_length_is_refused():
+    with pytest.raises(ValueError, match="window must be at least 1; got 0"):
+        plateau_trigger([1.0], 0)
+
+
+def test_never_is_never():
+    assert not any(TRIGGERS["never"]([1.0] * n, 1) for n in range(9))

@@ -19,6 +19,7 @@ from glrnn.errors import DivergedError, UsageError
 from glrnn.evaluate import best_params
 from glrnn.phases import first_params, train
 from glrnn.progress import Progress
+from glrnn.rules import Schedule
 from glrnn.scoring import perplexity
 from glrnn.vocabulary import Vocabulary
 from glrnn.windows import paddings
@@ -333,3 +334,41 @@ def test_each_padded_length_compiles_once_and_nothing_after_the_first_epoch(
     assert 0 < sum(steps) <= len(paddings(20, rows=50))
     later = {name for names in epochs[1:3] + epochs[4:] for name in names}
     assert later <= {"jit(step)"}
+
+
+# When a stage ends, when averaging begins, how the learning rate falls.
+
+
+def one_stage(folder, corpus, main, **settings):
+    """The records of a run of one layer that is not finetuned."""
+    stage = replace(tiny_phase(1).main, epochs=3, **main)
+    config = replace(
+        CONFIG,
+        layers=CONFIG.layers[:1],
+        phases=(tiny_phase(1, main=stage, finetune=Stage()),),
+        **settings,
+    )
+    run = start(folder / "run", corpus, config)
+    with quiet(run) as progress:
+        train(run, corpus, progress)
+    return records(run)
+
+
+def test_a_stage_ends_when_its_minutes_are_over(tmp_path, corpus):
+    assert len(one_stage(tmp_path, corpus, {"minutes": 1e-9})) == 1
+
+
+def test_averaging_begins_at_the_latest_when_it_is_told_to(tmp_path, corpus):
+    settings = {"trigger": "never", "averaging_latest": 2}
+    found = one_stage(tmp_path, corpus, {}, **settings)
+    assert [record["averaging"] for record in found] == [False, False, True]
+    assert [record["triggered"] for record in found] == [False, True, False]
+
+
+def test_the_learning_rate_falls_from_epoch_to_epoch(tmp_path, corpus):
+    schedule = Schedule(decay=1e-12, constant_epochs=1)
+    first, second, third = one_stage(tmp_path, corpus, {"schedule": schedule})
+    rates = [record["learning_rate"] for record in (first, second, third)]
+    assert rates == pytest.approx([5.0, 5.0, 5e-12])
+    # So slow that nothing moves.
+    assert first["valid_loss"] != second["valid_loss"] == third["valid_loss"]

@@ -15,7 +15,7 @@ stages
 epoch
 evaluate
 tuning
-dynamic
+dynamic temperature
 scoring step run_folder
 checkpoint data progress experiment
 datasets
@@ -24,8 +24,8 @@ model
 variants
 config
 heads
-cells losses clipping averaging windows
-noise settings table vocabulary compilation devices
+cells losses clipping rules windows
+averaging noise settings table vocabulary compilation devices
 files
 errors
 """

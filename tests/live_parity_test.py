@@ -196,7 +196,7 @@ def windows(job):
     )
     key = jax.random.fold_in(job.phase_key, job.stage_number)
     rates = noise_rates(job.phase.dropout)
-    shapes = job.model.noise_shapes(job.config.batch_size)
+    shapes = job.model.noise_shapes(job.config.batch_size, 1)
 
     @jax.jit
     def sample(count):

@@ -15,6 +15,11 @@ NO_NAME = ["", "lstn", 3, None, ["lstm"]]
 NOT_SETTINGS = [3, "x", None, []]
 
 
+def unless_none(values):
+    """Of a field that may be None."""
+    return [value for value in values if value is not None]
+
+
 def below(low):
     """Values of an integer that must be at least `low`."""
     return [low - 1, *NOT_INTEGER]
@@ -30,25 +35,38 @@ class Field(NamedTuple):
 # By the class and the name of the field. None has a default to hide behind.
 FIELDS = {
     "Config.embedding_size": Field("embedding_size", below(1)),
+    "Config.embedding_bound": Field("embedding_bound", unless_none(NOT_POSITIVE)),
     "Config.layers": Field("layers", [3, "x", None, (), ("lstm",), (None,)]),
     "Config.head": Field("head", NO_NAME),
     "Config.num_softmaxes": Field("num_softmaxes", below(1)),
+    "Config.sum_outputs": Field("sum_outputs", [1, "x", None]),
     "Config.phases": Field("phases", [3, "x", None, (), ("main",), (None,)]),
     "Config.inherit_head": Field("inherit_head", [1, "x", None]),
     "Config.batch_size": Field("batch_size", below(1)),
     "Config.small_batch_size": Field("small_batch_size", [3, 32, *below(0)]),
     "Config.window_length": Field("window_length", below(2)),
+    "Config.fixed_windows": Field("fixed_windows", [1, "x", None]),
+    "Config.updates_per_epoch": Field("updates_per_epoch", below(0)),
+    "Config.masks_per_step": Field("masks_per_step", [1, "x", None]),
+    "Config.word_masks_per_sequence": Field("word_masks_per_sequence", [1, "x", None]),
+    "Config.optimizer": Field("optimizer", NO_NAME),
+    "Config.sum_over_time": Field("sum_over_time", [1, "x", None]),
     "Config.activation_regularization": Field("activation_regularization", NEGATIVE),
     "Config.temporal_activation_regularization": Field(
         "temporal_activation_regularization", NEGATIVE
     ),
     "Config.weight_decay": Field("weight_decay", NEGATIVE),
+    "Config.l2_penalty": Field("l2_penalty", NEGATIVE),
+    "Config.trigger": Field("trigger", NO_NAME),
+    "Config.averaging_latest": Field("averaging_latest", below(0)),
     "Config.nonmonotonic": Field("nonmonotonic", below(0)),
     "Config.valid_batch_size": Field("valid_batch_size", below(1)),
     "Config.test_batch_size": Field("test_batch_size", below(1)),
     "Config.seed": Field("seed", below(0)),
     "Layer.cell": Field("layers.0.cell", NO_NAME),
     "Layer.hidden_size": Field("layers.2.hidden_size", below(1)),
+    "Layer.depth": Field("layers.0.depth", [3, *unless_none(below(0))]),
+    "Layer.rank": Field("layers.1.rank", [3, *unless_none(below(0))]),
     "Phase.num_layers": Field("phases.0.num_layers", below(1)),
     "Phase.dropout": Field("phases.1.dropout", NOT_SETTINGS),
     "Phase.main": Field("phases.1.main", NOT_SETTINGS),
@@ -62,6 +80,8 @@ FIELDS = {
     "Dropout.output": Field("phases.2.dropout.output", NO_RATE),
     "Dropout.latent": Field("phases.0.dropout.latent", [0.5, *NO_RATE]),
     "Dropout.recurrent": Field("phases.0.dropout.recurrent", NO_RATE),
+    "Dropout.state": Field("phases.0.dropout.state", NO_RATE),
+    "Dropout.carry": Field("phases.0.dropout.carry", NO_RATE),
     "Stage.epochs": Field("phases.0.finetune.epochs", below(0)),
     "Stage.learning_rate": Field("phases.0.main.learning_rate", NOT_POSITIVE),
     "Stage.max_norms": Field(
@@ -69,6 +89,15 @@ FIELDS = {
         [(), *((0.1, norm) for norm in NOT_POSITIVE), "x", None],
     ),
     "Stage.patience": Field("phases.2.main.patience", below(0)),
+    "Stage.minutes": Field("phases.2.main.minutes", NEGATIVE),
+    "Stage.schedule": Field("phases.2.main.schedule", NOT_SETTINGS),
+    "Schedule.decay": Field("phases.0.main.schedule.decay", NOT_POSITIVE),
+    "Schedule.constant_epochs": Field(
+        "phases.0.main.schedule.constant_epochs", below(0)
+    ),
+    "Schedule.drop": Field("phases.0.main.schedule.drop", NOT_POSITIVE),
+    "Schedule.drop_patience": Field("phases.0.main.schedule.drop_patience", below(0)),
+    "Schedule.drop_latest": Field("phases.0.main.schedule.drop_latest", below(0)),
 }
 
 # Settings that do not fit one another: their values by path, and a part of the message.
@@ -79,6 +108,13 @@ COMBINATIONS = [
     ({"num_softmaxes": 15}, "phase 1: a softmax head has 1 softmax, not 15"),
     ({"phases.0.main.max_norms": (1.0,) * 3}, "takes 1 or 2: the embedding's"),
     ({"phases.2.finetune.max_norms": (1.0,) * 5}, "finetune.max_norms has 5 numbers"),
+    ({"layers.0.depth": 3}, "Layer.depth is 3, but a cell of the kind lstm has no"),
+    ({"layers.1.cell": "rhn", "layers.1.depth": 0}, "depth"),
+    ({"trigger": "plateau", "nonmonotonic": 0}, "of the trigger plateau it must be"),
+    (
+        {"head": "projected", "sum_outputs": True, "layers.1.hidden_size": 9},
+        "[128, 9, 128] hidden units; make them equal",
+    ),
     ({"phases.1.num_layers": 1, "phases.1.dropout.hidden": ()}, "[1, 1, 3] layers"),
     (
         {
@@ -201,6 +237,16 @@ OPTIONS = {
                 "give neither",
             ),
         ],
+        "--temperature": [
+            (["RUN", "--temperature", "x"], "--temperature"),
+            (["RUN", "--temperature", "0"], "--temperature is 0.0; it must be above 0"),
+            (["RUN", "--temperature", "nan"], "it must be above 0"),
+            (["RUN", "--temperature", "inf"], "it must be above 0"),
+        ],
+        "--tune-temperature": [
+            (["RUN", "--tune-temperature", "yes"], "yes"),
+            (["RUN", "--tune-temperature", "--temperature", "2"], "give none"),
+        ],
         "--dynamic.learning-rate": [
             (["RUN", "--dynamic.learning-rate", "1e-4"], "of no use without it"),
             (
@@ -229,7 +275,6 @@ OPTIONS = {
     },
     "study": {
         "FILE": [
-            ([], "FILE"),
             (["nowhere.py"], "no experiment 'nowhere.py'"),
             (["DATA"], "no experiment 'data'"),
         ],

@@ -19,9 +19,10 @@ from glrnn import data, evaluate, experiment, run_folder, runs, study, train
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
 from glrnn.progress import Progress
+from glrnn.rules import Schedule
 from glrnn.settings import from_json, to_json
 
-KINDS = [Config, Layer, Dropout, Stage, Phase]
+KINDS = [Config, Layer, Dropout, Stage, Schedule, Phase]
 MAINS = {
     "train": train.main,
     "evaluate": evaluate.main,
@@ -217,8 +218,8 @@ def test_the_table_has_every_option(command):
         re.sub(r"\.\d+\.", ".0.", f"--{field.path.replace('_', '-')}")
         for field in FIELDS.values()
     }
-    known = fields | OPTIONS[command].keys() | {"--help", "--no-inherit-head"}
-    known |= {f"--no-{name.removeprefix('--')}" for name in OPTIONS[command]}
+    known = fields | OPTIONS[command].keys() | {"--help"}
+    known |= {f"--no-{name.removeprefix('--')}" for name in known}
     known |= {re.sub("main", "finetune", name) for name in fields}
     known |= {re.sub("finetune", "main", name) for name in fields}
     shown = {re.sub(r"\.\d+\.", ".0.", name).rstrip(".") for name in shown}

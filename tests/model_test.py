@@ -1,6 +1,8 @@
 """The model against its equations, growth, noise, and where training starts."""
 
+from dataclasses import replace
 from functools import cache, partial
+from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +21,17 @@ V, E, H, K, T, B = 11, 4, 4, 3, 7, 2
 DEPTHS = (1, 2, 3)
 
 
-def make_config(head="mixture", cell="lstm"):
+def make_config(head="mixture", cell="lstm", **settings):
     return Config(
         embedding_size=E,
         layers=(Layer(cell, H),) * len(DEPTHS),
         head=head,
-        num_softmaxes={"softmax": 1}.get(head, K),
+        num_softmaxes=K if head == "mixture" else 1,
         phases=tuple(
             Phase(n, Dropout(hidden=(0.0,) * (n - 1)), main=Stage(epochs=1))
             for n in DEPTHS
         ),
+        **settings,
     )
 
 
@@ -44,13 +47,13 @@ def make_window(length=T, num_steps=T):
 
 def make_noise(model, rate=0.3):
     """Every mask there is, those on the states included."""
-    shapes = model.noise_shapes(B)
+    shapes = model.noise_shapes(B, T)
     rates = jax.tree.map(lambda shape: rate, shapes)
     return sample(jax.random.key(0), rates, shapes)
 
 
 def make_ones(model):
-    return jax.tree.map(lambda mask: np.ones(mask.shape, "f"), model.noise_shapes(B))
+    return jax.tree.map(lambda mask: np.ones(mask.shape, "f"), model.noise_shapes(B, T))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -265,6 +268,99 @@ def test_evaluation_has_no_randomness_in_it():
     assert "random" not in str(jax.make_jaxpr(model.apply)(*args))
 
 
+# What other recipes ask for.
+
+
+def test_masks_can_be_drawn_for_every_step():
+    model = make_model(masks_per_step=True)
+    noise = make_noise(model)
+    steps = [noise.input, noise.latent, *(layer.output for layer in noise.layers)]
+    assert {mask.shape[0] for mask in steps} == {T}
+    assert all((mask[0] != mask[1]).any() for mask in steps)
+    args = *start(model), make_window()
+    nll, _, _, dropped = reference(
+        args[0], args[0].embedding.table, args[1], args[2], noise
+    )
+    outcome = outcome_of(model, *args, noise)
+    assert_close((outcome.nll, outcome.dropped), (nll, dropped))
+
+
+def test_each_sequence_can_be_without_words_of_its_own():
+    model = make_model(word_masks_per_sequence=True)
+    params, carry = start(model)
+    window, ones = make_window(), make_ones(model)
+    assert ones.embedding.shape == (V, B)
+    word = window.inputs[2, 1]
+    ones.embedding[word, 1] = 0
+    dropped = outcome_of(model, params, carry, window, ones).outputs
+    table = np.array(params.embedding.table)
+    table[word] = 0
+    moved = params.replace(embedding=params.embedding.replace(table=table))
+    for column, expected in ((0, params), (1, moved)):
+        outputs = outcome_of(model, expected, carry, window).outputs
+        assert_close(dropped[:, column], outputs[:, column], rtol=1e-6)
+        assert column == 0 or np.any(window.inputs[:, column] == word)
+
+
+def test_a_sequence_can_forget_what_came_before():
+    model = make_model()
+    params, carry = start(model)
+    args, ones = (make_window(),), make_ones(model)
+    forgetful = ones._replace(carry=np.array([[0.0], [1.5]], "f"))
+    outputs = outcome_of(model, params, carry, *args, forgetful).outputs
+    cold = outcome_of(model, params, model.initial_carry(B), *args).outputs
+    warm = outcome_of(model, params, carry, *args).outputs
+    assert_close(outputs[:, 0], cold[:, 0], rtol=1e-6)
+    assert_close(outputs[:, 1], warm[:, 1], rtol=1e-6)
+    assert not np.allclose(cold[:, 0], warm[:, 0])
+
+
+def test_the_head_can_see_the_sum_of_all_layers():
+    model, plain = make_model(3, sum_outputs=True), make_model(3)
+    params, carry = start(model)
+    args = make_window(), make_noise(model)
+    outcome = outcome_of(model, params, carry, *args)
+    sums = 0
+    for depth in DEPTHS:
+        layers = params.layers[:depth]
+        noise = args[1]._replace(layers=args[1].layers[:depth])
+        below = outcome_of(
+            make_model(depth),
+            params.replace(layers=layers),
+            carry[:depth],
+            args[0],
+            noise,
+        )
+        sums = sums + below.outputs
+    assert_close(outcome.outputs, sums)
+    assert_close(outcome.dropped, sums * args[1].layers[-1].output)
+    assert outcome.nll != outcome_of(plain, params, carry, *args).nll
+
+
+def test_a_temperature_divides_the_logits():
+    model = make_model(head="softmax")
+    params, carry = start(model)
+    window = make_window()
+    outputs = outcome_of(model, params, carry, window).outputs
+    bias = params.embedding.bias[None, None]
+    for temperature in (0.5, 1.0, 2.0):
+        logits = (outputs @ params.embedding.table.T + bias) / temperature
+        log_p = jax.nn.log_softmax(logits)
+        expected = -jnp.mean(
+            jnp.take_along_axis(log_p, window.targets[..., None], axis=-1)
+        )
+        outcome = model.apply(params, carry, window, temperature=temperature)
+        assert_close(outcome.nll, expected)
+
+
+def test_an_embedding_can_start_from_a_normal_distribution():
+    config = replace(make_config(), embedding_bound=None)
+    model = language_model(config, 4000, 1)
+    table = np.asarray(initial_params(model, 0).embedding.table)
+    np.testing.assert_allclose(table.std(), E**-0.5, rtol=0.02)
+    assert np.abs(table).max() < 2.3 * E**-0.5  # of the normal before it is truncated
+
+
 # Growth.
 
 
@@ -294,8 +390,10 @@ def test_growth_can_begin_with_a_random_head():
     assert_equal(grown, Params(before.embedding, layers, fresh.head))
 
 
-@pytest.mark.parametrize("head", sorted(HEADS))
-@pytest.mark.parametrize("cell", sorted(CELLS))
+@pytest.mark.parametrize(
+    ("cell", "head"),
+    [*((cell, "softmax") for cell in sorted(CELLS)), *product(["lstm"], sorted(HEADS))],
+)
 def test_every_cell_grows_and_one_step_lowers_its_loss(cell, head):
     models = [make_model(n, cell=cell, head=head) for n in (1, 2)]
     params = grow(*(initial_params(model, n) for n, model in enumerate(models)))
@@ -371,11 +469,20 @@ def test_equal_configs_share_one_model():
 
 def test_dropout_rates_stand_at_their_places():
     rates = noise_rates(
-        Dropout(embedding=0.1, input=0.2, hidden=(0.3, 0.4), output=0.5, recurrent=0.7)
+        Dropout(
+            embedding=0.1,
+            input=0.2,
+            hidden=(0.3, 0.4),
+            output=0.5,
+            recurrent=0.7,
+            state=0.8,
+            carry=0.9,
+        )
     )
     assert rates == Noise(
         embedding=0.1,
         input=0.2,
-        layers=tuple(LayerNoise(recurrent=0.7, output=o) for o in (0.3, 0.4, 0.5)),
+        layers=tuple(LayerNoise(0.7, 0.8, output) for output in (0.3, 0.4, 0.5)),
         latent=0.0,
+        carry=0.9,
     )

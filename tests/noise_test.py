@@ -25,8 +25,9 @@ SHAPES = Noise(
     input=shape(60, 1),
     layers=tuple(LayerNoise(*(shape(60, 1),) * 3) for _ in range(2)),
     latent=shape(60, 1),
+    carry=shape(60, 1),
 )
-NUM_PLACES = 9
+NUM_PLACES = 10
 
 
 def rates_of(values):
@@ -97,7 +98,7 @@ def test_masks_of_different_places_differ():
 @few
 @given(
     st.integers(0, NUM_PLACES - 1),
-    st.lists(st.sampled_from([0.3, 0.9]), min_size=9, max_size=9),
+    st.lists(st.sampled_from([0.3, 0.9]), min_size=NUM_PLACES, max_size=NUM_PLACES),
 )
 def test_a_mask_does_not_depend_on_how_much_is_dropped_elsewhere(place, values):
     values[place] = 0.5
@@ -110,7 +111,7 @@ def test_a_mask_does_not_depend_on_how_much_is_dropped_elsewhere(place, values):
 
 
 def test_noise_at_some_places_leaves_the_others_without():
-    values = [0.5, None, 0.0, 0.3, 0.2, None, 0.9, 0.0, 0.1]
+    values = [0.5, None, 0.0, 0.3, 0.2, None, 0.9, 0.0, 0.1, 0.4]
     noise = sample(jax.random.key(0), rates_of(values), SHAPES)
     assert [mask is not None for mask in masks_of(noise)] == list(map(bool, values))
     for rate, mask in zip(values, masks_of(noise), strict=True):
@@ -145,7 +146,7 @@ def test_masks_have_the_shapes_of_the_places_they_act_on():
     )
     model = language_model(config, V, 2)
     rates = noise_rates(dropout)
-    noise = sample(jax.random.key(0), rates, model.noise_shapes(B))
+    noise = sample(jax.random.key(0), rates, model.noise_shapes(B, 5))
 
     assert noise.embedding.shape == (V, 1)
     assert noise.input.shape == (1, B, E)

@@ -3,7 +3,6 @@
 from functools import cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -17,7 +16,6 @@ from glrnn.model import Params, language_model
 from glrnn.optimizer import (
     clip_limits,
     group_names,
-    scale_by_window_length,
     stage_optimizer,
 )
 
@@ -169,26 +167,6 @@ def test_no_group_leaves_with_more_than_its_norm(seed, head, depth, scale, data)
     assert sum(len(group) for group in groups_of(params)) == len(
         jax.tree.leaves(params)
     )
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.floats(1e-3, 10), st.integers(1, 110))
-def test_an_update_is_in_proportion_to_the_windows_length(rate, length):
-    sgd = scale_by_window_length(rate)
-    updates = {"a": jnp.array([1.0, -2.0]), "b": jnp.array(3.0)}
-    scaled, state = sgd.update(updates, sgd.init(updates), window_length=length)
-    assert state == optax.EmptyState()
-    for name, values in updates.items():
-        np.testing.assert_allclose(scaled[name], -rate * length * values, rtol=1e-6)
-
-
-def test_updates_keep_their_dtype():
-    sgd = scale_by_window_length(0.5)
-    updates, _ = sgd.update(
-        jnp.ones(2, jnp.bfloat16), optax.EmptyState(), window_length=jnp.int32(4)
-    )
-    assert updates.dtype == jnp.bfloat16
-    assert updates.tolist() == [-2, -2]
 
 
 def test_a_window_without_a_length_is_refused():

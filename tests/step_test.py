@@ -84,6 +84,29 @@ def assert_close(actual, expected, tolerance=1e-5):
         assert error < tolerance, f"{jax.tree_util.keystr(path)} is off by {error:.1e}"
 
 
+def test_a_loss_can_be_summed_over_time_and_penalized():
+    """By its gradient, that of a mean times the length, and of half the square."""
+    mean, mean_metrics = run(QUIET, 1, length=4)
+    step = training_step(
+        MODEL,
+        KEEP,
+        rates=QUIET,
+        groups=0,
+        activation=2.0,
+        temporal_activation=1.0,
+        sum_over_time=True,
+        l2_penalty=0.3,
+    )
+    summed, metrics = step(make_state(), make_window(4), jax.random.key(3))
+    params = make_state().params
+    expected = jax.tree.map(lambda g, p: 4 * g + 0.3 * p, mean.opt_state, params)
+    assert_close(summed.opt_state, expected)
+    squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+    total = 4 * mean_metrics["loss"] + 0.15 * squares
+    assert metrics["loss"] == pytest.approx(total.item(), rel=1e-5)
+    assert metrics["nll"] == mean_metrics["nll"]
+
+
 @pytest.mark.parametrize("num_parts", [2, 3, 6])
 @pytest.mark.parametrize("length", [T, 4])
 def test_parts_add_up_to_the_whole_batch(num_parts, length):

@@ -1,0 +1,55 @@
+"""A softmax over an embedding narrower than the layers (Melis et al. 2018)."""
+
+import jax
+from flax import struct
+from jax import Array
+
+from glrnn.cells import affine
+from glrnn.heads.head import Head
+from glrnn.heads.softmax import softmax
+from glrnn.noise import drop
+
+
+@struct.dataclass
+class ProjectedParams:
+    """W, `[H, E]`, without a bias."""
+
+    down: Array
+
+
+def projected(hidden_size: int, embedding_size: int, num_softmaxes: int = 1) -> Head:
+    """p(y) = softmax(D W o + b)[y]: layers may be wider than the embedding.
+
+    W starts semi-orthogonal, and dropout acts on W o.
+
+    Args:
+        hidden_size: H of the last layer.
+        embedding_size: E.
+        num_softmaxes: 1.
+
+    Raises:
+        ValueError: if more than one softmax is asked for.
+
+    Example:
+        >>> projected(6, 4).init(jax.random.key(0)).down.shape
+        (6, 4)
+    """
+    plain = softmax(embedding_size, embedding_size, num_softmaxes)
+
+    def init(key: Array) -> ProjectedParams:
+        shape = hidden_size, embedding_size
+        return ProjectedParams(jax.nn.initializers.orthogonal()(key, shape))
+
+    def nll(
+        params: ProjectedParams,
+        table: Array,
+        bias: Array,
+        outputs: Array,
+        targets: Array,
+        weights: Array,
+        mask: Array | None = None,
+    ) -> Array:
+        latents = drop(affine(outputs, params.down), mask)
+        return plain.nll((), table, bias, latents, targets, weights)
+
+    return Head(init, nll, embedding_size)
