@@ -18,6 +18,7 @@ from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.errors import DivergedError, UsageError, told_plainly
 from glrnn.model import Model, Params, language_model
 from glrnn.scoring import Score, perplexity
+from glrnn.temperature import FIRST_TOKENS, best_temperature, tempered
 from glrnn.tuning import tune
 from glrnn.vocabulary import Ids, read_tokens
 
@@ -82,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 scored.
             tune: Search the rates of that on the validation set first.
             rule: How it learns.
+            temperature: By which all logits are divided.
+            tune_temperature: Choose it on the first 50,000 tokens of the validation
+                set.
             json: One JSON object instead of a line to read.
         """
 
@@ -97,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rule: Annotated[DynamicRule, tyro.conf.arg(name="dynamic")] = field(
             default_factory=DynamicRule
         )
+        temperature: float = 1.0
+        tune_temperature: bool = False
         json: bool = False
 
     with told_plainly():
@@ -107,8 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         dynamic = command.dynamic or command.tune
         _check_rule(command.rule, dynamic, command.tune)
+        _check_temperature(command.temperature, command.tune_temperature)
         moved = command.data is not None or command.manual_dir is not None
-        if command.text is not None and moved and not dynamic:
+        needs_corpus = dynamic or command.tune_temperature
+        if command.text is not None and moved and not needs_corpus:
             raise UsageError("--text is scored alone: --data and --manual-dir are not")
         keep_programs()
         return_memory()
@@ -121,21 +129,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if command.text is not None
             else _split(corpus(), command.split)
         )
-        rule = None
+        model, rule, temperature = _phase_model(run, phase), None, command.temperature
+        if command.tune_temperature:
+            temperature = _tune_temperature(run, model, params, corpus())
+        model = tempered(model, temperature)
         if dynamic:
+            # What a model's trials are known again by.
+            which = params if temperature == 1 else (params, temperature)
             score, rule = _follow(
-                run, phase, params, corpus(), tokens, command.rule, command.tune
+                run, model, params, which, corpus(), tokens, command.rule, command.tune
             )
         else:
             score = perplexity(
-                _phase_model(run, phase),
+                model,
                 params,
                 tokens,
                 batch_size=run.config.test_batch_size
                 if command.text or command.split == "test"
                 else run.config.valid_batch_size,
             )
-        _tell(what, phase, score, unknown, rule, command.json)
+        _tell(what, phase, score, unknown, rule, temperature, command.json)
 
 
 def _check_rule(rule: DynamicRule, dynamic: bool, tuned: bool) -> None:
@@ -150,6 +163,31 @@ def _check_rule(rule: DynamicRule, dynamic: bool, tuned: bool) -> None:
         raise UsageError(
             "--tune searches the learning and the decay rate: give neither"
         )
+
+
+def _check_temperature(temperature: float, tuned: bool) -> None:
+    if not 0 < temperature < math.inf:
+        raise UsageError(f"--temperature is {temperature}; it must be above 0")
+    if tuned and temperature != 1:
+        raise UsageError("--tune-temperature chooses the temperature: give none")
+
+
+def _tune_temperature(
+    run: run_folder.Run, model: Model, params: Params, corpus: data.Corpus
+) -> float:
+    def score(temperature: float) -> float:
+        return perplexity(
+            tempered(model, temperature),
+            params,
+            corpus.valid[:FIRST_TOKENS],
+            batch_size=run.config.valid_batch_size,
+        ).nats_per_token
+
+    return best_temperature(score, _say)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _chosen(
@@ -183,15 +221,15 @@ def _corpus(
 
 def _follow(
     run: run_folder.Run,
-    phase: int,
+    model: Model,
     params: Params,
+    which: Any,
     corpus: data.Corpus,
     tokens: Ids,
     rule: DynamicRule,
     tuned: bool,
 ) -> tuple[Score, DynamicRule]:
     """The dynamic score of a text, and the rule that it was scored by."""
-    model = _phase_model(run, phase)
     rms = gradient_rms(
         model,
         params,
@@ -204,11 +242,11 @@ def _follow(
             lambda rule, text: (
                 dynamic_perplexity(model, params, rms, text, rule).nats_per_token
             ),
-            params,
+            which,
             corpus.valid,
             rule,
             run.folder / "dynamic.json",
-            say=lambda line: print(line, file=sys.stderr, flush=True),
+            say=_say,
         )
     score = dynamic_perplexity(model, params, rms, tokens, rule)
     if not math.isfinite(score.perplexity):
@@ -226,6 +264,7 @@ def _tell(
     score: Score,
     unknown: int,
     rule: DynamicRule | None,
+    temperature: float,
     as_json: bool,
 ) -> None:
     if as_json:
@@ -233,6 +272,8 @@ def _tell(
         record["unknown"] = unknown
         if rule is not None:
             record["dynamic"] = asdict(rule)
+        if temperature != 1:
+            record["temperature"] = temperature
         print(json.dumps(record))
         return
     how = ""
@@ -241,6 +282,8 @@ def _tell(
             f", dynamic (learning rate {rule.learning_rate:.3g}, decay rate "
             f"{rule.decay_rate:.3g})"
         )
+    if temperature != 1:
+        how += f", temperature {temperature:.3f}"
     print(
         f"{what}, model of phase {phase}{how}: {score.nats_per_token:.4f} nats per "
         f"token, perplexity {score.perplexity:.2f}, "

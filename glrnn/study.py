@@ -30,13 +30,15 @@ class Plan(NamedTuple):
     """One run that is to be made.
 
     Attributes:
-        experiment: The file.
+        experiment: Its name.
+        origin: Its file as it was given; empty for the quickstart.
         variant: A name in `VARIANTS`.
         config: What is learned.
         folder: Where it goes, with the runs that try its learning rates.
     """
 
-    experiment: Path
+    experiment: str
+    origin: str
     variant: str
     config: Config
     folder: Path
@@ -48,7 +50,7 @@ def plans(
     """All runs of a study, in order.
 
     Args:
-        files: Experiments.
+        files: Experiments; none for the quickstart.
         variants: Names in `VARIANTS`.
         seeds: None for the experiments' own.
         workdir: The study's folder.
@@ -62,19 +64,20 @@ def plans(
         Traceback (most recent call last):
         ...
         glrnn.errors.UsageError: unknown variant 'twice'; choose from: as_it_is, \
-random_softmax, reference, two_layers, without_finetuning, without_gl, without_lwgc
+capped, gru, mogrifier, nas, random_softmax, reference, rhn, twelve_minutes, \
+two_layers, without_finetuning, without_gl, without_lwgc
     """
     for name in variants:
         if name not in VARIANTS:
             choices = ", ".join(sorted(VARIANTS))
             raise UsageError(f"unknown variant {name!r}; choose from: {choices}")
-    for path in files:
-        whole = experiment.load(path)
+    wholes = [(path.stem, str(path), experiment.load(path)) for path in files]
+    for stem, origin, whole in wholes or [("quickstart", "", Config())]:
         for name in variants:
             for seed in seeds or (whole.seed,):
                 config = VARIANTS[name](replace(whole, seed=seed))
-                folder = workdir / path.stem / name / f"seed_{seed}"
-                yield Plan(path, name, config, folder)
+                folder = workdir / stem / name / f"seed_{seed}"
+                yield Plan(stem, origin, name, config, folder)
 
 
 def carry_out(
@@ -97,7 +100,7 @@ def carry_out(
     summaries = _train(plan, "run", config, corpus)
     last = summaries[-1]
     return {
-        "experiment": plan.experiment.stem,
+        "experiment": plan.experiment,
         "variant": plan.variant,
         "seed": config.seed,
         "learning rate": config.phases[0].main.learning_rate,
@@ -140,7 +143,7 @@ def _best_loss(summary: Summary) -> float:
 
 def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[Summary]:
     folder = plan.folder / name
-    run = run_folder.start(folder, config, corpus, str(plan.experiment))
+    run = run_folder.start(folder, config, corpus, plan.origin)
     mesh = share_batch(config.batch_size // config.num_parts)
     with Progress(folder / "metrics.jsonl") as progress:
         progress.say(str(folder))
@@ -160,13 +163,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         """Train experiments beside their variants, and show what came of them.
 
         Attributes:
-            experiments: Python files with a `config`.
+            experiments: Python files with a `config`; the quickstart by default.
             data: A folder with train.txt, valid.txt and test.txt, or the name of a
                 corpus: python-docs, ptb or wikitext-2.
             manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
                 download.
-            variants: as_it_is, random_softmax, reference, two_layers,
-                without_finetuning, without_gl, without_lwgc.
+            variants: as_it_is; random_softmax, reference, two_layers,
+                without_finetuning, without_gl, without_lwgc; capped, gru, mogrifier,
+                nas, rhn (other cells); twelve_minutes (a small size).
             learning_rates: To be tried for a quarter of the epochs, the best one
                 chosen; the experiment's own by default.
             seeds: The experiment's own by default.
@@ -174,8 +178,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         """
 
         experiments: Annotated[
-            tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="FILE...")
-        ]
+            tyro.conf.Positional[tuple[Path, ...]],
+            tyro.conf.arg(metavar="[FILE...]"),
+        ] = ()
         data: str = "python-docs"
         manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
         variants: tuple[str, ...] = ("as_it_is",)
@@ -189,8 +194,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prog="python -m glrnn.study",
             args=sys.argv[1:] if arguments is None else arguments,
         )
-        if not command.experiments:
-            raise UsageError("no experiment to train; give at least one FILE")
         keep_programs()
         return_memory()
         # All of them before the first is trained: a mistake shows at once.
@@ -207,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 rows.append(carry_out(plan, corpus, command.learning_rates))
             except DivergedError as error:
                 print(f"{plan.folder}: {error}", file=sys.stderr)
-                row = {"experiment": plan.experiment.stem, "variant": plan.variant}
+                row = {"experiment": plan.experiment, "variant": plan.variant}
                 rows.append(row | {"seed": plan.config.seed})
         print_table(rows)
 

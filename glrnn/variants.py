@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from glrnn.config import Config, Phase, Stage
+from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
 
 REFERENCE_NORM = 0.25
@@ -101,10 +101,70 @@ def reference(config: Config) -> Config:
     return replace(config, phases=(replace(phase, main=main, finetune=Stage()),))
 
 
+def with_cell(cell: str) -> Callable[[Config], Config]:
+    """All layers of another cell, as wide as they are.
+
+    A highway network gets three micro-steps a layer, so that three layers are about as
+    deep as the single layer of ten that was published.
+
+    Args:
+        cell: A name in `CELLS`.
+
+    Example:
+        >>> with_cell("gru")(Config()).layers[2]
+        Layer(cell='gru', hidden_size=128, depth=None, rank=None)
+    """
+    depth = 3 if cell == "rhn" else None
+
+    def change(config: Config) -> Config:
+        layers = tuple(Layer(cell, each.hidden_size, depth) for each in config.layers)
+        return replace(config, layers=layers)
+
+    return change
+
+
+def twelve_minutes(config: Config) -> Config:
+    """A size and a time for two CPU cores, to compare recipes by.
+
+    100 units, at most 3 softmaxes, an eighth of the dropout that the full size needs,
+    and twelve minutes, shared equally by the stages. Averaging begins as soon as the
+    validation loss is higher than it was, since there are few epochs.
+
+    Example:
+        >>> [phase.main.minutes for phase in twelve_minutes(Config()).phases]
+        [2.0, 2.0, 2.0]
+    """
+    stages = [stage for p in config.phases for stage in (p.main, p.finetune)]
+    minutes = 12 / sum(stage.epochs > 0 for stage in stages)
+    small = resized(config, embedding_size=100, hidden_size=100, epochs=1000)
+    small = _with_stages(small, lambda stage: replace(stage, minutes=minutes))
+
+    def lighter(dropout: Dropout) -> Dropout:
+        rates = {
+            name: rate / 8 for name, rate in vars(dropout).items() if name != "hidden"
+        }
+        return Dropout(**rates, hidden=tuple(rate / 8 for rate in dropout.hidden))
+
+    return replace(
+        small,
+        num_softmaxes=min(3, config.num_softmaxes),
+        phases=tuple(
+            replace(phase, dropout=lighter(phase.dropout)) for phase in small.phases
+        ),
+        nonmonotonic=1,
+    )
+
+
 VARIANTS: dict[str, Callable[[Config], Config]] = {
     "as_it_is": lambda config: config,
+    "capped": with_cell("capped"),
+    "gru": with_cell("gru"),
+    "mogrifier": with_cell("mogrifier"),
+    "nas": with_cell("nas"),
     "random_softmax": random_softmax,
     "reference": reference,
+    "rhn": with_cell("rhn"),
+    "twelve_minutes": twelve_minutes,
     "two_layers": two_layers,
     "without_finetuning": without_finetuning,
     "without_gl": without_gl,

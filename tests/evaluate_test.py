@@ -9,6 +9,7 @@ import pytest
 from glrnn import data, evaluate, run_folder, tuning
 from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.model import language_model
+from glrnn.temperature import TEMPERATURES, best_temperature
 
 
 @pytest.mark.parametrize("split", ["valid", "test", "train"])
@@ -158,3 +159,45 @@ def test_rates_that_diverge_end_with_status_1(trained, capsys):
     assert exit_.value.code == 1
     said = capsys.readouterr().err
     assert "the perplexity is not finite at a learning rate of 1e+30" in said
+
+
+# Temperature.
+
+
+def test_a_temperature_is_found_on_the_validation_set_and_told(trained, capsys):
+    run, _, _ = trained
+
+    def scored(*options):
+        evaluate.main([str(run), "--json", *options])
+        printed = capsys.readouterr()
+        return json.loads(printed.out), printed.err.splitlines()
+
+    plain, _ = scored("--split", "valid")
+    tuned, trials = scored("--split", "valid", "--tune-temperature")
+    assert trials[0].startswith("temperature 0.943: perplexity ")
+    assert tuned["perplexity"] <= plain["perplexity"]
+    given, _ = scored("--split", "valid", "--temperature", str(tuned["temperature"]))
+    assert given == tuned
+    dynamic, _ = scored(
+        *("--temperature", "1.25", "--dynamic"),
+        *("--dynamic.learning-rate", "0", "--dynamic.decay-rate", "0"),
+        *("--dynamic.statistics-batch-size", "8"),
+    )
+    static, _ = scored("--temperature", "1.25")
+    assert dynamic["nats_per_token"] == pytest.approx(
+        static["nats_per_token"], abs=1e-6
+    )
+    assert static["perplexity"] != scored()[0]["perplexity"]
+
+
+def test_the_search_for_a_temperature_ends_when_two_are_no_better():
+    tried = []
+
+    def score(temperature):
+        tried.append(temperature)
+        return abs(temperature - 1.05) + 4
+
+    found = best_temperature(score, lambda line: None)
+    assert found == min(TEMPERATURES, key=lambda t: abs(t - 1.05))
+    assert tried == list(TEMPERATURES[: len(tried)])
+    assert tried.index(found) == len(tried) - 3

@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glrnn import experiment
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
 from glrnn.settings import differences
@@ -22,6 +24,8 @@ from glrnn.variants import (
     without_gl,
     without_lwgc,
 )
+
+FOLDER = Path(__file__).parents[1] / "experiments"
 
 
 def phase(num_layers, epochs, finetune_epochs):
@@ -144,3 +148,25 @@ def test_resized_has_other_sizes_and_fewer_epochs():
         "phases.2.main.epochs",
         "phases.2.finetune.epochs",
     }
+
+
+@pytest.mark.parametrize("cell", ["capped", "gru", "mogrifier", "nas", "rhn"])
+def test_another_cell_leaves_all_else(cell):
+    config = VARIANTS[cell](Config())
+    assert {layer.cell for layer in config.layers} == {cell}
+    assert {layer.depth for layer in config.layers} == {3 if cell == "rhn" else None}
+    assert replace(config, layers=Config().layers) == Config()
+
+
+@pytest.mark.parametrize("name", ["ptb", "ptb_awd_lstm", "ptb_rhn"])
+def test_twelve_minutes_are_shared_by_the_stages(name):
+    whole = experiment.load(FOLDER / f"{name}.py")
+    small = VARIANTS["twelve_minutes"](whole)
+    stages = [stage for p in small.phases for stage in (p.main, p.finetune)]
+    assert sum(s.minutes for s in stages if s.epochs) == pytest.approx(12)
+    assert {layer.hidden_size for layer in small.layers} == {small.embedding_size}
+    for phase, full in zip(small.phases, whole.phases, strict=True):
+        assert phase.dropout.output == full.dropout.output / 8
+        assert phase.dropout.hidden == tuple(r / 8 for r in full.dropout.hidden)
+        assert phase.main.learning_rate == full.main.learning_rate
+    assert small.optimizer == whole.optimizer

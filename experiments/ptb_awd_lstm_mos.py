@@ -1,0 +1,53 @@
+"""AWD-LSTM with a mixture of softmaxes on Penn Treebank: 21,500,620 parameters.
+
+Yang, Dai, Salakhutdinov and Cohen (2018), "Breaking the softmax bottleneck", with the
+settings that their code gives for Penn Treebank; in Table 1 of Aharoni, Rattner and
+Permuter (2017).
+
+    python -m glrnn.train experiments/ptb_awd_lstm_mos.py --data DIR
+
+The published perplexities, valid and test: 58.08 and 55.97 before finetuning, 56.54 and
+54.44 after, 48.33 and 47.69 with dynamic evaluation:
+
+    python -m glrnn.evaluate runs/ptb_awd_lstm_mos --phase 1 --stage main
+    python -m glrnn.evaluate runs/ptb_awd_lstm_mos --dynamic
+
+At most 2,000 epochs of about 1,143 updates, so for a GPU or TPU.
+"""
+
+from glrnn.config import Config, Dropout, Layer, Phase, Stage
+
+config = Config(
+    embedding_size=280,
+    layers=(
+        Layer("lstm", hidden_size=960),
+        Layer("lstm", hidden_size=960),
+        Layer("lstm", hidden_size=620),
+    ),
+    head="mixture",
+    num_softmaxes=15,
+    phases=(
+        Phase(
+            num_layers=3,
+            dropout=Dropout(
+                embedding=0.1,
+                input=0.4,
+                hidden=(0.225, 0.225),
+                output=0.4,
+                latent=0.29,
+                recurrent=0.5,
+            ),
+            main=Stage(epochs=1000, learning_rate=20.0, max_norms=(0.25,)),
+            finetune=Stage(epochs=1000, learning_rate=25.0, max_norms=(0.25,)),
+        ),
+    ),
+    batch_size=12,
+    window_length=70,
+    activation_regularization=2.0,
+    temporal_activation_regularization=1.0,
+    weight_decay=1.2e-6,
+    nonmonotonic=5,
+    valid_batch_size=10,
+    test_batch_size=1,
+    seed=28,
+)
