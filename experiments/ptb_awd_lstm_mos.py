@@ -1,4 +1,4 @@
-"""AWD-LSTM with a mixture of softmaxes on Penn Treebank: 21,500,620 parameters.
+r"""AWD-LSTM with a mixture of softmaxes on Penn Treebank: 21,500,620 parameters.
 
 Yang, Dai, Salakhutdinov and Cohen (2018), "Breaking the softmax bottleneck", with the
 settings that their code gives for Penn Treebank; in Table 1 of Aharoni, Rattner and
@@ -10,7 +10,9 @@ The published perplexities, valid and test: 58.08 and 55.97 before finetuning, 5
 54.44 after, 48.33 and 47.69 with dynamic evaluation:
 
     python -m glrnn.evaluate runs/ptb_awd_lstm_mos --phase 1 --stage main
-    python -m glrnn.evaluate runs/ptb_awd_lstm_mos --dynamic
+    python -m glrnn.evaluate runs/ptb_awd_lstm_mos --dynamic \
+        --dynamic.learning-rate 4.64e-5 --dynamic.decay-rate 4.41e-3 \
+        --dynamic.epsilon 2.32e-5 --dynamic.statistics-batch-size 100
 
 At most 2,000 epochs of about 1,143 updates, so for a GPU or TPU.
 """

@@ -2,7 +2,7 @@
 
 Zoph and Le (2017), "Neural architecture search with reinforcement learning", two layers
 with a shared embedding; in Table 1 of Aharoni, Rattner and Permuter (2017). How it was
-trained was not published. These are the settings that Melis, Blunsom and Kočiský (2020)
+trained was not published. These are the settings that Melis, Kočiský and Blunsom (2020)
 found for two layers of LSTM of this size, in the protocol in which Melis, Dyer and
 Blunsom (2018) trained NAS cells themselves.
 

@@ -6,8 +6,9 @@ Permuter (2017).
 
     python -m glrnn.train experiments/ptb_rhn.py --data DIR
 
-The published perplexities, valid and test: 67.9 and 65.4. 500 epochs of 1,327 updates,
-so for a GPU or TPU. The output's bias starts at zero, theirs like all other parameters.
+The published perplexities, valid and test: 67.9 and 65.4. 500 epochs of 1,328 updates,
+so for a GPU or TPU. The output's bias starts at zero, theirs like all other parameters;
+theirs leave out the last window of an epoch, which is short.
 """
 
 from glrnn.config import Config, Dropout, Layer, Phase, Stage

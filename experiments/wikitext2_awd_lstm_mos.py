@@ -1,4 +1,4 @@
-"""AWD-LSTM with a mixture of softmaxes on WikiText-2: 34,909,528 parameters.
+r"""AWD-LSTM with a mixture of softmaxes on WikiText-2: 34,909,528 parameters.
 
 Yang, Dai, Salakhutdinov and Cohen (2018), "Breaking the softmax bottleneck", with the
 settings that their code gives for WikiText-2; in Table 2 of Aharoni, Rattner and
@@ -10,7 +10,9 @@ The published perplexities, valid and test: 66.01 and 63.33 before finetuning, 6
 61.45 after, 42.41 and 40.68 with dynamic evaluation:
 
     python -m glrnn.evaluate runs/wikitext2_awd_lstm_mos --phase 1 --stage main
-    python -m glrnn.evaluate runs/wikitext2_awd_lstm_mos --tune
+    python -m glrnn.evaluate runs/wikitext2_awd_lstm_mos --dynamic \
+        --dynamic.learning-rate 3.09e-5 --dynamic.decay-rate 1.18e-3 \
+        --dynamic.epsilon 3.09e-5 --dynamic.statistics-batch-size 100
 
 At most 2,000 epochs of about 2,055 updates, so for a GPU or TPU. Here a window is at
 most 110 tokens long, in their code 90; both are beyond what is ever drawn.

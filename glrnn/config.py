@@ -48,9 +48,10 @@ class Layer:
 
     @property
     def options(self) -> dict[str, int]:
-        """What the cell is told beside its sizes."""
-        given = {"depth": self.depth, "rank": self.rank}
-        return {name: value for name, value in given.items() if value is not None}
+        """What the cell is told beside its sizes: all other fields that are given."""
+        others = {**vars(self)}
+        del others["cell"], others["hidden_size"]
+        return {name: value for name, value in others.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,19 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training at one learning rate.
+    """A stretch of training by one update rule.
 
     Attributes:
         epochs: How many at the most; 0 leaves finetuning out.
-        learning_rate: Of a window of the usual length; scaled by each window's own.
+        learning_rate: Of a window of the usual length; scaled by each window's own
+            unless losses are summed over time.
         max_norms: Largest gradient norms: one number for the whole gradient, or one for
             the embedding, each layer, and the head where it has parameters.
         patience: Ends the stage after so many epochs without a lower validation loss;
             0 for never.
-        minutes: Ends the stage after the epoch in which so many minutes are over; 0 for
-            never.
+        minutes: Ends the stage with the epoch in which so many minutes are over, in
+            place of any other rule but the number of epochs; 0 for never. Such a run is
+            another one on another machine.
         schedule: How the learning rate falls.
     """
 
@@ -117,9 +120,8 @@ class Phase:
     Attributes:
         num_layers: How many of `Config.layers`, from the first on.
         dropout: Its rates, in both stages.
-        main: Plain SGD until the validation loss stops falling, averaged SGD after.
-        finetune: Averaged SGD from the first update on, starting from the best of
-            `main`.
+        main: Plain updates until the trigger, averaged ones after.
+        finetune: Averaged from the first update on, starting from the best of `main`.
     """
 
     num_layers: int = field(default=1, metadata=at_least(1))
@@ -188,7 +190,7 @@ class Config:
             not the mean.
         activation_regularization: alpha, weight of AR.
         temporal_activation_regularization: beta, weight of TAR.
-        weight_decay: Coupled, added after clipping.
+        weight_decay: Times the parameters, added to the clipped gradient.
         l2_penalty: Of the loss, so that it is clipped with it.
         trigger: When averaging begins in the main stage: non_monotonic, plateau (no
             lower validation loss for so many epochs) or never.

@@ -1,4 +1,4 @@
-"""One epoch of training: every window once, and what a person sees meanwhile."""
+"""One epoch of training, and what a person sees meanwhile."""
 
 import itertools
 import math
@@ -122,9 +122,9 @@ def train_epoch(
     """
     config, stage = job.config, job.stage
     stream = columns(job.corpus.train, config.batch_size, "train split", min_rows=3)
-    parts = _parts(job, len(stream), epoch)
-    updates = sum(stop - start for _, start, stop in parts)
-    rows = sum(sum(lengths[start:stop]) for lengths, start, stop in parts)
+    stretches = _stretches(job, len(stream), epoch)
+    updates = sum(stop - start for _, start, stop in stretches)
+    rows = sum(sum(lengths[start:stop]) for lengths, start, stop in stretches)
     names = group_names(stage.max_norms, job.phase.num_layers)
     limits = np.asarray(stage.max_norms)
     job.progress.begin_epoch(job.title(epoch), rows * config.batch_size)
@@ -132,7 +132,7 @@ def train_epoch(
 
     def dispatched() -> Iterator[tuple[Window, Metrics]]:
         nonlocal state
-        for lengths, start, stop in parts:
+        for lengths, start, stop in stretches:
             if start == 0:
                 carry = job.model.initial_carry(config.batch_size)
                 state = replace(state, carry=carry)
@@ -179,7 +179,7 @@ def train_epoch(
     }
 
 
-def _parts(job: Job, rows: int, epoch: int) -> list[tuple[list[int], int, int]]:
+def _stretches(job: Job, rows: int, epoch: int) -> list[tuple[list[int], int, int]]:
     """The windows of an epoch, as `windows.passes` has them."""
     config = job.config
 

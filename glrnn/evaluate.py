@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 scored.
             tune: Search the rates of that on the validation set first.
             rule: How it learns.
-            temperature: By which all logits are divided.
+            temperature: By which all logits are divided; 1 if not given.
             tune_temperature: Choose it on the first 50,000 tokens of the validation
                 set.
             json: One JSON object instead of a line to read.
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rule: Annotated[DynamicRule, tyro.conf.arg(name="dynamic")] = field(
             default_factory=DynamicRule
         )
-        temperature: float = 1.0
+        temperature: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
         tune_temperature: bool = False
         json: bool = False
 
@@ -132,10 +132,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model, rule, temperature = _phase_model(run, phase), None, command.temperature
         if command.tune_temperature:
             temperature = _tune_temperature(run, model, params, corpus())
-        model = tempered(model, temperature)
+        if temperature is not None:
+            model = tempered(model, temperature)
         if dynamic:
             # What a model's trials are known again by.
-            which = params if temperature == 1 else (params, temperature)
+            which = params if temperature is None else (params, temperature)
             score, rule = _follow(
                 run, model, params, which, corpus(), tokens, command.rule, command.tune
             )
@@ -165,10 +166,10 @@ def _check_rule(rule: DynamicRule, dynamic: bool, tuned: bool) -> None:
         )
 
 
-def _check_temperature(temperature: float, tuned: bool) -> None:
-    if not 0 < temperature < math.inf:
+def _check_temperature(temperature: float | None, tuned: bool) -> None:
+    if temperature is not None and not 0 < temperature < math.inf:
         raise UsageError(f"--temperature is {temperature}; it must be above 0")
-    if tuned and temperature != 1:
+    if tuned and temperature is not None:
         raise UsageError("--tune-temperature chooses the temperature: give none")
 
 
@@ -264,7 +265,7 @@ def _tell(
     score: Score,
     unknown: int,
     rule: DynamicRule | None,
-    temperature: float,
+    temperature: float | None,
     as_json: bool,
 ) -> None:
     if as_json:
@@ -272,7 +273,7 @@ def _tell(
         record["unknown"] = unknown
         if rule is not None:
             record["dynamic"] = asdict(rule)
-        if temperature != 1:
+        if temperature is not None:
             record["temperature"] = temperature
         print(json.dumps(record))
         return
@@ -282,7 +283,7 @@ def _tell(
             f", dynamic (learning rate {rule.learning_rate:.3g}, decay rate "
             f"{rule.decay_rate:.3g})"
         )
-    if temperature != 1:
+    if temperature is not None:
         how += f", temperature {temperature:.3f}"
     print(
         f"{what}, model of phase {phase}{how}: {score.nats_per_token:.4f} nats per "

@@ -173,21 +173,20 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
             x = x * noise.embedding[window.inputs, column[None]][..., None]
         if noise.carry is not None:
             carry = jax.tree.map(partial(_forget, noise.carry), carry)
-        x = drop(x, noise.input)
-        states, all_outputs = [], []
+        states, all_outputs, mask = [], [], noise.input
         for cell, layer, state, masks in zip(
             cells, params.layers, carry, noise.layers, strict=True
         ):
             in_force = layer.replace(recurrent=drop(layer.recurrent, masks.recurrent))
             if masks.state is not None:
                 in_force = in_force.replace(mask=masks.state)
-            state, outputs = unroll(cell, in_force, state, x, length)
+            state, x = unroll(cell, in_force, state, drop(x, mask), length)
             states.append(state)
-            all_outputs.append(outputs)
-            x = drop(outputs, masks.output)
+            all_outputs.append(x)
+            mask = masks.output
         seen = all_outputs if config.sum_outputs else all_outputs[-1:]
         outputs = reduce(jnp.add, seen)
-        x = drop(outputs, noise.layers[-1].output)
+        x = drop(outputs, mask)
         if temperature is not None:
             table, bias = table / temperature, bias / temperature
         weights = token_weights(num_steps, batch_size, length)

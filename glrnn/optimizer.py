@@ -23,9 +23,10 @@ def stage_optimizer(
 ) -> optax.GradientTransformationExtraArgs:
     """The update rule of one stage.
 
-    g <- clip(g);  g <- g + lambda theta;  theta <- theta - eta (s / w) g, where s is
-    the window's own length, handed to `update` as `window_length`, and w the usual one.
-    Of a loss that is summed over time, g has grown with s already.
+    g <- rule(clip(g));  g <- g + lambda theta;  theta <- theta - eta f (s / w) g, where
+    f is the schedule's factor, s the window's own length, handed to `update` as
+    `window_length`, and w the usual one. Of a loss that is summed over time, g has
+    grown with s already.
 
     Args:
         config: Gives lambda, w, the rule and whether losses are summed over time.

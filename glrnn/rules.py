@@ -30,12 +30,12 @@ class Schedule:
     """How a learning rate falls, as a function of the epoch; by default not at all.
 
     Attributes:
-        decay: It is multiplied by this after every epoch,
-        constant_epochs: but not after the first so many.
-        drop: It is multiplied by this once,
-        drop_patience: after so many epochs without a lower validation loss, 0 for
-            never,
-        drop_latest: or in any case after this many epochs, 0 for never.
+        decay: Factor of the learning rate after every epoch but the first few.
+        constant_epochs: How many first epochs are not followed by a decay.
+        drop: Factor of the learning rate, once: see `drop_patience`, `drop_latest`.
+        drop_patience: It drops after so many epochs without a lower validation loss; 0
+            for never.
+        drop_latest: It drops after so many epochs in any case; 0 for never.
     """
 
     decay: float = field(default=1.0, metadata=above(0))

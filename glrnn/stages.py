@@ -1,8 +1,9 @@
-"""One stage: epochs of SGD, then of averaged SGD, each validated and saved.
+"""One stage: epochs of plain updates, then of averaged ones, each validated and saved.
 
-The main stage begins with plain SGD and averages once the validation loss has stopped
-falling; finetuning averages from its first update. Merity, Keskar and Socher (2018),
-"Regularizing and optimizing LSTM language models", section 3.
+The main stage begins without averaging and averages once the validation loss has
+stopped falling, as its trigger has it; finetuning averages from its first update.
+Merity, Keskar and Socher (2018), "Regularizing and optimizing LSTM language models",
+section 3.
 """
 
 import math
@@ -125,8 +126,8 @@ def _finished(job: Job, history: Record) -> bool:
     losses = _losses(history)
     if len(losses) >= job.stage.epochs:
         return True
-    if losses and 0 < job.stage.minutes <= history["seconds"] / 60:
-        return True
+    if job.stage.minutes:
+        return bool(losses) and history["seconds"] >= 60 * job.stage.minutes
     if 0 < job.stage.patience <= averaging.epochs_since_best(losses):
         return True
     return job.stage_name == "finetune" and averaging.non_monotonic_trigger(

@@ -57,8 +57,8 @@ def training_step(
 ) -> Step:
     """The jitted step: loss, gradient, update.
 
-    The loss is the mean negative log-likelihood plus AR and TAR of the last layer. If
-    any gradient is not finite the old state is kept, and the metrics say so.
+    The loss is the mean negative log-likelihood plus AR and TAR of what the head sees.
+    If any gradient is not finite the old state is kept, and the metrics say so.
 
     A batch may be taken in equal parts, one after another, to save memory: sequences
     never meet, so the mean of the parts' gradients is the gradient of the whole batch,

@@ -1,9 +1,8 @@
 """A softmax temperature for evaluation, chosen on a validation set.
 
-Heavily regularised networks are less sure on a text that they have not seen than a
-network of their likelihood should be, or more so; dividing all logits by one number
-mends it. Melis, Kočiský and Blunsom (2020), "Mogrifier LSTM", as in their code, which
-multiplies by the inverse.
+A regularised network may be too sure of itself on a new text, or not sure enough;
+dividing all logits by one number mends either. Melis, Kočiský and Blunsom (2020),
+"Mogrifier LSTM", as in their code, which multiplies by the inverse.
 """
 
 import math

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from glrnn.cells import CELLS
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
 
@@ -127,8 +128,8 @@ def twelve_minutes(config: Config) -> Config:
     """A size and a time for two CPU cores, to compare recipes by.
 
     100 units, at most 3 softmaxes, an eighth of the dropout that the full size needs,
-    and twelve minutes, shared equally by the stages. Averaging begins as soon as the
-    validation loss is higher than it was, since there are few epochs.
+    and twelve minutes, shared equally by the stages, whatever number of epochs that is.
+    Averaging begins as early as its trigger can, since there are few of them.
 
     Example:
         >>> [phase.main.minutes for phase in twelve_minutes(Config()).phases]
@@ -136,34 +137,36 @@ def twelve_minutes(config: Config) -> Config:
     """
     stages = [stage for p in config.phases for stage in (p.main, p.finetune)]
     minutes = 12 / sum(stage.epochs > 0 for stage in stages)
-    small = resized(config, embedding_size=100, hidden_size=100, epochs=1000)
-    small = _with_stages(small, lambda stage: replace(stage, minutes=minutes))
+
+    def timed(stage: Stage) -> Stage:
+        return replace(stage, epochs=10**6, minutes=minutes) if stage.epochs else stage
 
     def lighter(dropout: Dropout) -> Dropout:
-        rates = {
-            name: rate / 8 for name, rate in vars(dropout).items() if name != "hidden"
-        }
-        return Dropout(**rates, hidden=tuple(rate / 8 for rate in dropout.hidden))
+        rates = {**vars(dropout)}
+        hidden = tuple(rate / 8 for rate in rates.pop("hidden"))
+        return Dropout(hidden=hidden, **{name: rates[name] / 8 for name in rates})
 
     return replace(
-        small,
+        resized(config, embedding_size=100, hidden_size=100, epochs=1),
         num_softmaxes=min(3, config.num_softmaxes),
         phases=tuple(
-            replace(phase, dropout=lighter(phase.dropout)) for phase in small.phases
+            replace(
+                phase,
+                dropout=lighter(phase.dropout),
+                main=timed(phase.main),
+                finetune=timed(phase.finetune),
+            )
+            for phase in config.phases
         ),
         nonmonotonic=1,
     )
 
 
 VARIANTS: dict[str, Callable[[Config], Config]] = {
+    **{cell: with_cell(cell) for cell in CELLS},
     "as_it_is": lambda config: config,
-    "capped": with_cell("capped"),
-    "gru": with_cell("gru"),
-    "mogrifier": with_cell("mogrifier"),
-    "nas": with_cell("nas"),
     "random_softmax": random_softmax,
     "reference": reference,
-    "rhn": with_cell("rhn"),
     "twelve_minutes": twelve_minutes,
     "two_layers": two_layers,
     "without_finetuning": without_finetuning,

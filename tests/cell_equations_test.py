@@ -298,9 +298,9 @@ def test_initial_values_are_as_the_docstrings_say():
 
 
 def test_a_depth_or_rank_that_makes_no_cell_is_refused():
-    with pytest.raises(ValueError, match="at least 1, not 0"):
+    with pytest.raises(ValueError, match="is 0; it must be at least 1"):
         CELLS["rhn"](2, 3, depth=0)
-    with pytest.raises(ValueError, match="at least 0, not -1 and 0"):
+    with pytest.raises(ValueError, match="are -1 and 0; they must be at least 0"):
         CELLS["mogrifier"](2, 3, depth=-1)
-    with pytest.raises(ValueError, match="at least 0, not 5 and -2"):
+    with pytest.raises(ValueError, match="are 5 and -2; they must be at least 0"):
         CELLS["mogrifier"](2, 3, rank=-2)

@@ -374,8 +374,6 @@ def test_weight_drop_reaches_the_cell(name):
 @every_cell_and_variant
 def test_a_state_mask_reaches_the_cell(name):
     cell, params, state, window, cotangent = draw(name)
-    if not hasattr(params, "mask"):
-        pytest.skip(f"{name} has no mask on its state")
     assert params.mask is None
     masked = params.replace(mask=jnp.ones((B, H)))
     result, (grads, *_) = with_gradients(unroll, cell, masked, state, window, cotangent)

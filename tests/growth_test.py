@@ -342,12 +342,7 @@ def test_each_padded_length_compiles_once_and_nothing_after_the_first_epoch(
 def one_stage(folder, corpus, main, **settings):
     """The records of a run of one layer that is not finetuned."""
     stage = replace(tiny_phase(1).main, epochs=3, **main)
-    config = replace(
-        CONFIG,
-        layers=CONFIG.layers[:1],
-        phases=(tiny_phase(1, main=stage, finetune=Stage()),),
-        **settings,
-    )
+    config = replace(one_phase(main=stage, finetune=Stage()), **settings)
     run = start(folder / "run", corpus, config)
     with quiet(run) as progress:
         train(run, corpus, progress)
@@ -372,3 +367,46 @@ def test_the_learning_rate_falls_from_epoch_to_epoch(tmp_path, corpus):
     assert rates == pytest.approx([5.0, 5.0, 5e-12])
     # So slow that nothing moves.
     assert first["valid_loss"] != second["valid_loss"] == third["valid_loss"]
+
+
+def test_a_run_of_another_recipe_started_again_is_the_same_too(
+    tmp_path, corpus, monkeypatch
+):
+    """Stopped in the middle of a pass over the text, before averaging begins."""
+    dropout = Dropout(0.1, 0.1, (), 0.1, 0.1, 0.1, state=0.1, carry=0.3)
+    schedule = Schedule(decay=0.9, drop=0.5, drop_patience=1)
+    stage = Stage(6, learning_rate=0.05, max_norms=(0.5,), schedule=schedule)
+    config = replace(
+        one_phase(dropout=dropout, main=stage, finetune=Stage()),
+        updates_per_epoch=3,
+        masks_per_step=True,
+        word_masks_per_sequence=True,
+        optimizer="rms",
+        sum_over_time=True,
+        l2_penalty=1e-3,
+        trigger="plateau",
+        nonmonotonic=1,
+        averaging_latest=4,
+    )
+    whole, stopped = (start(tmp_path / name, corpus, config) for name in "ab")
+    with quiet(whole) as progress:
+        train(whole, corpus, progress)
+    write = Progress.write
+
+    def killed_in_the_middle(self, record):
+        write(self, record)
+        if len(records(stopped)) > 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "write", killed_in_the_middle)
+        with pytest.raises(Killed), quiet(stopped) as progress:
+            train(stopped, corpus, progress)
+    with quiet(stopped) as progress:
+        train(start(stopped.folder, corpus), corpus, progress)
+    found = records(whole)
+    assert records(stopped) == found
+    assert same(best_params(stopped, 1), best_params(whole, 1))
+    assert {record["updates"] for record in found} == {3}
+    assert any(record["averaging"] for record in found)
+    assert len({record["learning_rate"] for record in found}) == 6

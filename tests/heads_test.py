@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.scipy.special import logsumexp
 
-from glrnn.heads import HEADS, head, mixture, softmax
+from glrnn.heads import HEADS, head, mixture, projected, softmax
 from glrnn.heads.head import Block, mixture_nll
 
 few = settings(max_examples=8, deadline=None)
@@ -152,6 +152,27 @@ def test_the_softmax_head_is_its_equation(masked):
     assert_close(actual, expected)
 
 
+def test_the_projected_head_is_the_softmax_of_a_narrower_vector():
+    H, E, V, T, B = 6, 4, 9, 5, 2
+    made = projected(H, E)
+    params = made.init(jax.random.key(0))
+    np.testing.assert_allclose(params.down.T @ params.down, np.eye(E), atol=1e-6)
+    rng = np.random.default_rng(0)
+    *_, table, bias, targets, weights = draw(0, T, B, 1, E, V)
+    outputs = jnp.asarray(rng.normal(size=(T, B, H)), jnp.float32)
+    mask = jnp.asarray(2 * rng.integers(0, 2, (1, B, E)), jnp.float32)
+    nll = made.nll(params, table, bias, outputs, targets, weights, mask)
+    expected = dense_nll(
+        (outputs @ params.down * mask)[:, :, None],
+        jnp.zeros((T, B, 1)),
+        table,
+        bias,
+        targets,
+        weights,
+    )
+    np.testing.assert_allclose(nll, expected, rtol=1e-5)
+
+
 def test_a_mixture_of_one_is_the_softmax_of_its_latents():
     H, E, V, T, B = 5, 4, 7, 4, 2
     _, _, table, bias, targets, weights = draw(0, T, B, 1, E, V)
@@ -190,7 +211,7 @@ def test_probabilities_sum_to_one(num_softmaxes):
 @pytest.mark.parametrize("name", sorted(HEADS))
 def test_an_empty_table_finds_all_words_equally_likely(name):
     E, V, T, B = 4, 11, 3, 2
-    num_softmaxes = {"softmax": 1}.get(name, 3)
+    num_softmaxes = 3 if name == "mixture" else 1
     made = HEADS[name](E, E, num_softmaxes)
     outputs = jax.random.normal(jax.random.key(1), (T, B, E))
     nll = jax.jit(made.nll)(
@@ -261,7 +282,7 @@ def test_all_logits_are_never_held_at_once():
 @pytest.mark.parametrize("name", sorted(HEADS))
 def test_no_head_holds_all_logits_at_once(name):
     T, B, E, V = 40, 4, 6, 50
-    num_softmaxes = {"softmax": 1}.get(name, 3)
+    num_softmaxes = 3 if name == "mixture" else 1
     made = HEADS[name](E, E, num_softmaxes)
     *_, table, bias, targets, weights = draw(0, T, B, 1, E, V)
 
@@ -295,7 +316,8 @@ def test_latent_size_is_what_a_mask_applies_to():
     ("name", "sizes", "message"),
     [
         ("mixture", (4, 4, 0), "a mixture needs at least 1 softmax, not 0"),
-        ("softmax", (5, 4, 1), "hidden size 5, embedding size 4; .*'mixture'"),
+        ("projected", (5, 4, 2), "1 softmax, not 2; .*'mixture'"),
+        ("softmax", (5, 4, 1), "hidden size 5, embedding size 4; .*'projected'"),
         ("softmax", (4, 4, 2), "1 softmax, not 2; .*'mixture'"),
     ],
 )

@@ -105,7 +105,7 @@ COMBINATIONS = [
     ({"phases.0.main.epochs": 0}, "Phase.main.epochs is 0; it must be at least 1"),
     ({"embedding_size": 9}, "hidden size 128, embedding size 9"),
     ({"layers.1.hidden_size": 9}, "phase 2: "),
-    ({"num_softmaxes": 15}, "phase 1: a softmax head has 1 softmax, not 15"),
+    ({"num_softmaxes": 15}, "phase 1: this head has 1 softmax, not 15"),
     ({"phases.0.main.max_norms": (1.0,) * 3}, "takes 1 or 2: the embedding's"),
     ({"phases.2.finetune.max_norms": (1.0,) * 5}, "finetune.max_norms has 5 numbers"),
     ({"layers.0.depth": 3}, "Layer.depth is 3, but a cell of the kind lstm has no"),

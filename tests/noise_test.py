@@ -181,27 +181,32 @@ def test_many_blocks_repeat_nothing(monkeypatch):
     assert abs(np.mean(mask) - 1) < 4 / 1001**0.5
 
 
-def test_shares_are_the_columns_and_what_all_sequences_share():
+@pytest.mark.parametrize("of_each", [False, True])
+def test_shares_are_the_columns_and_what_all_sequences_share(of_each):
+    steps = 7 if of_each else 1
     shapes = Noise(
-        embedding=shape(5, 1),
-        input=shape(1, 6, 2),
-        layers=(LayerNoise(shape(3, 4), shape(6, 3), shape(1, 6, 3)),),
-        latent=shape(1, 6, 4),
+        embedding=shape(5, 6 if of_each else 1),
+        input=shape(steps, 6, 2),
+        layers=(LayerNoise(shape(3, 4), shape(6, 3), shape(steps, 6, 3)),),
+        latent=shape(steps, 6, 4),
+        carry=shape(6, 1),
     )
-    whole = sample(
-        jax.random.key(0), Noise(0.5, 0.5, (LayerNoise(0.5, 0.5, 0.5),), 0.5), shapes
-    )
+    rates = jax.tree.map(lambda leaf: 0.5, shapes)
+    whole = sample(jax.random.key(0), rates, shapes)
     shares = [share(whole, index, 3) for index in range(3)]
     for part in shares:
-        np.testing.assert_array_equal(part.embedding, whole.embedding)
         np.testing.assert_array_equal(
             part.layers[0].recurrent, whole.layers[0].recurrent
         )
+        if not of_each:
+            np.testing.assert_array_equal(part.embedding, whole.embedding)
     for place, axis in (
+        *([(lambda noise: noise.embedding, 1)] if of_each else []),
         (lambda noise: noise.input, 1),
         (lambda noise: noise.layers[0].state, 0),
         (lambda noise: noise.layers[0].output, 1),
         (lambda noise: noise.latent, 1),
+        (lambda noise: noise.carry, 0),
     ):
         joined = np.concatenate([place(part) for part in shares], axis)
         np.testing.assert_array_equal(joined, place(whole))

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -32,6 +33,11 @@ CONFIG = Config(
 NOISY = noise_rates(Dropout(0.2, 0.2, (0.2,), 0.2, 0.2, 0.2))
 QUIET = Noise(layers=noise_rates(Dropout(hidden=(0.0,))).layers)
 MODEL = language_model(CONFIG, V, num_layers=2)
+# Masks of every kind that sequences may have of their own.
+NOISIER = noise_rates(Dropout(0.2, 0.2, (0.2,), 0.2, 0.2, 0.2, 0.2, 0.2))
+MODEL_OF_ALL_MASKS = language_model(
+    replace(CONFIG, masks_per_step=True, word_masks_per_sequence=True), V, num_layers=2
+)
 
 # An optimizer that leaves the parameters alone and keeps the gradient as its state.
 KEEP = optax.GradientTransformationExtraArgs(
@@ -165,18 +171,21 @@ def test_masks_follow_the_count_of_updates():
 
 ON_DEVICES = """
 import jax, numpy as np
-from step_test import KEEP, MODEL, NOISY, make_state, make_window, training_step
+from step_test import KEEP, MODEL_OF_ALL_MASKS, NOISIER, make_state, make_window
+from glrnn.step import training_step
 
 mesh = jax.make_mesh((3,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 for num_parts in (1, 2):
     one, several = (
         training_step(
-            MODEL,
+            MODEL_OF_ALL_MASKS,
             KEEP,
-            rates=NOISY,
+            rates=NOISIER,
             groups=0,
             activation=2.0,
             temporal_activation=1.0,
+            l2_penalty=0.1,
+            sum_over_time=True,
             num_parts=num_parts,
             mesh=where,
         )

@@ -1,12 +1,15 @@
 """The runner of comparisons: what it trains, what it chooses, and that it goes on."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from glrnn import study
+from glrnn.config import Config
 from glrnn.errors import DivergedError, UsageError
 from glrnn.study import Plan, carry_out, plans
+from glrnn.variants import VARIANTS
 
 NAMES = ("as_it_is", "without_gl")
 
@@ -100,3 +103,17 @@ def test_a_run_that_diverges_leaves_the_others_alone(texts, capsys, monkeypatch)
 def test_an_unknown_variant_is_refused_before_anything_is_trained(texts):
     with pytest.raises(UsageError, match="unknown variant 'twice'; choose from: as_it"):
         list(plans([texts / "small.py"], ["as_it_is", "twice"], [], texts))
+
+
+def test_learning_rates_are_not_tried_where_minutes_count(texts, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run(texts, "--variants", "twelve_minutes", "--learning-rates", 1, 2)
+    assert exit_.value.code == 2
+    assert "the stages of twelve_minutes have minutes" in capsys.readouterr().err
+    assert not (texts / "runs").exists()
+
+
+def test_without_a_file_it_is_the_quickstart():
+    (plan,) = plans([], ["gru"], [], Path("out"))
+    assert (plan.experiment, plan.origin) == ("quickstart", "")
+    assert plan.config == VARIANTS["gru"](Config())

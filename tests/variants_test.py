@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glrnn import experiment
+from glrnn.cells import CELLS
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
 from glrnn.settings import differences
@@ -102,7 +103,7 @@ def test_a_random_softmax_is_not_inherited():
 
 def test_every_variant_can_be_named():
     made = {name: make(CONFIG) for name, make in VARIANTS.items()}
-    assert made.pop("as_it_is") == CONFIG
+    assert made.pop("as_it_is") == made.pop("lstm") == CONFIG
     assert CONFIG not in made.values()
 
 
@@ -150,7 +151,7 @@ def test_resized_has_other_sizes_and_fewer_epochs():
     }
 
 
-@pytest.mark.parametrize("cell", ["capped", "gru", "mogrifier", "nas", "rhn"])
+@pytest.mark.parametrize("cell", sorted(CELLS))
 def test_another_cell_leaves_all_else(cell):
     config = VARIANTS[cell](Config())
     assert {layer.cell for layer in config.layers} == {cell}
@@ -165,6 +166,7 @@ def test_twelve_minutes_are_shared_by_the_stages(name):
     stages = [stage for p in small.phases for stage in (p.main, p.finetune)]
     assert sum(s.minutes for s in stages if s.epochs) == pytest.approx(12)
     assert {layer.hidden_size for layer in small.layers} == {small.embedding_size}
+    assert {s.epochs for s in stages} <= {0, 10**6}
     for phase, full in zip(small.phases, whole.phases, strict=True):
         assert phase.dropout.output == full.dropout.output / 8
         assert phase.dropout.hidden == tuple(r / 8 for r in full.dropout.hidden)

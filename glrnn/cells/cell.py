@@ -148,9 +148,33 @@ def _advance(step, params, state, inputs, affine=affine):
     return new, output
 
 
+def _operands(step, params, state, inputs):
+    """Each weight pair of a step, in order of use, and what it makes of the first."""
+    pairs, products = [], []
+
+    def record(x, matrix, bias=None):
+        pairs.append((matrix, bias))
+        products.append(affine(x, matrix, bias))
+        return products[-1]
+
+    _advance(step, params, state, jax.tree.map(lambda leaf: leaf[0], inputs), record)
+    return pairs, products
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _scan(step, params, state, inputs):
-    return lax.scan(partial(_advance, step, params), state, inputs)
+    # Made once, out here: a highway network's are cut out of one array.
+    pairs, _ = _operands(step, params, state, inputs)
+
+    def body(state, inputs):
+        weights = iter(pairs)
+
+        def recall(x, matrix, bias=None):
+            return affine(x, *next(weights))
+
+        return _advance(step, params, state, inputs, recall)
+
+    return lax.scan(body, state, inputs)
 
 
 @jax.custom_vjp
@@ -173,21 +197,9 @@ _product.defvjp(_product_forward, _product_backward)
 
 
 def _forward(step, params, state, inputs):
-    def operands(params):
-        """Each weight pair of a step, in order of use, as a function of the params."""
-        pairs, products = [], []
-
-        def record(x, matrix, bias=None):
-            pairs.append((matrix, bias))
-            products.append(affine(x, matrix, bias))
-            return products[-1]
-
-        _advance(
-            step, params, state, jax.tree.map(lambda leaf: leaf[0], inputs), record
-        )
-        return pairs, products
-
-    pairs, pull_operands, products = jax.vjp(operands, params, has_aux=True)
+    pairs, pull_operands, products = jax.vjp(
+        lambda params: _operands(step, params, state, inputs), params, has_aux=True
+    )
     num_steps = jax.tree.leaves(inputs)[0].shape[0]
     # Transposed here, once: XLA would do it again at every step of the backward scan.
     transposed = [

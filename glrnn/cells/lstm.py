@@ -7,6 +7,7 @@ from jax import Array
 
 from glrnn.cells import cudnn
 from glrnn.cells.cell import Cell, affine, keep
+from glrnn.noise import drop
 
 
 @struct.dataclass
@@ -87,8 +88,7 @@ def lstm(input_size: int, hidden_size: int) -> Cell:
         return affine(window, params.input, params.input_bias + params.recurrent_bias)
 
     def step(params: LSTMParams, state: LSTMState, drive: Array, affine=affine):
-        hidden = state.hidden if params.mask is None else state.hidden * params.mask
-        gates = keep(drive + affine(hidden, params.recurrent))
+        gates = keep(drive + affine(drop(state.hidden, params.mask), params.recurrent))
         i, f, g, o = jnp.split(gates, 4, axis=-1)
         cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
         hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)

@@ -85,7 +85,8 @@ def mogrifier(input_size: int, hidden_size: int, depth: int = 5, rank: int = 0) 
     """
     if min(depth, rank) < 0:
         raise ValueError(
-            f"a mogrifier's depth and rank are at least 0, not {depth} and {rank}"
+            f"depth and rank of a mogrifier are {depth} and {rank}; they must be at "
+            f"least 0"
         )
     lstm = capped(input_size, hidden_size)
 

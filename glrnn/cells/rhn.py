@@ -63,7 +63,7 @@ def rhn(input_size: int, hidden_size: int, depth: int = 10) -> Cell:
         (5, 3)
     """
     if depth < 1:
-        raise ValueError(f"an RHN needs a depth of at least 1, not {depth}")
+        raise ValueError(f"the depth of an rhn is {depth}; it must be at least 1")
 
     def init(key: Array) -> RHNParams:
         input_key, recurrent_key, bias_key = jax.random.split(key, 3)

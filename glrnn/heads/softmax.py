@@ -29,11 +29,11 @@ def softmax(hidden_size: int, embedding_size: int, num_softmaxes: int = 1) -> He
         raise ValueError(
             f"a softmax head needs a last layer as wide as the embedding: hidden size "
             f"{hidden_size}, embedding size {embedding_size}; make them equal or "
-            f"choose the head 'mixture'"
+            f"choose the head 'projected' or 'mixture'"
         )
     if num_softmaxes != 1:
         raise ValueError(
-            f"a softmax head has 1 softmax, not {num_softmaxes}; choose the head "
+            f"this head has 1 softmax, not {num_softmaxes}; choose the head "
             f"'mixture' for more"
         )
 
