@@ -403,7 +403,7 @@ def test_a_run_of_another_recipe_started_again_is_the_same_too(
         with pytest.raises(Killed), quiet(stopped) as progress:
             train(stopped, corpus, progress)
     with quiet(stopped) as progress:
-        train(start(stopped.folder, corpus), corpus, progress)
+        train(start(stopped.folder, corpus, config), corpus, progress)
     found = records(whole)
     assert records(stopped) == found
     assert same(best_params(stopped, 1), best_params(whole, 1))

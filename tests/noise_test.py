@@ -134,9 +134,7 @@ def test_masks_can_be_drawn_under_jit():
 
 def test_masks_have_the_shapes_of_the_places_they_act_on():
     V, B, E, H, K = 11, 3, 4, 5, 2
-    dropout = Dropout(
-        embedding=0.1, input=0.2, hidden=(0.3,), output=0.4, latent=0.6, recurrent=0.5
-    )
+    dropout = Dropout(0.1, 0.2, (0.3,), 0.4, 0.6, 0.5, state=0.7, carry=0.8)
     config = Config(
         embedding_size=E,
         layers=(Layer(hidden_size=7), Layer(hidden_size=H)),
@@ -152,7 +150,8 @@ def test_masks_have_the_shapes_of_the_places_they_act_on():
     assert noise.input.shape == (1, B, E)
     assert [layer.recurrent.shape for layer in noise.layers] == [(7, 28), (H, 4 * H)]
     assert [layer.output.shape for layer in noise.layers] == [(1, B, 7), (1, B, H)]
-    assert [layer.state for layer in noise.layers] == [None, None]
+    assert [layer.state.shape for layer in noise.layers] == [(B, 7), (B, H)]
+    assert noise.carry.shape == (B, 1)
     assert noise.latent.shape == (1, B, K * E)
     # Each rate at its place: the largest value of a mask is 1 / (1 - rate).
     largest = jax.tree.map(jnp.max, noise)
