@@ -169,8 +169,9 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
         length = jnp.asarray(window.length)
         x, table = _look_up(table, window.inputs)
         if noise.embedding is not None:
-            column = jnp.arange(batch_size) % noise.embedding.shape[1]
-            x = x * noise.embedding[window.inputs, column[None]][..., None]
+            words = jnp.asarray(noise.embedding)
+            column = jnp.arange(batch_size) % words.shape[1]
+            x = x * words[window.inputs, column[None]][..., None]
         if noise.carry is not None:
             carry = jax.tree.map(partial(_forget, noise.carry), carry)
         states, all_outputs, mask = [], [], noise.input

@@ -185,7 +185,7 @@ def test_bad_json_is_refused_with_the_reason_and_the_place(text, message):
         (lambda: Layer(hidden_size=0), r"hidden_size is 0; it must be at least 1"),
         (
             lambda: Config(head="sofmax"),
-            r"Config\.head is 'sofmax'; it must be one of mixture, softmax",
+            r"Config\.head is 'sofmax'; it must be one of mixture, projected, softmax",
         ),
         (lambda: Config(seed=-1), r"Config\.seed is -1"),
         (lambda: Config(batch_size=0), r"Config\.batch_size is 0"),

@@ -134,7 +134,7 @@ def test_masks_can_be_drawn_under_jit():
 
 def test_masks_have_the_shapes_of_the_places_they_act_on():
     V, B, E, H, K = 11, 3, 4, 5, 2
-    dropout = Dropout(0.1, 0.2, (0.3,), 0.4, 0.6, 0.5, state=0.7, carry=0.8)
+    dropout = Dropout(0.1, 0.2, (0.3,), 0.4, 0.6, 0.5, state=0.7, carry=0.3)
     config = Config(
         embedding_size=E,
         layers=(Layer(hidden_size=7), Layer(hidden_size=H)),
