@@ -336,7 +336,7 @@ def test_the_reference_has_the_settings_of_its_recipe():
 
 
 def combinations():
-    """One experiment for each head, rule, clipping and inheritance; and each cell."""
+    """One experiment for each head and rule, gradual or not, and for each cell."""
     found = {}
     for path in sorted(FOLDER.glob("*.py")):
         config = experiment.load(path)
@@ -344,8 +344,6 @@ def combinations():
         key = (
             config.head,
             config.optimizer,
-            config.inherit_head,
-            len(config.phases[0].main.max_norms) > 1,
             gradual or config.layers[0].cell,
         )
         found.setdefault(key, pytest.param(path, id=path.stem))

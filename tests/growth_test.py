@@ -353,20 +353,17 @@ def test_a_stage_ends_when_its_minutes_are_over(tmp_path, corpus):
     assert len(one_stage(tmp_path, corpus, {"minutes": 1e-9})) == 1
 
 
-def test_averaging_begins_at_the_latest_when_it_is_told_to(tmp_path, corpus):
+def test_the_rate_falls_and_averaging_begins_when_they_are_told_to(tmp_path, corpus):
+    schedule = Schedule(decay=1e-12, constant_epochs=1)
     settings = {"trigger": "never", "averaging_latest": 2}
-    found = one_stage(tmp_path, corpus, {}, **settings)
+    found = one_stage(tmp_path, corpus, {"schedule": schedule}, **settings)
+    rates = [record["learning_rate"] for record in found]
+    assert rates == pytest.approx([5.0, 5.0, 5e-12])
+    # So slow that nothing moves, and an average is what it is of.
+    first, second, third = (record["valid_loss"] for record in found)
+    assert first != second == third
     assert [record["averaging"] for record in found] == [False, False, True]
     assert [record["triggered"] for record in found] == [False, True, False]
-
-
-def test_the_learning_rate_falls_from_epoch_to_epoch(tmp_path, corpus):
-    schedule = Schedule(decay=1e-12, constant_epochs=1)
-    first, second, third = one_stage(tmp_path, corpus, {"schedule": schedule})
-    rates = [record["learning_rate"] for record in (first, second, third)]
-    assert rates == pytest.approx([5.0, 5.0, 5e-12])
-    # So slow that nothing moves.
-    assert first["valid_loss"] != second["valid_loss"] == third["valid_loss"]
 
 
 def test_a_run_of_another_recipe_started_again_is_the_same_too(
