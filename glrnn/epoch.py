@@ -93,9 +93,10 @@ class Job(NamedTuple):
 
     def title(self, epoch: int) -> str:
         """What is being done, as a person reads it."""
+        of = "" if self.stage.minutes else f"/{self.stage.epochs}"
         return (
             f"phase {self.number}/{len(self.config.phases)} · {self.stage_name} · "
-            f"epoch {epoch}/{self.stage.epochs}"
+            f"epoch {epoch}{of}"
         )
 
 
