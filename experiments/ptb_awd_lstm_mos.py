@@ -17,9 +17,16 @@ The published perplexities, valid and test: 58.08 and 55.97 before finetuning, 5
 At most 2,000 epochs of about 1,143 updates, so for a GPU or TPU.
 """
 
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from dataclasses import replace
 
-config = Config(
+from ptb_awd_lstm import config as awd_lstm
+
+from glrnn.config import Layer, Stage
+
+_phase = awd_lstm.phases[0]
+
+config = replace(
+    awd_lstm,
     embedding_size=280,
     layers=(
         Layer("lstm", hidden_size=960),
@@ -29,27 +36,13 @@ config = Config(
     head="mixture",
     num_softmaxes=15,
     phases=(
-        Phase(
-            num_layers=3,
-            dropout=Dropout(
-                embedding=0.1,
-                input=0.4,
-                hidden=(0.225, 0.225),
-                output=0.4,
-                latent=0.29,
-                recurrent=0.5,
-            ),
+        replace(
+            _phase,
+            dropout=replace(_phase.dropout, hidden=(0.225, 0.225), latent=0.29),
             main=Stage(epochs=1000, learning_rate=20.0, max_norms=(0.25,)),
             finetune=Stage(epochs=1000, learning_rate=25.0, max_norms=(0.25,)),
         ),
     ),
     batch_size=12,
-    window_length=70,
-    activation_regularization=2.0,
-    temporal_activation_regularization=1.0,
-    weight_decay=1.2e-6,
-    nonmonotonic=5,
-    valid_batch_size=10,
-    test_batch_size=1,
     seed=28,
 )

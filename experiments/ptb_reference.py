@@ -10,28 +10,14 @@ The paper's perplexities, valid and test: 57.41 and 55.58, after at most 1,000 e
 
 from dataclasses import replace
 
-from ptb import config as best
+from ptb_awd_lstm_mos import config as awd_lstm_mos
 
-from glrnn.config import Dropout
-from glrnn.variants import reference
+from glrnn.config import Layer, Stage
 
-(_phase,) = reference(best).phases
+_phase = awd_lstm_mos.phases[0]
 
 config = replace(
-    best,
-    phases=(
-        replace(
-            _phase,
-            # Of the recipe that it takes over, not of the best model's last phase.
-            dropout=Dropout(
-                embedding=0.1,
-                input=0.4,
-                hidden=(0.225, 0.225),
-                output=0.4,
-                latent=0.29,
-                recurrent=0.5,
-            ),
-            main=replace(_phase.main, epochs=1000),
-        ),
-    ),
+    awd_lstm_mos,
+    layers=(Layer("lstm", hidden_size=960),) * 3,
+    phases=(replace(_phase, finetune=Stage()),),
 )
