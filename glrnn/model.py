@@ -170,6 +170,7 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
         x, table = _look_up(table, window.inputs)
         if noise.embedding is not None:
             words = jnp.asarray(noise.embedding)
+            # One column for all sequences, or a column each.
             column = jnp.arange(batch_size) % words.shape[1]
             x = x * words[window.inputs, column[None]][..., None]
         if noise.carry is not None:

@@ -14,6 +14,8 @@ from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
 
 REFERENCE_NORM = 0.25
+# Epochs: more than any number of minutes has.
+FOREVER = 10**6
 
 
 def two_layers(config: Config) -> Config:
@@ -139,24 +141,22 @@ def twelve_minutes(config: Config) -> Config:
     minutes = 12 / sum(stage.epochs > 0 for stage in stages)
 
     def timed(stage: Stage) -> Stage:
-        return replace(stage, epochs=10**6, minutes=minutes) if stage.epochs else stage
+        return (
+            replace(stage, epochs=FOREVER, minutes=minutes) if stage.epochs else stage
+        )
 
     def lighter(dropout: Dropout) -> Dropout:
         rates = {**vars(dropout)}
         hidden = tuple(rate / 8 for rate in rates.pop("hidden"))
         return Dropout(hidden=hidden, **{name: rates[name] / 8 for name in rates})
 
+    timely = _with_stages(config, timed)
+    small = resized(timely, embedding_size=100, hidden_size=100, epochs=FOREVER)
     return replace(
-        resized(config, embedding_size=100, hidden_size=100, epochs=1),
-        num_softmaxes=min(3, config.num_softmaxes),
+        small,
+        num_softmaxes=min(3, small.num_softmaxes),
         phases=tuple(
-            replace(
-                phase,
-                dropout=lighter(phase.dropout),
-                main=timed(phase.main),
-                finetune=timed(phase.finetune),
-            )
-            for phase in config.phases
+            replace(phase, dropout=lighter(phase.dropout)) for phase in small.phases
         ),
         nonmonotonic=1,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from glrnn.cells.capped import capped
-from glrnn.cells.cell import Cell, affine, keep, unroll
+from glrnn.cells.cell import Cell, affine, keep, uniform, unroll
 from glrnn.cells.gru import gru
 from glrnn.cells.lstm import lstm
 from glrnn.cells.mogrifier import mogrifier
@@ -20,4 +20,4 @@ CELLS: dict[str, Callable[..., Cell]] = {
     "rhn": rhn,
 }
 
-__all__ = ["CELLS", "Cell", "affine", "keep", "unroll"]
+__all__ = ["CELLS", "Cell", "affine", "keep", "uniform", "unroll"]

@@ -87,6 +87,21 @@ _multiply_few.defvjp(
 )
 
 
+def uniform(key: Array, bound: float, *shapes: tuple[int, ...]) -> list[Array]:
+    """One array of each shape, every number of them from U(-bound, bound).
+
+    Example:
+        >>> [leaf.shape for leaf in uniform(jax.random.key(0), 0.1, (2, 3), (3,))]
+        [(2, 3), (3,)]
+    """
+    return [
+        jax.random.uniform(leaf_key, shape, minval=-bound, maxval=bound)
+        for leaf_key, shape in zip(
+            jax.random.split(key, len(shapes)), shapes, strict=True
+        )
+    ]
+
+
 def keep(x: Array) -> Array:
     """x, marked as worth storing for the backward pass; all else is computed again.
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from glrnn.cells.cell import Cell, affine
+from glrnn.cells.cell import Cell, affine, uniform
 from glrnn.noise import drop
 
 
@@ -54,21 +54,9 @@ def gru(input_size: int, hidden_size: int) -> Cell:
     """
 
     def init(key: Array) -> GRUParams:
-        bound = hidden_size**-0.5
-        shapes = (
-            (input_size, 3 * hidden_size),
-            (hidden_size, 3 * hidden_size),
-            (3 * hidden_size,),
-            (3 * hidden_size,),
-        )
-        return GRUParams(
-            *(
-                jax.random.uniform(leaf_key, shape, minval=-bound, maxval=bound)
-                for leaf_key, shape in zip(
-                    jax.random.split(key, 4), shapes, strict=True
-                )
-            )
-        )
+        width = 3 * hidden_size
+        shapes = (input_size, width), (hidden_size, width), (width,), (width,)
+        return GRUParams(*uniform(key, hidden_size**-0.5, *shapes))
 
     def initial_state(batch_size: int) -> Array:
         return jnp.zeros((batch_size, hidden_size))

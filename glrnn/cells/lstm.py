@@ -6,7 +6,7 @@ from flax import struct
 from jax import Array
 
 from glrnn.cells import cudnn
-from glrnn.cells.cell import Cell, affine, keep
+from glrnn.cells.cell import Cell, affine, keep, uniform
 from glrnn.noise import drop
 
 
@@ -63,21 +63,9 @@ def lstm(input_size: int, hidden_size: int) -> Cell:
     """
 
     def init(key: Array) -> LSTMParams:
-        bound = hidden_size**-0.5
-        shapes = (
-            (input_size, 4 * hidden_size),
-            (hidden_size, 4 * hidden_size),
-            (4 * hidden_size,),
-            (4 * hidden_size,),
-        )
-        return LSTMParams(
-            *(
-                jax.random.uniform(leaf_key, shape, minval=-bound, maxval=bound)
-                for leaf_key, shape in zip(
-                    jax.random.split(key, 4), shapes, strict=True
-                )
-            )
-        )
+        width = 4 * hidden_size
+        shapes = (input_size, width), (hidden_size, width), (width,), (width,)
+        return LSTMParams(*uniform(key, hidden_size**-0.5, *shapes))
 
     def initial_state(batch_size: int) -> LSTMState:
         return LSTMState(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from glrnn.cells.cell import Cell, affine, keep
+from glrnn.cells.cell import Cell, affine, keep, uniform
 from glrnn.noise import drop
 
 BOUND = 0.04
@@ -66,17 +66,11 @@ def rhn(input_size: int, hidden_size: int, depth: int = 10) -> Cell:
         raise ValueError(f"the depth of an rhn is {depth}; it must be at least 1")
 
     def init(key: Array) -> RHNParams:
-        input_key, recurrent_key, bias_key = jax.random.split(key, 3)
-
-        def uniform(leaf_key: Array, *shape: int) -> Array:
-            return jax.random.uniform(leaf_key, shape, minval=-BOUND, maxval=BOUND)
-
+        width = 2 * hidden_size
+        shapes = (input_size, width), (depth, hidden_size, width), (depth, hidden_size)
+        matrix, recurrent, bias = uniform(key, BOUND, *shapes)
         gate_bias = jnp.full((depth, hidden_size), GATE_BIAS)
-        return RHNParams(
-            uniform(input_key, input_size, 2 * hidden_size),
-            uniform(recurrent_key, depth, hidden_size, 2 * hidden_size),
-            jnp.hstack([uniform(bias_key, depth, hidden_size), gate_bias]),
-        )
+        return RHNParams(matrix, recurrent, jnp.hstack([bias, gate_bias]))
 
     def initial_state(batch_size: int) -> Array:
         return jnp.zeros((batch_size, hidden_size))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from glrnn.cells import affine
+from glrnn.cells import affine, uniform
 from glrnn.heads.head import Head, mixture_nll
 from glrnn.noise import drop
 
@@ -49,17 +49,12 @@ def mixture(hidden_size: int, embedding_size: int, num_softmaxes: int) -> Head:
     latent_size = num_softmaxes * embedding_size
 
     def init(key: Array) -> MixtureParams:
-        prior_key, latent_key, bias_key = jax.random.split(key, 3)
-        bound = hidden_size**-0.5
-
-        def uniform(leaf_key: Array, *shape: int) -> Array:
-            return jax.random.uniform(leaf_key, shape, minval=-bound, maxval=bound)
-
-        return MixtureParams(
-            uniform(prior_key, hidden_size, num_softmaxes),
-            uniform(latent_key, hidden_size, latent_size),
-            uniform(bias_key, latent_size),
+        shapes = (
+            (hidden_size, num_softmaxes),
+            (hidden_size, latent_size),
+            (latent_size,),
         )
+        return MixtureParams(*uniform(key, hidden_size**-0.5, *shapes))
 
     def nll(
         params: MixtureParams,
