@@ -19,7 +19,7 @@ import numpy as np
 
 from glrnn import data
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.epoch import Job, train_epoch
+from glrnn.epoch import Job, epoch_metrics, train_epoch
 from glrnn.progress import Progress
 from glrnn.run_folder import Origin, Run
 from glrnn.scoring import perplexity
@@ -169,7 +169,8 @@ def train(
             begun = time.perf_counter()
             if epoch > 1 and begun - started + seconds > 60 * minutes:
                 return
-            state, record = train_epoch(first, step, state, epoch, averages=False)
+            state, tally = train_epoch(first, step, state, epoch)
+            record = epoch_metrics(first, epoch, tally)
             score = perplexity(
                 first.model,
                 state.params,

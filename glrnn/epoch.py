@@ -1,10 +1,10 @@
-"""One epoch of training, and what a person sees meanwhile."""
+"""An epoch of training, in one go or in several, and what a person sees meanwhile."""
 
 import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from glrnn import data
 from glrnn.config import Config, Phase, Stage
 from glrnn.errors import DivergedError
+from glrnn.interruption import Interruption
 from glrnn.losses import to_perplexity
 from glrnn.model import Model, language_model
 from glrnn.optimizer import group_names
@@ -36,6 +37,11 @@ Record = dict[str, Any]
 
 # Updates sent to the device before the metrics of the first of them are read.
 AHEAD = 4
+# What to do about a loss or gradient that is not finite: stop the run; do without that
+# update, as long as there are not too many in a row; or go back to the newest
+# checkpoint and on from there with other dropout masks.
+ON_NONFINITE = ("stop", "skip", "rewind")
+MOST_SKIPPED = 10
 
 
 class Job(NamedTuple):
@@ -49,15 +55,22 @@ class Job(NamedTuple):
         stage_name: `main` or `finetune`.
         mesh: Devices that share a batch; `None` for one.
         precision: Of matrix products in training, as `training_step` has it.
+        checkpoint_minutes: Between checkpoints within an epoch; 0 for none.
+        on_nonfinite: What to do about a loss or gradient that is not finite, one of
+            `ON_NONFINITE`.
+        interruption: How the run is told to stop.
     """
 
     run: Run
     corpus: data.Corpus
     progress: Progress
-    number: int
+    number: int = 1
     stage_name: str = "main"
     mesh: Mesh | None = None
     precision: str | None = None
+    checkpoint_minutes: float = 5.0
+    on_nonfinite: str = "stop"
+    interruption: Interruption = Interruption()
 
     @property
     def config(self) -> Config:
@@ -86,10 +99,10 @@ class Job(NamedTuple):
         """The key of the phase."""
         return jax.random.fold_in(jax.random.key(self.config.seed), self.number)
 
-    @property
-    def stage_number(self) -> int:
-        """0 for `main`, 1 for `finetune`."""
-        return STAGES.index(self.stage_name)
+    def stage_key(self, rewinds: int = 0) -> jax.Array:
+        """The key of the stage, another one after each time that it was rewound."""
+        key = jax.random.fold_in(self.phase_key, STAGES.index(self.stage_name))
+        return jax.random.fold_in(key, rewinds) if rewinds else key
 
     def title(self, epoch: int) -> str:
         """What is being done, as a person reads it."""
@@ -100,9 +113,51 @@ class Job(NamedTuple):
         )
 
 
+class Tally(NamedTuple):
+    """What has been done of an epoch; JSON has all of it.
+
+    Attributes:
+        windows: Trained on or skipped.
+        total: How many windows the epoch has; 0 before it begins.
+        tokens: Trained on.
+        loss_sum: Over those tokens, in nats.
+        norm_sums: Over the windows, of each group's gradient norm.
+        clipped: How often each group was clipped.
+        skipped: Windows whose loss or gradient was not finite.
+        skipped_in_a_row: The last ones of them.
+        seconds: Of training.
+    """
+
+    windows: int = 0
+    total: int = 0
+    tokens: int = 0
+    loss_sum: float = 0.0
+    norm_sums: Sequence[float] = ()
+    clipped: Sequence[float] = ()
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    seconds: float = 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the epoch is over."""
+        return 0 < self.total == self.windows
+
+
+NOTHING_YET = Tally()
+
+
 def train_epoch(
-    job: Job, step: Step, state: TrainState, epoch: int, averages: bool
-) -> tuple[TrainState, Record]:
+    job: Job,
+    step: Step,
+    state: TrainState,
+    epoch: int,
+    tally: Tally = NOTHING_YET,
+    *,
+    averages: bool = False,
+    rewinds: int = 0,
+    pause: Callable[[], bool] = lambda: False,
+) -> tuple[TrainState, Tally]:
     """One pass over the training set, or as many updates as an epoch is to have.
 
     Without a number of updates, every epoch is a pass of its own. With one, epochs
@@ -113,27 +168,31 @@ def train_epoch(
         step: The stage's step.
         state: Taken over: its buffers are donated.
         epoch: From 1.
+        tally: Where to go on; the state is the one it was returned with.
         averages: Whether the parameters are being averaged, for show.
+        rewinds: How often the stage was rewound.
+        pause: Asked before every update; if it says so the epoch is left there.
 
     Returns:
-        The state after the last update, and the metrics of the epoch.
+        The state after the last update, and the tally with it.
 
     Raises:
-        DivergedError: if a loss or gradient is not finite.
+        DivergedError: if a loss or gradient is not finite, and none is to be skipped or
+            too many are.
     """
     config, stage = job.config, job.stage
     stream = columns(job.corpus.train, config.batch_size, "train split", min_rows=3)
-    stretches = _stretches(job, len(stream), epoch)
-    updates = sum(stop - start for _, start, stop in stretches)
-    rows = sum(sum(lengths[start:stop]) for lengths, start, stop in stretches)
+    everything = _stretches(job, len(stream), epoch)
+    total = sum(stop - start for _, start, stop in everything)
+    rows = sum(sum(lengths[start:stop]) for lengths, start, stop in everything)
     names = group_names(stage.max_norms, job.phase.num_layers)
     limits = np.asarray(stage.max_norms)
     job.progress.begin_epoch(job.title(epoch), rows * config.batch_size)
-    key = jax.random.fold_in(job.phase_key, job.stage_number)
+    key = job.stage_key(rewinds)
 
     def dispatched() -> Iterator[tuple[Window, Metrics]]:
         nonlocal state
-        for lengths, start, stop in stretches:
+        for lengths, start, stop in _stretches(job, len(stream), epoch, tally.windows):
             if start == 0:
                 carry = job.model.initial_carry(config.batch_size)
                 state = replace(state, carry=carry)
@@ -141,21 +200,40 @@ def train_epoch(
             padded = _paddings(config, lengths, len(stream))
             those = windows(stream, lengths, padded, start)
             for window in itertools.islice(those, stop - start):
+                if pause():
+                    return
                 state, metrics = step(state, window, key)
                 yield window, metrics
 
     started = time.perf_counter()
-    tokens, loss_sum = 0, 0.0
-    norm_sum, clipped = np.zeros((2, len(names)))
-    for update, (window, metrics) in enumerate(_behind(dispatched(), AHEAD), 1):
+    done, tokens, loss_sum = tally.windows, tally.tokens, tally.loss_sum
+    skipped, in_a_row = tally.skipped, tally.skipped_in_a_row
+    norm_sums, clipped = np.zeros((2, len(names)))
+    if done:
+        norm_sums, clipped = np.array(tally.norm_sums), np.array(tally.clipped)
+    for window, metrics in _behind(dispatched(), AHEAD):
         metrics = jax.device_get(metrics)
         loss = float(metrics["nll"])
         norms = np.stack(jax.tree.leaves(metrics["norms"]))
-        _check_finite(job, epoch, update, dict(zip(names, norms, strict=True)), loss)
-        done = int(window.length) * config.batch_size
-        tokens += done
-        loss_sum += done * loss
-        norm_sum += norms
+        done += 1
+        trouble = _not_finite(names, norms, float(metrics["loss"]))
+        if trouble:
+            trouble += f" at update {done} of {job.title(epoch)} (loss {loss:.4g})"
+            nothing_learned = done == total and not tokens
+            if (
+                job.on_nonfinite != "skip"
+                or in_a_row == MOST_SKIPPED
+                or nothing_learned
+            ):
+                raise DivergedError(trouble)
+            job.progress.say(f"skipped: {trouble}")
+            skipped, in_a_row = skipped + 1, in_a_row + 1
+            continue
+        in_a_row = 0
+        count = int(window.length) * config.batch_size
+        tokens += count
+        loss_sum += count * loss
+        norm_sums += norms
         clipped += norms > limits
         pairs = zip(norms.tolist(), limits.tolist(), strict=True)
         job.progress.update(
@@ -164,37 +242,57 @@ def train_epoch(
             dict(zip(names, pairs, strict=True)),
             averages,
         )
-    seconds = time.perf_counter() - started
-    mean_norms, fractions = norm_sum / updates, clipped / updates
-    return state, {
+    return state, Tally(
+        done,
+        total,
+        tokens,
+        loss_sum,
+        norm_sums.tolist(),
+        clipped.tolist(),
+        skipped,
+        in_a_row,
+        tally.seconds + time.perf_counter() - started,
+    )
+
+
+def epoch_metrics(job: Job, epoch: int, tally: Tally) -> Record:
+    """The metrics of an epoch that is over."""
+    names = group_names(job.stage.max_norms, job.phase.num_layers)
+    updates = tally.windows - tally.skipped
+    mean_norms = [total / updates for total in tally.norm_sums]
+    fractions = [count / updates for count in tally.clipped]
+    return {
         "phase": job.number,
         "stage": job.stage_name,
         "epoch": epoch,
         "updates": updates,
-        "tokens": tokens,
-        "train_loss": loss_sum / tokens,
-        "train_perplexity": to_perplexity(loss_sum / tokens),
-        "tokens_per_second": tokens / seconds,
-        "gradient_norm": dict(zip(names, mean_norms.tolist(), strict=True)),
-        "clipped": dict(zip(names, fractions.tolist(), strict=True)),
+        "skipped": tally.skipped,
+        "tokens": tally.tokens,
+        "train_loss": tally.loss_sum / tally.tokens,
+        "train_perplexity": to_perplexity(tally.loss_sum / tally.tokens),
+        "tokens_per_second": tally.tokens / tally.seconds,
+        "gradient_norm": dict(zip(names, mean_norms, strict=True)),
+        "clipped": dict(zip(names, fractions, strict=True)),
     }
 
 
-def _stretches(job: Job, rows: int, epoch: int) -> list[tuple[list[int], int, int]]:
-    """The windows of an epoch, as `windows.passes` has them."""
+def _stretches(
+    job: Job, rows: int, epoch: int, done: int = 0
+) -> list[tuple[list[int], int, int]]:
+    """The windows of an epoch but for those done, as `windows.passes` has them."""
     config = job.config
 
     def draw(number: int) -> list[int]:
         if config.fixed_windows:
             return fixed_lengths(rows, config.window_length)
-        origin = config.seed, job.number, job.stage_number, number
+        origin = config.seed, job.number, STAGES.index(job.stage_name), number
         return draw_lengths(np.random.default_rng(origin), rows, config.window_length)
 
     if config.updates_per_epoch:
         count = config.updates_per_epoch
-        return list(passes(draw, (epoch - 1) * count, count))
+        return list(passes(draw, (epoch - 1) * count + done, count - done))
     lengths = draw(epoch)
-    return [(lengths, 0, len(lengths))]
+    return [(lengths, done, len(lengths))]
 
 
 def _paddings(config: Config, lengths: list[int], rows: int) -> tuple[int, ...]:
@@ -214,14 +312,11 @@ def _behind(items: Iterator[Item], lag: int) -> Iterator[Item]:
     yield from waiting
 
 
-def _check_finite(
-    job: Job, epoch: int, update: int, norms: dict[str, Any], loss: float
-) -> None:
-    bad = [name for name, norm in norms.items() if not np.isfinite(norm)]
-    if not bad and math.isfinite(loss):
-        return
-    what = f"the gradient of {', '.join(bad)}" if bad else "the loss"
-    raise DivergedError(
-        f"{what} is not finite at update {update} of {job.title(epoch)} "
-        f"(loss {loss:.4g})"
-    )
+def _not_finite(names: Sequence[str], norms: np.ndarray, loss: float) -> str:
+    """What is not finite, if anything."""
+    bad = [
+        name for name, norm in zip(names, norms, strict=True) if not np.isfinite(norm)
+    ]
+    if bad:
+        return f"the gradient of {', '.join(bad)} is not finite"
+    return "" if math.isfinite(loss) else "the loss is not finite"

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 
 class UsageError(ValueError):
@@ -20,6 +21,17 @@ class UsageError(ValueError):
     """
 
 
+class DamagedError(UsageError):
+    """A file on disk is not as it was written; the message says which.
+
+    Example:
+        >>> raise DamagedError("params/manifest.ocdbt is missing")
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.DamagedError: params/manifest.ocdbt is missing
+    """
+
+
 class DivergedError(ArithmeticError):
     """A loss or gradient was not finite; the message says where and what is safe.
 
@@ -31,13 +43,31 @@ class DivergedError(ArithmeticError):
     """
 
 
+class StoppedError(Exception):
+    """A run was told to stop, and has; the message says where it will go on.
+
+    Attributes:
+        signal: The number of the signal that told it.
+
+    Example:
+        >>> raise StoppedError(15, "saved after update 7")
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.StoppedError: saved after update 7
+    """
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
 @contextmanager
 def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
     """Turns what a user can expect to go wrong into one line and an exit status.
 
     2 for a mistake or a machine that refuses (a full disk, too little memory), 1 for a
-    run that diverged, 130 for Ctrl-C, 141 for output that nobody reads any more.
-    Everything else is a defect and keeps its traceback.
+    run that diverged, 130 for Ctrl-C, 143 for SIGTERM, 141 for output that nobody reads
+    any more. Everything else is a defect and keeps its traceback.
 
     Args:
         interrupted: What to say at Ctrl-C.
@@ -72,10 +102,19 @@ def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
     except DivergedError as error:
         print(f"stopped: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except StoppedError as error:
+        _leave(f"stopped: {error}", 128 + error.signal)
     except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # At once: Python taking itself down under a device at work crashes. Whatever
-        # was being saved is whole by now, for its block has been left.
-        os._exit(130)
+        _leave(interrupted, 130)
+
+
+def _leave(last_words: str, status: int) -> NoReturn:
+    """Ends the process at once.
+
+    Python taking itself down under a device at work crashes. Whatever was being saved
+    is whole by now, for its block has been left.
+    """
+    print(last_words, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

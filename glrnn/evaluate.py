@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import jax
 
 from glrnn import data, run_folder
-from glrnn.checkpoint import StageCheckpoints
+from glrnn.checkpoints import StageCheckpoints
 from glrnn.compilation import keep_programs, return_memory
 from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.errors import DivergedError, UsageError, told_plainly
@@ -48,7 +48,7 @@ def _best_params(
     for name in (stage,) if stage else reversed(run_folder.STAGES):
         folder = run.stage_folder(phase, name)
         with StageCheckpoints(folder, read_only=True) as checkpoints:
-            if checkpoints.best_epoch is not None:
+            if checkpoints.best is not None:
                 return checkpoints.restore_best(like)[0]
     return None
 

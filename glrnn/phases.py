@@ -7,50 +7,38 @@ What crosses from one phase to the next is the best parameters and nothing else
 import os
 
 import jax
-from jax.sharding import Mesh
 
-from glrnn import data
 from glrnn.epoch import Job
 from glrnn.errors import UsageError
 from glrnn.evaluate import best_params
 from glrnn.losses import to_perplexity
 from glrnn.model import Params, grow
-from glrnn.progress import Progress
 from glrnn.run_folder import STAGES, Run, Summary
 from glrnn.scoring import perplexity
 from glrnn.stages import train_stage
 
 
-def train(
-    run: Run,
-    corpus: data.Corpus,
-    progress: Progress,
-    mesh: Mesh | None = None,
-    precision: str | None = None,
-) -> list[Summary]:
-    """Trains every phase that is not yet finished.
+def train(job: Job) -> list[Summary]:
+    """Trains every phase of a run that is not yet finished.
 
     Args:
-        run: From `run_folder.start`.
-        corpus: What it is trained on.
-        progress: What a person sees of it.
-        mesh: Devices that share a batch; `None` for one.
-        precision: Of matrix products, as `step.training_step` has it.
+        job: Which run, on what, and how; phase and stage are chosen here.
 
     Returns:
         One summary a phase.
 
     Raises:
         DivergedError: if a loss or gradient is not finite.
+        StoppedError: if the run was told to stop; everything is saved.
     """
+    run = job.run
     summaries: list[Summary] = []
     for number in range(1, len(run.config.phases) + 1):
         summary = run.read_summary(number)
         if summary is None:
             _check_order(run, number)
             offset = summaries[-1].metrics_offset if summaries else 0
-            job = Job(run, corpus, progress, number, mesh=mesh, precision=precision)
-            summary = _train_phase(job, offset)
+            summary = _train_phase(job._replace(number=number), offset)
             run.write_summary(summary)
         summaries.append(summary)
     return summaries

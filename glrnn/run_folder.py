@@ -10,9 +10,13 @@ run/phase_1/summary.json    the outcome of a finished phase
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+from filelock import FileLock, Timeout
 
 from glrnn import data
 from glrnn.config import Config
@@ -172,6 +176,34 @@ def start(
     corpus.vocabulary.save(folder / "vocabulary.json")
     write_text(folder / "config.json", to_json(config))  # last: it makes this a run
     return Run(folder, config, corpus.vocabulary, origin)
+
+
+@contextmanager
+def written_by_this_process_alone(folder: Path) -> Iterator[None]:
+    """Refuses to share a run's folder with another process that trains there.
+
+    The system itself lets go of what a dead process held.
+
+    Args:
+        folder: Of the run; it gets an empty file `.lock`, which stays.
+
+    Raises:
+        UsageError: if another process trains there, or the folder cannot be written.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(
+            f"{folder} is in use: another process is training there; wait for it, stop "
+            f"it, or choose another --workdir"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"cannot write {folder}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def exists(folder: Path) -> bool:

@@ -8,6 +8,7 @@ section 3.
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
@@ -17,10 +18,17 @@ import optax
 from jax.sharding import Mesh
 
 from glrnn import averaging
-from glrnn.checkpoint import StageCheckpoints
+from glrnn.checkpoints import StageCheckpoints
 from glrnn.config import Config, Dropout, Stage
-from glrnn.epoch import Job, Record, train_epoch
-from glrnn.errors import DivergedError
+from glrnn.epoch import (
+    NOTHING_YET,
+    Job,
+    Record,
+    Tally,
+    epoch_metrics,
+    train_epoch,
+)
+from glrnn.errors import DivergedError, StoppedError
 from glrnn.losses import to_perplexity
 from glrnn.model import Params, language_model, noise_rates
 from glrnn.optimizer import clip_limits, stage_optimizer
@@ -28,44 +36,75 @@ from glrnn.rules import rate_factor, set_rate_factor
 from glrnn.scoring import perplexity
 from glrnn.step import Step, TrainState, training_step
 
+# How often a stage is rewound to one checkpoint.
+MOST_REWINDS = 3
+
 
 def train_stage(job: Job, params: Params, offset: int) -> tuple[Params, Record]:
-    """Trains one stage to its end; its best parameters, and its history."""
+    """Trains one stage to its end, from wherever it is.
+
+    Args:
+        job: Which stage of which run.
+        params: What it begins with.
+        offset: Of the metrics, when it begins.
+
+    Returns:
+        Its best parameters, and its history.
+
+    Raises:
+        DivergedError: if a loss or gradient is not finite.
+        StoppedError: if the run was told to stop; everything is saved.
+    """
     folder = job.run.stage_folder(job.number, job.stage_name)
-    with StageCheckpoints(folder) as checkpoints:
-        state, step = begin(job, params)
-        if checkpoints.newest_epoch is not None:
-            state, history = checkpoints.restore_newest(state)
-        else:
-            history = {
-                "raw_losses": [],
-                "averaged_losses": [],
-                "seconds": 0.0,
-                "metrics_offset": offset,
-            }
-            if job.stage_name == "finetune":
-                # Finetuning that never improves hands on what it began with.
-                checkpoints.save(0, _validate(job, params), params, state, history)
-        if not _finished(job, history):
-            job.progress.rewind(history["metrics_offset"])
+    with StageCheckpoints(folder, job.progress.say) as checkpoints:
+        step, state, history = _take_up(job, checkpoints, params, offset)
+        rewound_to, rewinds = None, 0
         while not _finished(job, history):
             try:
-                state, params, history, line = _next_epoch(job, step, state, history)
+                state, history = _go_on(job, checkpoints, step, state, history)
             except DivergedError as error:
-                raise DivergedError(f"{error}; {_last_good(checkpoints)}") from None
-            loss = _losses(history)[-1]
-            epoch = len(history["raw_losses"])
-            checkpoints.save(epoch, loss, params, state, history)
-            job.progress.end_epoch(line)
+                newest = checkpoints.newest
+                rewinds = rewinds + 1 if rewound_to == newest else 1
+                rewound_to = newest
+                if job.on_nonfinite != "rewind" or rewinds > MOST_REWINDS:
+                    raise DivergedError(f"{error}; {_last_good(checkpoints)}") from None
+                job.progress.say(f"rewound: {error}; {_last_good(checkpoints)}")
+                step, state, history = _take_up(job, checkpoints, params, offset)
+                history["rewinds"] += rewinds
         best, _ = checkpoints.restore_best(params)
     return best, history
 
 
+def _take_up(
+    job: Job, checkpoints: StageCheckpoints, params: Params, offset: int
+) -> tuple[Step, TrainState, Record]:
+    """A stage as its newest checkpoint has it, or at its beginning."""
+    state, step = begin(job, params)
+    if checkpoints.newest is not None:
+        state, history = checkpoints.restore_newest(state)
+    else:
+        history = {
+            "raw_losses": [],
+            "averaged_losses": [],
+            "seconds": 0.0,
+            "metrics_offset": offset,
+            "tally": NOTHING_YET._asdict(),
+            "rewinds": 0,
+        }
+        if job.stage_name == "finetune":
+            # Finetuning that never improves hands on what it began with.
+            loss = _validate(job, params)
+            checkpoints.save(0, state, history, params, loss)
+    if not _finished(job, history):
+        job.progress.rewind(history["metrics_offset"])
+    return step, state, history
+
+
 def _last_good(checkpoints: StageCheckpoints) -> str:
-    epoch, folder = checkpoints.newest_epoch, checkpoints.folder
-    if epoch is None:
-        return f"there is no checkpoint in {folder} yet"
-    return f"the last good checkpoint is epoch {epoch} in {folder}"
+    newest = checkpoints.newest
+    if newest is None:
+        return f"there is no checkpoint in {checkpoints.folder} yet"
+    return f"the last good checkpoint is {checkpoints.path(newest)}"
 
 
 def begin(job: Job, params: Params) -> tuple[TrainState, Step]:
@@ -141,21 +180,74 @@ def _losses(history: Record) -> list[float]:
     return raw[: len(raw) - len(averaged)] + averaged
 
 
-def _next_epoch(
-    job: Job, step: Step, state: TrainState, history: Record
-) -> tuple[TrainState, Params, Record, str]:
-    """Trains and validates.
-
-    Returns:
-        The state, what was validated, the history with it, and what to tell the person.
-    """
-    started = time.perf_counter()
+def _go_on(
+    job: Job,
+    checkpoints: StageCheckpoints,
+    step: Step,
+    state: TrainState,
+    history: Record,
+) -> tuple[TrainState, Record]:
+    """Trains until an epoch is over or it is time for a checkpoint, and saves."""
     epoch = len(history["raw_losses"]) + 1
     averages = bool(averaging.is_averaging(state.opt_state))
     factor = rate_factor(job.stage.schedule, _losses(history))
     state = replace(state, opt_state=set_rate_factor(state.opt_state, factor))
-    state, record = train_epoch(job, step, state, epoch, averages)
+    begun = Tally(**history["tally"])
+    state, tally = train_epoch(
+        job,
+        step,
+        state,
+        epoch,
+        begun,
+        averages=averages,
+        rewinds=history["rewinds"],
+        pause=_pause(job, checkpoints),
+    )
+    where = job.title(epoch)
+    if tally.is_whole:
+        rate = factor * job.stage.learning_rate
+        state, history = _end_epoch(job, checkpoints, state, history, tally, rate)
+    else:
+        where += f", update {tally.windows} of {tally.total}"
+        history = history | {"tally": tally._asdict()}
+        if tally.windows > begun.windows:
+            checkpoints.save(int(state.count), state, history)
+    if job.interruption.signal is not None:
+        checkpoints.wait()
+        raise StoppedError(
+            job.interruption.signal,
+            f"{where} is saved; the same command goes on from there",
+        )
+    return state, history
 
+
+def _pause(job: Job, checkpoints: StageCheckpoints) -> Callable[[], bool]:
+    """Whether to save, asked before every window; not before the first for the time."""
+    seconds = 60 * job.checkpoint_minutes
+    due = 0.0
+
+    def pause() -> bool:
+        nonlocal due
+        checkpoints.check()
+        now = time.monotonic()
+        due = due or now + seconds
+        return job.interruption.has_come() or (seconds > 0 and now >= due)
+
+    return pause
+
+
+def _end_epoch(
+    job: Job,
+    checkpoints: StageCheckpoints,
+    state: TrainState,
+    history: Record,
+    tally: Tally,
+    learning_rate: float,
+) -> tuple[TrainState, Record]:
+    """Validates, decides whether averaging begins, saves and tells."""
+    started = time.perf_counter()
+    epoch = len(history["raw_losses"]) + 1
+    averages = bool(averaging.is_averaging(state.opt_state))
     params = averaging.averaged_params(state.opt_state, state.params)
     raw_loss = _validate(job, state.params)
     loss = _validate(job, params) if averages else raw_loss
@@ -163,9 +255,9 @@ def _next_epoch(
     triggered = not averages and _averaging_begins(job.config, raw_losses)
     if triggered:
         state = replace(state, opt_state=averaging.start_averaging(state.opt_state))
-    seconds = time.perf_counter() - started
-    record |= {
-        "learning_rate": factor * job.stage.learning_rate,
+    seconds = tally.seconds + time.perf_counter() - started
+    record = epoch_metrics(job, epoch, tally) | {
+        "learning_rate": learning_rate,
         "valid_loss": loss,
         "valid_perplexity": to_perplexity(loss),
         "raw_valid_loss": raw_loss,
@@ -173,20 +265,22 @@ def _next_epoch(
         "triggered": triggered,
         "seconds": seconds,
     }
-    line = (
+    job.progress.write(record)
+    history = history | {
+        "raw_losses": raw_losses,
+        "averaged_losses": [*history["averaged_losses"], *[loss] * averages],
+        "seconds": history["seconds"] + seconds,
+        "metrics_offset": job.progress.offset,
+        "tally": NOTHING_YET._asdict(),
+    }
+    checkpoints.save(int(state.count), state, history, params, loss)
+    job.progress.end_epoch(
         f"{job.title(epoch)} · train {record['train_perplexity']:.2f} · "
         f"valid {to_perplexity(loss):.2f}{' averaged' if averages else ''} · "
         f"{record['tokens_per_second']:,.0f} tokens/s · {seconds:.0f} s"
         f"{' · averaging begins' if triggered else ''}"
     )
-    job.progress.write(record)
-    history = {
-        "raw_losses": raw_losses,
-        "averaged_losses": [*history["averaged_losses"], *[loss] * averages],
-        "seconds": history["seconds"] + seconds,
-        "metrics_offset": job.progress.offset,
-    }
-    return state, params, history, line
+    return state, history
 
 
 def _averaging_begins(config: Config, losses: list[float]) -> bool:

@@ -29,7 +29,8 @@ class TrainState:
         params: Raw parameters, never the averages.
         opt_state: Of the stage's optimizer; it holds the averages.
         carry: The layers' states, from window to window.
-        count: Updates since the stage began; the key of a step is made from it.
+        count: Windows since the stage began, those that were skipped among them; the
+            key of a step is made from it.
     """
 
     params: Params
@@ -58,7 +59,8 @@ def training_step(
     """The jitted step: loss, gradient, update.
 
     The loss is the mean negative log-likelihood plus AR and TAR of what the head sees.
-    If any gradient is not finite the old state is kept, and the metrics say so.
+    If any gradient is not finite the old state is kept, but for the count, and the
+    metrics say so.
 
     A batch may be taken in equal parts, one after another, to save memory: sequences
     never meet, so the mean of the parts' gradients is the gradient of the whole batch,
@@ -142,12 +144,12 @@ def training_step(
             finite=finite,
         )
         params = optax.apply_updates(state.params, updates)
-        opt_state, carry, count = jax.tree.map(
+        opt_state, carry = jax.tree.map(
             partial(jnp.where, finite),
-            (opt_state, carry, state.count + 1),
-            (state.opt_state, state.carry, state.count),
+            (opt_state, carry),
+            (state.opt_state, state.carry),
         )
-        new = TrainState(params, opt_state, carry, count)
+        new = TrainState(params, opt_state, carry, state.count + 1)
         return new, {"nll": nll, "loss": total, "norms": norms}
 
     return jax.jit(step, donate_argnums=0)

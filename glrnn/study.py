@@ -16,7 +16,9 @@ from glrnn import data, experiment, phases, run_folder
 from glrnn.compilation import keep_programs, return_memory
 from glrnn.config import Config
 from glrnn.devices import PRECISIONS, share_batch
+from glrnn.epoch import Job
 from glrnn.errors import DivergedError, UsageError, told_plainly
+from glrnn.interruption import Interruption
 from glrnn.losses import to_perplexity
 from glrnn.progress import Progress
 from glrnn.run_folder import Summary
@@ -145,9 +147,22 @@ def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[S
     folder = plan.folder / name
     run = run_folder.start(folder, config, corpus, plan.origin)
     mesh = share_batch(config.batch_size // config.num_parts)
-    with Progress(folder / "metrics.jsonl") as progress:
+    interruption = Interruption()
+    with (
+        run_folder.written_by_this_process_alone(folder),
+        Progress(folder / "metrics.jsonl") as progress,
+        interruption.awaited(),
+    ):
         progress.say(str(folder))
-        return phases.train(run, corpus, progress, mesh, PRECISIONS["float32"])
+        job = Job(
+            run,
+            corpus,
+            progress,
+            mesh=mesh,
+            precision=PRECISIONS["float32"],
+            interruption=interruption,
+        )
+        return phases.train(job)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -188,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeds: tuple[int, ...] = ()
         workdir: Path = Path("runs/study")
 
-    with told_plainly("stopped; the same command goes on from the last epoch"):
+    with told_plainly("stopped; the same command goes on"):
         command = tyro.cli(
             Command,
             prog="python -m glrnn.study",

@@ -16,6 +16,7 @@ import tyro
 from glrnn import experiment
 from glrnn.config import Config
 from glrnn.devices import PRECISIONS, share_batch
+from glrnn.epoch import ON_NONFINITE, Job
 from glrnn.errors import UsageError, told_plainly
 from glrnn.settings import at_least, check, choice
 
@@ -33,6 +34,11 @@ class Runtime:
             divide it.
         matmul_precision: Of matrix products in training: float32, tensorfloat32 or
             bfloat16. Norms, mixing, averages and evaluation are in float32.
+        checkpoint_minutes: Between checkpoints within an epoch; 0 for none but at its
+            end.
+        on_nonfinite: What to do about a loss or gradient that is not finite: stop; skip
+            that update; or rewind to the newest checkpoint and draw other dropout
+            masks from there on.
     """
 
     data: str = "python-docs"
@@ -40,6 +46,8 @@ class Runtime:
     workdir: Path = Path("runs/quickstart")
     num_devices: int = field(default=0, metadata=at_least(0))
     matmul_precision: str = field(default="float32", metadata=choice(PRECISIONS))
+    checkpoint_minutes: float = field(default=5.0, metadata=at_least(0))
+    on_nonfinite: str = field(default="stop", metadata=choice(ON_NONFINITE))
 
     def __post_init__(self):
         check(self)
@@ -67,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: As typed; `sys.argv` by default.
     """
-    with told_plainly("stopped; the same command goes on from the last epoch"):
+    with told_plainly("stopped; the same command goes on"):
         _run(_parse(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -99,6 +107,7 @@ def _default(named: str) -> tuple[Runtime, Config]:
 def _run(command: Command) -> None:
     from glrnn import data, phases, run_folder
     from glrnn.compilation import keep_programs, return_memory
+    from glrnn.interruption import Interruption
     from glrnn.progress import Progress
 
     keep_programs()
@@ -108,14 +117,28 @@ def _run(command: Command) -> None:
     precision = PRECISIONS[runtime.matmul_precision]
     corpus = data.load(runtime.data, manual_dir=runtime.manual_dir)
     run = run_folder.start(runtime.workdir, config, corpus, command.experiment)
-    with Progress(runtime.workdir / "metrics.jsonl") as progress:
+    interruption = Interruption()
+    with (
+        run_folder.written_by_this_process_alone(run.folder),
+        Progress(run.folder / "metrics.jsonl") as progress,
+        interruption.awaited(),
+    ):
         shared = f" on {mesh.size} devices" if mesh is not None else ""
         progress.say(
             f"{corpus.name}: {len(corpus.train):,} training tokens, "
-            f"{len(corpus.vocabulary):,} words; run in {runtime.workdir}{shared}"
+            f"{len(corpus.vocabulary):,} words; run in {run.folder}{shared}"
         )
-        summaries = phases.train(run, corpus, progress, mesh, precision)
-        progress.table([phases.row(summary) for summary in summaries])
+        job = Job(
+            run,
+            corpus,
+            progress,
+            mesh=mesh,
+            precision=precision,
+            checkpoint_minutes=runtime.checkpoint_minutes,
+            on_nonfinite=runtime.on_nonfinite,
+            interruption=interruption,
+        )
+        progress.table([phases.row(summary) for summary in phases.train(job)])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from glrnn import data, run_folder
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.epoch import Job, train_epoch
+from glrnn.epoch import Job, epoch_metrics, train_epoch
 from glrnn.progress import Progress
 from glrnn.stages import begin
 from glrnn.vocabulary import Vocabulary
@@ -48,8 +48,8 @@ def trained(folder, corpus, count, **settings):
         state, step = begin(job, job.model.init(jax.random.key(0)))
         records = []
         for epoch in range(1, count + 1):
-            state, record = train_epoch(job, step, state, epoch, averages=False)
-            records.append(record)
+            state, tally = train_epoch(job, step, state, epoch)
+            records.append(epoch_metrics(job, epoch, tally))
     return state, records
 
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from glrnn import data, evaluate, experiment, phases, run_folder
 from glrnn.clipping import group_norms
 from glrnn.config import Config, Dropout, Stage
+from glrnn.epoch import Job
 from glrnn.errors import UsageError
 from glrnn.model import language_model, noise_rates
 from glrnn.noise import sample
@@ -232,7 +233,7 @@ def test_a_shrunk_experiment_runs_to_its_end(path, texts, tmp_path, capsys):
     run = run_folder.start(tmp_path / "run", config, corpus)
     console = Console(file=io.StringIO())
     with Progress(tmp_path / "run" / "metrics.jsonl", console) as progress:
-        summaries = phases.train(run, corpus, progress)
+        summaries = phases.train(Job(run, corpus, progress))
     assert [s.layers for s in summaries] == [p.num_layers for p in config.phases]
     for options in ([], ["--dynamic", "--dynamic.statistics-batch-size", "8"]):
         evaluate.main([str(tmp_path / "run"), "--json", *options])

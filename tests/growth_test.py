@@ -12,7 +12,7 @@ from rich.console import Console
 
 from glrnn import data, evaluate, run_folder, stages
 from glrnn.averaging import is_averaging
-from glrnn.checkpoint import StageCheckpoints
+from glrnn.checkpoints import StageCheckpoints
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.epoch import Job
 from glrnn.errors import DivergedError, UsageError
@@ -84,7 +84,7 @@ def finished(tmp_path_factory, corpus):
     """A run of three phases, its summaries and what compiled when."""
     run = start(tmp_path_factory.mktemp("runs") / "whole", corpus)
     with quiet(run) as progress:
-        return run, train(run, corpus, progress)
+        return run, train(Job(run, corpus, progress))
 
 
 def test_every_epoch_leaves_a_record(finished):
@@ -146,7 +146,7 @@ def test_what_crosses_is_the_best_average_not_the_raw_parameters(finished, corpu
     state, _ = stages.begin(job, params)
     with StageCheckpoints(run.stage_folder(1, "finetune"), read_only=True) as found:
         newest, history = found.restore_newest(state)
-        best_epoch = found.best_epoch
+        best_epoch = found.best
     assert bool(is_averaging(newest.opt_state))
     if best_epoch == 2:
         assert not same(params, newest.params)
@@ -182,9 +182,9 @@ def test_a_run_started_again_is_the_run_that_would_have_been(
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "write", killed_in_the_middle)
         with pytest.raises(Killed), quiet(run) as progress:
-            train(run, corpus, progress)
+            train(Job(run, corpus, progress))
     with quiet(run) as progress:
-        train(start(run.folder, corpus), corpus, progress)
+        train(Job(start(run.folder, corpus), corpus, progress))
     whole, _ = finished
     assert records(run) == records(whole)
     assert same(best_params(run, 3), best_params(whole, 3))
@@ -194,7 +194,7 @@ def test_a_finished_run_started_again_trains_nothing(finished, corpus, monkeypat
     run, summaries = finished
     monkeypatch.setattr(Progress, "begin_epoch", None)
     with quiet(run) as progress:
-        assert train(run, corpus, progress) == summaries
+        assert train(Job(run, corpus, progress)) == summaries
 
 
 def test_the_deepest_phase_with_a_checkpoint_is_evaluated(finished, tmp_path):
@@ -215,7 +215,7 @@ def test_a_phase_is_not_trained_anew_under_a_later_one(finished, tmp_path, corpu
     run = start(tmp_path / "run", corpus)
     before = records(run)
     with quiet(run) as progress, pytest.raises(UsageError, match="but no phase 1"):
-        train(run, corpus, progress)
+        train(Job(run, corpus, progress))
     assert records(run) == before
 
 
@@ -244,7 +244,7 @@ def test_finetuning_that_never_improves_hands_on_what_it_began_with(tmp_path, co
     config = replace(one_phase(finetune=wild), seed=1)
     run = start(tmp_path / "run", corpus, config)
     with quiet(run) as progress:
-        (summary,) = train(run, corpus, progress)
+        (summary,) = train(Job(run, corpus, progress))
     with StageCheckpoints(run.stage_folder(1, "main"), read_only=True) as main:
         like = jax.eval_shape(Job(run, corpus, None, 1).model.init, jax.random.key(0))
         assert same(best_params(run, 1), main.restore_best(like)[0])
@@ -256,7 +256,7 @@ def test_the_trigger_begins_averaging_and_patience_ends_a_stage(tmp_path, corpus
     config = replace(one_phase(main=stage, finetune=Stage()), nonmonotonic=1)
     run = start(tmp_path / "run", corpus, config)
     with quiet(run) as progress:
-        (summary,) = train(run, corpus, progress)
+        (summary,) = train(Job(run, corpus, progress))
     found = records(run)
     triggered = [record["triggered"] for record in found]
     assert sum(triggered) == 1
@@ -299,7 +299,7 @@ def test_what_is_not_finite_stops_the_run_and_says_where(tmp_path, corpus, monke
         ),
         quiet(run) as progress,
     ):
-        train(run, corpus, progress)
+        train(Job(run, corpus, progress))
     stages._update_rule.cache_clear()
     assert np.isfinite(best_params(run, 1).embedding.table).all()
 
@@ -327,7 +327,7 @@ def test_each_padded_length_compiles_once_and_nothing_after_the_first_epoch(
     try:
         with quiet(run) as progress:
             progress.end_epoch = end_epoch
-            train(run, corpus, progress)
+            train(Job(run, corpus, progress))
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     steps = [names.count("jit(step)") for names in epochs]
@@ -345,7 +345,7 @@ def one_stage(folder, corpus, main, **settings):
     config = replace(one_phase(main=stage, finetune=Stage()), **settings)
     run = start(folder / "run", corpus, config)
     with quiet(run) as progress:
-        train(run, corpus, progress)
+        train(Job(run, corpus, progress))
     return records(run)
 
 
@@ -387,7 +387,7 @@ def test_a_run_of_another_recipe_started_again_is_the_same_too(
     )
     whole, stopped = (start(tmp_path / name, corpus, config) for name in "ab")
     with quiet(whole) as progress:
-        train(whole, corpus, progress)
+        train(Job(whole, corpus, progress))
     write = Progress.write
 
     def killed_in_the_middle(self, record):
@@ -398,9 +398,9 @@ def test_a_run_of_another_recipe_started_again_is_the_same_too(
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "write", killed_in_the_middle)
         with pytest.raises(Killed), quiet(stopped) as progress:
-            train(stopped, corpus, progress)
+            train(Job(stopped, corpus, progress))
     with quiet(stopped) as progress:
-        train(start(stopped.folder, corpus, config), corpus, progress)
+        train(Job(start(stopped.folder, corpus, config), corpus, progress))
     found = records(whole)
     assert records(stopped) == found
     assert same(best_params(stopped, 1), best_params(whole, 1))

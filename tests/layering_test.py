@@ -16,7 +16,7 @@ epoch
 evaluate
 tuning
 dynamic temperature
-scoring step run_folder
+checkpoints scoring step run_folder
 checkpoint data progress experiment
 datasets
 optimizer
@@ -25,7 +25,7 @@ variants
 config
 heads
 cells losses clipping rules windows
-averaging noise settings table vocabulary compilation devices
+averaging noise settings table vocabulary compilation devices checksums interruption
 files
 errors
 """

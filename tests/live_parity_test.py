@@ -213,7 +213,7 @@ def train_ours(run, corpus):
     """Validation perplexities after each epoch."""
     metrics = run.folder / "metrics.jsonl"
     with Progress(metrics, Console(file=io.StringIO())) as progress:
-        phases.train(run, corpus, progress)
+        phases.train(Job(run, corpus, progress))
     records = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert [record["averaging"] for record in records] == [False, True]
     return [record["valid_perplexity"] for record in records]

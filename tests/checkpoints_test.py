@@ -1,7 +1,5 @@
 """Checkpoints come back bit for bit, the right ones are kept, and nothing is silent."""
 
-import gc
-import json
 import os
 import shutil
 import subprocess
@@ -18,7 +16,9 @@ import numpy as np
 import optax
 import pytest
 
-from glrnn.checkpoint import StageCheckpoints
+from glrnn import checkpoint
+from glrnn.checkpoints import StageCheckpoints
+from glrnn.checksums import SUMS
 from glrnn.errors import UsageError
 
 
@@ -71,9 +71,13 @@ def assert_identical(got: Any, expected: Any) -> None:
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def save_tiny(checkpoints: StageCheckpoints, epoch: int, loss: float) -> None:
-    value = {"epoch": jnp.int32(epoch)}
-    checkpoints.save(epoch, loss, value, value, {"epoch": epoch})
+def save_tiny(checkpoints: StageCheckpoints, number: int, loss: float | None) -> None:
+    value = {"number": jnp.int32(number)}
+    params = None if loss is None else value
+    checkpoints.save(number, value, {"number": number}, params, loss)
+
+
+TINY = {"number": jnp.int32(0)}
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
@@ -85,12 +89,12 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stage with a best epoch 1 and a newest epoch 2; not to be written to."""
+    """A stage whose best checkpoint is 1 and the newest 2; not to be written to."""
     folder = tmp_path_factory.mktemp("run") / "phase_1" / "main"
     with StageCheckpoints(folder) as checkpoints:
         history = {"losses": [4.25, 0.1], "averaging": False, "lr": None, "epoch": 1}
-        checkpoints.save(1, 4.25, make_params(1), make_progress(1), history)
-        checkpoints.save(2, 4.5, make_params(2), make_progress(2), {"epoch": 2})
+        checkpoints.save(1, make_progress(1), history, make_params(1), 4.25)
+        checkpoints.save(2, make_progress(2), {"epoch": 2}, make_params(2), 4.5)
     return folder
 
 
@@ -121,7 +125,7 @@ def test_leaf_is_restored_to_the_sharding_of_like(saved):
 
 def test_restored_while_still_being_written(tmp_path):
     with StageCheckpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, 1.0, make_params(), make_progress(), {})
+        checkpoints.save(1, make_progress(), {})
         assert_identical(
             checkpoints.restore_newest(make_progress())[0], make_progress()
         )
@@ -129,10 +133,12 @@ def test_restored_while_still_being_written(tmp_path):
 
 @hypothesis.settings(max_examples=6, deadline=None)
 @hypothesis.given(
-    losses=st.lists(st.sampled_from([1.0, 2.0, 3.0, 0.5]), min_size=1, max_size=5),
+    losses=st.lists(
+        st.sampled_from([1.0, 2.0, 3.0, 0.5, None]), min_size=1, max_size=5
+    ),
     reopen_at=st.integers(0, 4),
 )
-def test_newest_and_best_are_kept(tmp_path_factory, losses, reopen_at):
+def test_the_two_newest_and_the_best_are_kept(tmp_path_factory, losses, reopen_at):
     folder = tmp_path_factory.mktemp("losses")
     checkpoints = StageCheckpoints(folder)
     try:
@@ -144,13 +150,17 @@ def test_newest_and_best_are_kept(tmp_path_factory, losses, reopen_at):
     finally:
         checkpoints.__exit__(None, None, None)
     newest = len(losses)
-    best = max(i + 1 for i, loss in enumerate(losses) if loss == min(losses))
-    assert {path.name for path in folder.iterdir()} == {str(newest), str(best)}
+    validated = [loss for loss in losses if loss is not None]
+    best = None
+    if validated:
+        best = max(i + 1 for i, loss in enumerate(losses) if loss == min(validated))
+    kept = {newest, max(newest - 1, 1), best} - {None}
+    assert {path.name for path in folder.iterdir()} == set(map(str, kept))
     with StageCheckpoints(folder, read_only=True) as fresh:
-        assert (fresh.newest_epoch, fresh.best_epoch) == (newest, best)
-        like = {"epoch": jnp.int32(0)}
-        assert fresh.restore_best(like)[0]["epoch"] == best
-        assert fresh.restore_newest(like)[0]["epoch"] == newest
+        assert (fresh.newest, fresh.best) == (newest, best)
+        assert fresh.restore_newest(TINY)[0]["number"] == newest
+        if best is not None:
+            assert fresh.restore_best(TINY)[0]["number"] == best
 
 
 def test_state_may_be_donated_as_soon_as_save_returns(tmp_path):
@@ -160,7 +170,7 @@ def test_state_may_be_donated_as_soon_as_save_returns(tmp_path):
     state = {"w": jnp.arange(1.0, 2**20 + 1)}
     step({"w": jnp.ones(2**20)})  # Compiled beforehand, so that it follows at once.
     with StageCheckpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, 1.0, state, state, {})
+        checkpoints.save(1, state, {}, state, 1.0)
         donated, state = state, step(state)
         assert donated["w"].is_deleted()
         for _ in range(5):
@@ -173,28 +183,26 @@ def test_state_may_be_donated_as_soon_as_save_returns(tmp_path):
 def test_loss_that_is_not_finite_is_refused_before_anything_is_written(tmp_path, loss):
     with StageCheckpoints(tmp_path) as checkpoints:
         save_tiny(checkpoints, 1, 3.0)
-        with pytest.raises(ValueError, match=f"epoch 2 is {loss}"):
+        with pytest.raises(ValueError, match=f"validation loss is {loss}"):
             save_tiny(checkpoints, 2, loss)
         with pytest.raises(ValueError, match="not JSON compliant"):
-            checkpoints.save(2, 2.0, {"w": jnp.ones(1)}, {}, {"loss": loss})
+            checkpoints.save(2, {"w": jnp.ones(1)}, {"loss": loss})
     with StageCheckpoints(tmp_path) as checkpoints:
-        assert (checkpoints.newest_epoch, checkpoints.best_epoch) == (1, 1)
+        assert (checkpoints.newest, checkpoints.best) == (1, 1)
 
 
-def test_epoch_saved_before_is_refused(tmp_path):
+def test_a_number_that_is_not_the_highest_is_refused(tmp_path):
     with StageCheckpoints(tmp_path) as checkpoints:
         save_tiny(checkpoints, 2, 3.0)
-        for epoch in (1, 2):
-            with pytest.raises(RuntimeError, match="newest epoch is 2"):
-                save_tiny(checkpoints, epoch, 1.0)
+        for number in (1, 2):
+            with pytest.raises(ValueError, match=f"{number} is not above 2"):
+                save_tiny(checkpoints, number, 1.0)
 
 
 def test_read_only_writes_nothing(saved):
     before = listing(saved)
     with StageCheckpoints(saved, read_only=True) as checkpoints:
         checkpoints.restore_best(make_params())
-        with pytest.raises(RuntimeError, match="was not saved"):
-            save_tiny(checkpoints, 3, 1.0)
     assert listing(saved) == before
 
 
@@ -204,7 +212,7 @@ def test_no_checkpoint_names_the_folder(tmp_path, made):
     if made:
         folder.mkdir()
     with StageCheckpoints(folder, read_only=True) as checkpoints:
-        assert checkpoints.newest_epoch is None and checkpoints.best_epoch is None
+        assert checkpoints.newest is None and checkpoints.best is None
         with pytest.raises(UsageError, match=f"no checkpoint in {folder}"):
             checkpoints.restore_best({})
         with pytest.raises(UsageError, match=f"no checkpoint in {folder}"):
@@ -248,41 +256,69 @@ def test_strays_are_not_checkpoints(saved, tmp_path):
     (folder / "3").mkdir()
     (folder / "9").mkdir()
     (folder / "notes.txt").write_text("mine")
-    (folder / "12").write_text("mine")
-    with StageCheckpoints(folder) as checkpoints:
-        assert (checkpoints.newest_epoch, checkpoints.best_epoch) == (2, 1)
-        save_tiny(checkpoints, 3, 1.0)
+    (folder / "4").write_text("mine")
+    (folder / "007").mkdir()
+    (folder / "007" / "mine").touch()
+    said = []
+    with StageCheckpoints(folder, said.append) as checkpoints:
+        assert (checkpoints.newest, checkpoints.best) == (2, 1)
+        save_tiny(checkpoints, 3, 2.0)
+        save_tiny(checkpoints, 4, 1.0)
     with StageCheckpoints(folder, read_only=True) as checkpoints:
-        assert (checkpoints.newest_epoch, checkpoints.best_epoch) == (3, 3)
-        checkpoints.restore_newest({"epoch": jnp.int32(0)})
+        assert (checkpoints.newest, checkpoints.best) == (4, 4)
+        assert checkpoints.restore_newest(TINY)[0]["number"] == 4
     assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "4.damaged").read_text() == "mine"
     assert (folder / "9").is_dir()
+    assert not said
 
 
 KILLED = """
 import os, sys
 from pathlib import Path
 import jax.numpy as jnp
-from glrnn.checkpoint import StageCheckpoints
+from glrnn import checkpoint, checkpoints
 
-with StageCheckpoints(Path(sys.argv[1])) as checkpoints:
-    checkpoints.save(1, 2.0, {"w": jnp.ones(2)}, {"w": jnp.ones(2)}, {})
-    checkpoints._manager.wait_until_finished()
-    checkpoints.save(2, 1.0, {"w": jnp.zeros(2**22)}, {"w": jnp.zeros(2**22)}, {})
+def kill(*args):
     os._exit(9)
+
+folder = Path(sys.argv[1])
+with checkpoints.StageCheckpoints(folder) as stage:
+    for number in (1, 2, 3):
+        tree = {"w": jnp.ones(2)}
+        stage.save(number, tree, {}, tree, 1.0 / number)
+    stage.wait()
+    exec(sys.argv[2])
+    stage.save(4, tree, {}, tree, 0.0)
+    stage.wait()
 """
+MOMENTS = {
+    "before a file is written": "checkpoint.write = kill",
+    "before the checksums": "checkpoint.write_checksums = kill",
+    "before it has its name": "os.replace = kill",
+    "before its name is on the disk": "checkpoints.sync_folder = kill",
+    "before an old one is gone": "checkpoints.shutil.rmtree = kill",
+}
 
 
-def test_checkpoint_cut_short_by_a_kill_is_ignored_and_cleared_away(tmp_path):
-    script = [sys.executable, "-c", KILLED, str(tmp_path)]
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_in_a_save(tmp_path, moment):
+    """Whatever is there is whole, and what was cut short is cleared away."""
+    script = [sys.executable, "-c", KILLED, str(tmp_path), MOMENTS[moment]]
     assert subprocess.run(script, capture_output=True).returncode == 9
-    left = {path.name for path in tmp_path.iterdir()}
-    assert "1" in left and "2" not in left and len(left) == 2
-    with StageCheckpoints(tmp_path, read_only=True) as checkpoints:
-        assert (checkpoints.newest_epoch, checkpoints.best_epoch) == (1, 1)
-    with StageCheckpoints(tmp_path) as checkpoints:
-        save_tiny(checkpoints, 3, 1.0)
-    assert {path.name for path in tmp_path.iterdir()} == {"3"}
+    done = moment.endswith(("on the disk", "is gone"))
+    expected = 4 if done else 3
+    before = listing(tmp_path)
+    said = []
+    with StageCheckpoints(tmp_path, said.append, read_only=True) as checkpoints:
+        assert (checkpoints.newest, checkpoints.best) == (expected, expected)
+        checkpoints.restore_best({"w": jnp.ones(2)})
+    assert listing(tmp_path) == before
+    with StageCheckpoints(tmp_path, said.append) as checkpoints:
+        assert checkpoints.newest == expected
+        save_tiny(checkpoints, 5, 1.0)
+    assert {path.name for path in tmp_path.iterdir()} == {"5", str(expected)}
+    assert not said
 
 
 def flip_bit(path: Path) -> None:
@@ -295,92 +331,140 @@ def cut_short(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-# Orbax leaves the other tasks of a failed read behind; collected, they complain.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", [flip_bit, cut_short])
-def test_damage_to_any_file_is_found_or_harmless(saved, tmp_path, damage):
+def zero(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+DAMAGES = [flip_bit, cut_short, zero, Path.unlink]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_damage_to_any_file_of_the_newest_falls_back_to_the_one_before(
+    saved, tmp_path, damage
+):
     names = [
         path.relative_to(saved)
-        for item in ("params", "history", "manifest")
-        for path in (saved / "1" / item).rglob("*")
+        for path in (saved / "2").rglob("*")
         if path.is_file() and path.stat().st_size
     ]
-    found = set()
+    assert len(names) > 10
     for index, name in enumerate(names):
         folder = tmp_path / str(index)
         shutil.copytree(saved, folder)
         damage(folder / name)
-        with StageCheckpoints(folder, read_only=True) as checkpoints:
-            try:
-                params, history = checkpoints.restore_best(make_params())
-            except UsageError as error:
-                assert "damaged on disk" in str(error)
-                found.add(name)
-            else:
-                assert_identical(params, make_params(1))
-                assert history["losses"] == [4.25, 0.1]
-    gc.collect()
-    assert Path("1/history/metadata") in found
-    assert any("params" in name.parts for name in found)
+        before, said = listing(folder), []
+        with StageCheckpoints(folder, said.append, read_only=True) as checkpoints:
+            progress, _ = checkpoints.restore_newest(make_progress())
+        assert listing(folder) == before
+        with StageCheckpoints(folder, said.append) as checkpoints:
+            assert checkpoints.newest == 1
+        assert_identical(progress, make_progress(1))
+        (line, again) = said
+        assert line == again
+        assert f"checkpoint {folder / '2'} is damaged and left out" in line
+        assert name.name in line
+        assert (folder / "2.damaged").is_dir()
 
 
-def test_flipped_bit_that_orbax_restores_in_silence_is_found(tmp_path):
-    # Noise cannot be compressed, so nothing in the file notices a changed byte.
-    params = {"head": {"table": jax.random.normal(jax.random.key(0), (100, 1000))}}
+def test_damage_done_after_it_was_opened_is_found_at_the_restore(saved, tmp_path):
+    folder, said = tmp_path / "main", []
+    shutil.copytree(saved, folder)
+    with StageCheckpoints(folder, said.append) as checkpoints:
+        cut_short(folder / "1" / SUMS)
+        params, _ = checkpoints.restore_best(make_params())
+    assert_identical(params, make_params(2))
+    assert "1 is damaged" in said[0]
+
+
+def test_the_only_checkpoints_there_are_stay_where_they_are(saved, tmp_path):
+    folder = tmp_path / "main"
+    shutil.copytree(saved, folder)
+    (folder / "1" / SUMS).unlink()
+    shutil.rmtree(folder / "2" / "params")
+    before = listing(folder)
+    for read_only in (True, False):
+        with pytest.raises(UsageError) as caught:
+            StageCheckpoints(folder, read_only=read_only)
+        said = str(caught.value)
+        assert said.startswith(f"every checkpoint in {folder} is damaged (1: {SUMS} is")
+        assert "2: params/" in said and said.endswith("to train the stage anew")
+    assert listing(folder) == before
+
+
+def test_a_second_damaged_one_of_a_name_takes_the_place_of_the_first(saved, tmp_path):
+    folder = tmp_path / "main"
+    for _ in range(2):
+        shutil.copytree(saved, folder, dirs_exist_ok=True)
+        flip_bit(folder / "2" / SUMS)
+        with StageCheckpoints(folder, str) as checkpoints:
+            assert checkpoints.newest == 1
+
+
+def test_arrays_that_were_not_written_as_they_were_are_found(tmp_path, monkeypatch):
+    """What checksums of files cannot find."""
+    params = {"head": {"table": jax.random.normal(jax.random.key(0), (10, 10))}}
+
+    def write(path, trees, about):
+        with monkeypatch.context() as patch:
+            describe = checkpoint._describe
+            patch.setattr(checkpoint, "_describe", lambda leaf: describe(leaf + 1))
+            whole(path, trees, about)
+
+    whole = checkpoint.write
+    said = []
+    with StageCheckpoints(tmp_path, said.append) as checkpoints:
+        checkpoints.save(1, params, {})
+        checkpoints.wait()
+        monkeypatch.setattr(checkpoint, "write", write)
+        checkpoints.save(2, params, {})
+        assert checkpoints.restore_newest(params)[0].keys() == {"head"}
+        assert checkpoints.newest == 1
+    assert "progress/head/table is not what was to be written" in said[0]
+
+
+@pytest.mark.parametrize("save", ["save", "wait", "check", "__exit__"])
+def test_a_save_that_fails_is_told_and_costs_nothing(tmp_path, monkeypatch, save):
+    def write(path, trees, about):
+        path.mkdir()
+        (path / "half").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    message = f"cannot save {tmp_path / '2'}: No space left on device; what was saved"
+    with pytest.raises(UsageError, match=message):  # noqa: SIM117
+        with StageCheckpoints(tmp_path) as checkpoints:
+            save_tiny(checkpoints, 1, 3.0)
+            checkpoints.wait()
+            monkeypatch.setattr(checkpoint, "write", write)
+            save_tiny(checkpoints, 2, 1.0)
+            while not checkpoints._saving.done():
+                pass
+            if save == "save":
+                save_tiny(checkpoints, 3, 1.0)
+            elif save != "__exit__":
+                getattr(checkpoints, save)()
+    monkeypatch.undo()
     with StageCheckpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, 1.0, params, params, {})
-    files = [path for path in (tmp_path / "1/params").rglob("*") if path.is_file()]
-    flip_bit(max(files, key=lambda path: path.stat().st_size))
-    with (
-        StageCheckpoints(tmp_path, read_only=True) as checkpoints,
-        pytest.raises(UsageError, match=r"head/table not as written \(checksums"),
-    ):
-        checkpoints.restore_best(params)
-
-
-def test_altered_history_is_found(saved, tmp_path):
-    folder = tmp_path / "main"
-    shutil.copytree(saved, folder)
-    path = folder / "1" / "history" / "metadata"
-    history = json.loads(path.read_text())
-    path.write_text(json.dumps(history | {"epoch": 3}))
-    with (
-        StageCheckpoints(folder, read_only=True) as checkpoints,
-        pytest.raises(UsageError, match="damaged on disk: history"),
-    ):
-        checkpoints.restore_best(make_params())
-
-
-def test_losses_that_cannot_be_read_name_the_folder(saved, tmp_path):
-    folder = tmp_path / "main"
-    shutil.copytree(saved, folder)
-    cut_short(folder / "1" / "metrics" / "metrics")
-    with pytest.raises(UsageError, match=f"checkpoints in {folder}: damaged"):
-        StageCheckpoints(folder, read_only=True)
+        assert (checkpoints.newest, checkpoints.best) == (1, 1)
+        save_tiny(checkpoints, 2, 1.0)
+    assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
 
 
 QUIET = """
-import logging
 import sys
 from pathlib import Path
 import jax.numpy as jnp
-from glrnn.checkpoint import StageCheckpoints
+from glrnn.checkpoints import StageCheckpoints
 
 assert "orbax" not in sys.modules
 folder = Path(sys.argv[1])
 (folder / "7").mkdir()
 tree = {"w": jnp.ones(2)}
 with StageCheckpoints(folder) as checkpoints:
-    for epoch in (1, 2, 3):
-        checkpoints.save(epoch, 1.0 + epoch, tree, tree, {})
+    for number in (1, 2, 3):
+        checkpoints.save(number, tree, {}, tree, 1.0 + number)
     checkpoints.restore_best(tree)
 with StageCheckpoints(folder, read_only=True) as checkpoints:
     checkpoints.restore_newest(tree)
-for error in (KeyboardInterrupt, OSError):
-    record = logging.LogRecord(
-        "absl", logging.ERROR, "/orbax/x.py", 1, error.__name__, (), (error, None, None)
-    )
-    logging.getLogger("absl").handle(record)
 from absl import logging
 logging.warning("not ours to silence")
 """
@@ -391,4 +475,4 @@ def test_orbax_is_silent_and_imported_late_and_others_are_heard(tmp_path):
     done = subprocess.run(script, capture_output=True, text=True, check=True)
     assert done.stdout == ""
     said = [line for line in done.stderr.splitlines() if "absl" in line]
-    assert said == ["ERROR:absl:OSError", "WARNING:absl:not ours to silence"]
+    assert said == ["WARNING:absl:not ours to silence"]

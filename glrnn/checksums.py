@@ -1,0 +1,88 @@
+"""The SHA-256 of every file of a folder, as `sha256sum --check SHA256SUMS` reads it."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from glrnn.errors import DamagedError
+from glrnn.files import sync_folder
+
+SUMS = "SHA256SUMS"
+
+
+def write_checksums(folder: Path) -> None:
+    """Sees every file below a folder onto the disk, and writes its checksums last.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as name:
+        ...     folder = Path(name)
+        ...     _ = (folder / "a.txt").write_text("whole")
+        ...     write_checksums(folder)
+        ...     check_checksums(folder)
+        ...     _ = (folder / "a.txt").write_text("hole")
+        ...     check_checksums(folder)
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.DamagedError: a.txt is not as it was written
+    """
+    names = _files(folder)
+    lines = [f"{_digest(folder / name)}  {name}\n" for name in names]
+    with open(folder / SUMS, "w", encoding="utf-8", newline="") as file:
+        file.writelines(lines)
+    for name in (*names, SUMS):
+        with open(folder / name, "r+b") as file:
+            os.fsync(file.fileno())
+    for parent, _, _ in os.walk(folder):
+        sync_folder(parent)
+
+
+def check_checksums(folder: Path) -> None:
+    """Compares every file with its checksum; files that have none are left aside.
+
+    Raises:
+        DamagedError: if a file is missing or not as it was written; it says which.
+    """
+    sums = _read_sums(folder)
+    there = set(_files(folder))
+    for name, digest in sums.items():
+        if name not in there:
+            raise DamagedError(f"{name} is missing")
+        try:
+            found = _digest(folder / name)
+        except OSError as error:
+            raise DamagedError(
+                f"{name} cannot be read: {error.strerror or error}"
+            ) from None
+        if found != digest:
+            raise DamagedError(f"{name} is not as it was written")
+
+
+def _files(folder: Path) -> list[str]:
+    """The files below a folder, checksums aside, by their names in it."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    names = (path.relative_to(folder).as_posix() for path in paths)
+    return sorted(name for name in names if name != SUMS)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_sums(folder: Path) -> dict[str, str]:
+    try:
+        lines = (folder / SUMS).read_bytes().decode().splitlines()
+        pairs = (line.split("  ", 1) for line in lines)
+        sums = {name: digest for digest, name in pairs}
+    except FileNotFoundError:
+        raise DamagedError(f"{SUMS} is missing") from None
+    except OSError as error:
+        raise DamagedError(
+            f"{SUMS} cannot be read: {error.strerror or error}"
+        ) from None
+    except ValueError:
+        raise DamagedError(f"{SUMS} is not as it was written") from None
+    if not sums:
+        raise DamagedError(f"{SUMS} is empty")
+    return sums

@@ -1,0 +1,70 @@
+"""Being told to stop: SIGTERM, Ctrl-C, the preemption notice of `jax.distributed`."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import jax
+from jax.experimental.multihost_utils import reached_preemption_sync_point
+
+
+class Interruption:
+    """Whether this process has been told to stop.
+
+    Attributes:
+        signal: The number of the signal that told it, or `None`.
+
+    Example:
+        >>> interruption = Interruption()
+        >>> with interruption.awaited():
+        ...     signal.raise_signal(signal.SIGTERM)
+        ...     interruption.has_come()
+        True
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._asked = 0
+
+    def has_come(self) -> bool:
+        """Whether to stop; to be asked before every update.
+
+        Where several processes work together, all of them are told at the same time,
+        provided that they have asked equally often.
+        """
+        self._asked += 1
+        if jax.distributed.is_initialized() and reached_preemption_sync_point(
+            self._asked
+        ):
+            self.signal = signal.SIGTERM
+        return self.signal is not None
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Has the first signal noted, and the second one end the process at once.
+
+        Does nothing but in the main thread, the only one that signals reach. SIGTERM is
+        left to `jax.distributed` where that has been initialised.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        awaited = [signal.SIGINT]
+        if not jax.distributed.is_initialized():
+            awaited.append(signal.SIGTERM)
+        before = {number: signal.signal(number, self._note) for number in awaited}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.signal is not None:
+            os._exit(128 + number)
+        self.signal = number
+        os.write(2, b"stopping, once this update is saved; again to stop at once\n")
