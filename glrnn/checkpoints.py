@@ -67,7 +67,7 @@ class StageCheckpoints:
         """Opens the checkpoints in `folder`, and checks every one.
 
         Args:
-            folder: The stage's own folder. Made if it does not exist, and cleared of
+            folder: The stage's own folder; made by the first save. Cleared of
                 checkpoints whose writing was cut short, unless `read_only`.
             say: Is told of every checkpoint that is damaged and done without.
             read_only: Write nothing at all, not even the folder.
@@ -261,9 +261,8 @@ class StageCheckpoints:
         )
 
     def _clear(self) -> None:
-        """Makes the folder, and takes away what was not finished."""
+        """Takes away what was not finished."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             for path in self.folder.glob(".unfinished*"):
                 shutil.rmtree(path)
         except OSError as error:
@@ -281,6 +280,7 @@ class StageCheckpoints:
         path = self.path(number)
         unfinished = path.with_name(f".unfinished_{number}")
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             checkpoint.write(unfinished, trees, about)
             if path.is_file() or (path.is_dir() and os.listdir(path)):
                 _set_aside(path)

@@ -5,6 +5,8 @@ What crosses from one phase to the next is the best parameters and nothing else
 """
 
 import os
+from collections.abc import Sequence
+from functools import partial
 
 import jax
 
@@ -15,7 +17,7 @@ from glrnn.losses import to_perplexity
 from glrnn.model import Params, grow
 from glrnn.run_folder import STAGES, Run, Summary
 from glrnn.scoring import perplexity
-from glrnn.stages import train_stage
+from glrnn.stages import Outcome, train_stage
 
 
 def train(job: Job) -> list[Summary]:
@@ -57,14 +59,8 @@ def _check_order(run: Run, number: int) -> None:
 
 
 def _train_phase(job: Job, offset: int) -> Summary:
-    params = first_params(job)
-    histories = []
-    for stage_name in STAGES:
-        job = job._replace(stage_name=stage_name)
-        if job.stage.epochs:
-            params, history = train_stage(job, params, offset)
-            offset = history["metrics_offset"]
-            histories.append(history)
+    names = [name for name in STAGES if getattr(job.phase, name).epochs]
+    params, histories, offset = _train_stages(job, names, offset)
     test = perplexity(
         job.model, params, job.corpus.test, batch_size=job.config.test_batch_size
     )
@@ -81,6 +77,15 @@ def _train_phase(job: Job, offset: int) -> Summary:
         seconds=sum(history["seconds"] for history in histories),
         metrics_offset=offset,
     )
+
+
+def _train_stages(job: Job, names: Sequence[str], offset: int) -> Outcome:
+    """Trains these stages of a phase, those before the last only if it needs them."""
+    if not names:
+        return Outcome(first_params(job), [], offset)
+    *earlier, name = names
+    before = partial(_train_stages, job, earlier, offset)
+    return train_stage(job._replace(stage_name=name), before)
 
 
 def first_params(job: Job) -> Params:

@@ -10,7 +10,8 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,16 +41,29 @@ from glrnn.step import Step, TrainState, training_step
 MOST_REWINDS = 3
 
 
-def train_stage(job: Job, params: Params, offset: int) -> tuple[Params, Record]:
+class Outcome(NamedTuple):
+    """What stages of a phase have come to.
+
+    Attributes:
+        params: The best parameters of the last one.
+        histories: Of each.
+        offset: Of the metrics, at the end of the last one.
+    """
+
+    params: Params
+    histories: list[Record]
+    offset: int
+
+
+def train_stage(job: Job, before: Callable[[], Outcome]) -> Outcome:
     """Trains one stage to its end, from wherever it is.
 
     Args:
         job: Which stage of which run.
-        params: What it begins with.
-        offset: Of the metrics, when it begins.
+        before: Makes what the stage begins with, if it has not begun.
 
     Returns:
-        Its best parameters, and its history.
+        Its outcome, the stages before it among the histories.
 
     Raises:
         DivergedError: if a loss or gradient is not finite.
@@ -57,7 +71,7 @@ def train_stage(job: Job, params: Params, offset: int) -> tuple[Params, Record]:
     """
     folder = job.run.stage_folder(job.number, job.stage_name)
     with StageCheckpoints(folder, job.progress.say) as checkpoints:
-        step, state, history = _take_up(job, checkpoints, params, offset)
+        step, state, history = _take_up(job, checkpoints, before)
         rewound_to, rewinds = None, 0
         while not _finished(job, history):
             try:
@@ -69,21 +83,25 @@ def train_stage(job: Job, params: Params, offset: int) -> tuple[Params, Record]:
                 if job.on_nonfinite != "rewind" or rewinds > MOST_REWINDS:
                     raise DivergedError(f"{error}; {_last_good(checkpoints)}") from None
                 job.progress.say(f"rewound: {error}; {_last_good(checkpoints)}")
-                step, state, history = _take_up(job, checkpoints, params, offset)
+                step, state, history = _take_up(job, checkpoints, before)
                 history["rewinds"] += rewinds
-        best, _ = checkpoints.restore_best(params)
-    return best, history
+        best, _ = checkpoints.restore_best(_params_like(job))
+    return Outcome(best, [*history["before"], history], history["metrics_offset"])
 
 
 def _take_up(
-    job: Job, checkpoints: StageCheckpoints, params: Params, offset: int
+    job: Job, checkpoints: StageCheckpoints, before: Callable[[], Outcome]
 ) -> tuple[Step, TrainState, Record]:
     """A stage as its newest checkpoint has it, or at its beginning."""
-    state, step = begin(job, params)
+    optimizer, step = _update_rule_of(job)
     if checkpoints.newest is not None:
-        state, history = checkpoints.restore_newest(state)
+        like = jax.eval_shape(partial(_first_state, job, optimizer), _params_like(job))
+        state, history = checkpoints.restore_newest(like)
     else:
+        params, histories, offset = before()
+        state = _first_state(job, optimizer, params)
         history = {
+            "before": histories,
             "raw_losses": [],
             "averaged_losses": [],
             "seconds": 0.0,
@@ -100,6 +118,10 @@ def _take_up(
     return step, state, history
 
 
+def _params_like(job: Job) -> Params:
+    return jax.eval_shape(job.model.init, job.phase_key)
+
+
 def _last_good(checkpoints: StageCheckpoints) -> str:
     newest = checkpoints.newest
     if newest is None:
@@ -109,7 +131,27 @@ def _last_good(checkpoints: StageCheckpoints) -> str:
 
 def begin(job: Job, params: Params) -> tuple[TrainState, Step]:
     """The state that a stage starts from, and its step."""
-    optimizer, step = _update_rule(
+    optimizer, step = _update_rule_of(job)
+    return _first_state(job, optimizer, params), step
+
+
+def _first_state(
+    job: Job, optimizer: optax.GradientTransformationExtraArgs, params: Params
+) -> TrainState:
+    opt_state = optimizer.init(params)
+    if job.stage_name == "finetune":
+        opt_state = averaging.start_averaging(opt_state)
+    return TrainState(
+        # Copied, for the step takes its state's buffers over.
+        params=jax.tree.map(jnp.copy, params),
+        opt_state=opt_state,
+        carry=job.model.initial_carry(job.config.batch_size),
+        count=jnp.zeros((), jnp.int32),
+    )
+
+
+def _update_rule_of(job: Job) -> tuple[optax.GradientTransformationExtraArgs, Step]:
+    return _update_rule(
         job.config,
         len(job.corpus.vocabulary),
         job.phase.num_layers,
@@ -120,17 +162,6 @@ def begin(job: Job, params: Params) -> tuple[TrainState, Step]:
         job.mesh,
         job.precision,
     )
-    opt_state = optimizer.init(params)
-    if job.stage_name == "finetune":
-        opt_state = averaging.start_averaging(opt_state)
-    state = TrainState(
-        # Copied, for the step takes its state's buffers over.
-        params=jax.tree.map(jnp.copy, params),
-        opt_state=opt_state,
-        carry=job.model.initial_carry(job.config.batch_size),
-        count=jnp.zeros((), jnp.int32),
-    )
-    return state, step
 
 
 @cache

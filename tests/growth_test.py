@@ -167,16 +167,15 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("epochs", [1, 3, 7])
 def test_a_run_started_again_is_the_run_that_would_have_been(
-    tmp_path, corpus, finished, monkeypatch, epochs
+    tmp_path, corpus, finished, monkeypatch
 ):
     run = start(tmp_path / "run", corpus)
     write = Progress.write
 
     def killed_in_the_middle(self, record):
         write(self, record)
-        if len(records(run)) > epochs:
+        if len(records(run)) > 7:
             raise Killed  # the checkpoint, which comes next, is never written
 
     with monkeypatch.context() as patch:
@@ -295,7 +294,7 @@ def test_what_is_not_finite_stops_the_run_and_says_where(tmp_path, corpus, monke
     message = r"gradient of .*layer 1.* update \d+ of phase 1/1 · main · epoch \d/6.*"
     with (
         pytest.raises(
-            DivergedError, match=message + r"last good checkpoint is epoch \d"
+            DivergedError, match=message + r"last good checkpoint is .*/main/\d"
         ),
         quiet(run) as progress,
     ):

@@ -1,7 +1,6 @@
 """A run stopped anywhere and started again is the run that would have been."""
 
 import io
-import json
 import signal
 from collections import Counter
 from dataclasses import replace
@@ -10,20 +9,19 @@ import jax
 import numpy as np
 import pytest
 from rich.console import Console
+from whole_runs import everything, records, same
 
 from glrnn import data, run_folder, stages
 from glrnn.checkpoints import StageCheckpoints
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.epoch import Job
 from glrnn.errors import DivergedError, StoppedError, UsageError
-from glrnn.evaluate import best_params
 from glrnn.interruption import Interruption
 from glrnn.phases import train
 from glrnn.progress import Progress
 from glrnn.vocabulary import Vocabulary
 
 WORDS = "the cat sat on a mat and saw".split()
-TIMES = {"seconds", "tokens_per_second"}
 # 25 columns of 12 rows: four windows a pass, three steps long but for the last.
 STAGE = Stage(3, learning_rate=5.0, max_norms=(0.3,))
 CONFIG = Config(
@@ -88,37 +86,6 @@ def stopped(folder, corpus, asked, config=CONFIG, **how):
         return str(error)
 
 
-def records(run):
-    return [
-        {key: value for key, value in json.loads(line).items() if key not in TIMES}
-        for line in (run.folder / "metrics.jsonl").read_text().splitlines()
-    ]
-
-
-def everything(run, corpus):
-    """All that a finished run has learned and decided."""
-    found = [records(run)]
-    for number in range(1, len(run.config.phases) + 1):
-        for name in run_folder.STAGES:
-            job = Job(run, corpus, None, number, name)
-            params = best_params(run, number, name)
-            like, _ = stages.begin(job, params)
-            folder = run.stage_folder(number, name)
-            with StageCheckpoints(folder, read_only=True) as checkpoints:
-                state, history = checkpoints.restore_newest(like)
-                numbers = checkpoints.newest, checkpoints.best
-            # How long something took, and how long the text of that is.
-            del history["seconds"], history["metrics_offset"]
-            found += [params, state, history, numbers]
-    return found
-
-
-def assert_same(one, other):
-    assert jax.tree.structure(one) == jax.tree.structure(other)
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, corpus):
     """What runs that were never stopped have learned."""
@@ -130,11 +97,10 @@ def whole(tmp_path_factory, corpus):
 
 
 def test_the_run_is_worth_stopping(whole):
-    found, *_ = whole[CONFIG]
+    found, _, _, newest, best, *_ = whole[CONFIG]
     assert Counter(record["averaging"] for record in found)[True] > 4
     assert any(record["triggered"] for record in found)
     assert len(found) == WINDOWS / 4
-    _, _, _, _, (newest, best), *_ = whole[CONFIG]
     assert newest == 12 and best is not None
 
 
@@ -152,12 +118,12 @@ def test_stopped_again_and_again(tmp_path, corpus, whole, config, every):
         f"{config.updates_per_epoch or 4} is saved; the same command goes on from there"
     )
     run, _ = go_on(tmp_path, corpus, config)
-    assert_same(everything(run, corpus), whole[config])
+    assert same(everything(run, corpus), whole[config])
 
 
 def test_checkpoints_within_epochs_change_nothing(tmp_path, corpus, whole):
     run, _ = go_on(tmp_path, corpus, checkpoint_minutes=1e-9)
-    assert_same(everything(run, corpus), whole[CONFIG])
+    assert same(everything(run, corpus), whole[CONFIG])
     # All but the last of the second epoch are of its middle.
     names = {path.name for path in run.stage_folder(1, "main").iterdir()}
     assert {"11", "12"} <= names
@@ -187,7 +153,7 @@ def test_killed_between_checkpoints(tmp_path, corpus, whole, monkeypatch):
             except Killed:
                 assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
     assert lives == 4
-    assert_same(everything(run, corpus), whole[CONFIG])
+    assert same(everything(run, corpus), whole[CONFIG])
 
 
 def test_a_stop_that_comes_during_validation_is_heeded_after_it(tmp_path, corpus):

@@ -1,6 +1,7 @@
 """The command lines, as a user types them: from a folder of texts to a perplexity."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,22 +51,93 @@ def test_a_diverging_run_exits_with_status_1(texts, capsys):
     assert "no checkpoint in" in said
 
 
-def test_ctrl_c_ends_with_one_line_and_status_130(texts):
-    given = ["small.py", "--data", ".", "--workdir", "run"]
+def begin(texts, *arguments, program=("-m", "glrnn.train")):
+    """A run that does not end by itself, once it is in its second epoch."""
+    given = ["small.py", "--data", ".", "--workdir", "run", *arguments]
     endless = ["--phases.0.main.epochs", "1000000"]
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "glrnn.train", *given, *endless],
+    process = subprocess.Popen(
+        [sys.executable, "-u", *program, *given, *endless],
         cwd=texts,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    ) as process:
-        while "epoch 2/" not in process.stdout.readline():
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+    )
+    while "epoch 2/" not in process.stdout.readline():
+        assert process.poll() is None, process.stderr.read()
+    return process
+
+
+SAVED = (
+    r"stopped: phase 1/1 · main · epoch \d+/1000000(, update \d+ of \d+)? is saved; "
+)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_told_to_stop(texts, number, status):
+    with begin(texts) as process:
+        process.send_signal(number)
         _, said = process.communicate()
-    assert process.returncode == 130
-    assert said == "stopped; the same command goes on from the last epoch\n"
+    assert process.returncode == status
+    first, last = said.splitlines()
+    assert first == "stopping, once this update is saved; again to stop at once"
+    assert re.fullmatch(SAVED + "the same command goes on from there", last)
+
+
+IMPATIENT = """
+import signal
+from glrnn.interruption import Interruption
+
+interruption = Interruption()
+with interruption.awaited():
+    signal.raise_signal(signal.SIGTERM)
+    assert interruption.has_come() and interruption.signal == signal.SIGTERM
+    signal.raise_signal(signal.SIGINT)
+    print("still here")
+"""
+
+
+def test_told_twice(texts):
+    done = subprocess.run(
+        [sys.executable, "-c", IMPATIENT], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+
+
+# One process is several enough for the notice to take its way.
+DISTRIBUTED = """
+import socket, sys
+import jax
+
+with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+jax.distributed.initialize(address, num_processes=1, process_id=0)
+from glrnn import train
+train.main(sys.argv[1:])
+"""
+
+
+def test_the_notice_of_preemption_is_heeded(texts):
+    with begin(texts, program=("-c", DISTRIBUTED)) as process:
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate()
+    assert process.returncode == 143, said
+    assert re.fullmatch(
+        SAVED + "the same command goes on from there", said.split("\n")[-2]
+    )
+
+
+def test_a_run_in_use_is_left_alone(texts):
+    with begin(texts) as process:
+        before = (texts / "run" / "metrics.jsonl").read_bytes()
+        message = "error: run is in use: another process is training there"
+        other = subprocess.run(process.args, cwd=texts, capture_output=True, text=True)
+        assert (other.returncode, other.stdout) == (2, "")
+        assert other.stderr.startswith(message)
+        assert (texts / "run" / "metrics.jsonl").read_bytes().startswith(before)
+        process.kill()
 
 
 def test_help_answers_within_two_seconds():

@@ -1,0 +1,52 @@
+"""All that a run has learned and recorded, to be compared with another run."""
+
+import json
+from typing import Any
+
+import jax
+import numpy as np
+
+from glrnn import data, run_folder, stages
+from glrnn.checkpoints import StageCheckpoints
+from glrnn.epoch import Job
+from glrnn.evaluate import best_params
+
+TIMES = ("seconds", "tokens_per_second")
+
+
+def records(run: run_folder.Run) -> list[dict[str, Any]]:
+    """The lines of the metrics, but for how long something took."""
+    lines = (run.folder / "metrics.jsonl").read_text().splitlines()
+    return [
+        {key: value for key, value in json.loads(line).items() if key not in TIMES}
+        for line in lines
+    ]
+
+
+def everything(run: run_folder.Run, corpus: data.Corpus) -> list[Any]:
+    """Parameters, averages, decisions and metrics of a finished run."""
+    found: list[Any] = [records(run)]
+    for number in range(1, len(run.config.phases) + 1):
+        for name in run_folder.STAGES:
+            params = best_params(run, number, name)
+            job = Job(run, corpus, None, number, name)
+            like, _ = stages.begin(job, params)
+            folder = run.stage_folder(number, name)
+            with StageCheckpoints(folder, read_only=True) as checkpoints:
+                state, history = checkpoints.restore_newest(like)
+                found += [params, state, checkpoints.newest, checkpoints.best]
+            histories = [history, *history.pop("before")]
+            for each in histories:
+                # How long something took, and how long the text of that is.
+                del each["seconds"], each["metrics_offset"]
+            found += histories
+    return found
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two trees are the same bit for bit."""
+    leaves, others = jax.tree.leaves(one), jax.tree.leaves(other)
+    return jax.tree.structure(one) == jax.tree.structure(other) and all(
+        np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        for a, b in zip(leaves, others, strict=True)
+    )
