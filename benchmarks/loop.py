@@ -56,13 +56,15 @@ def one_epoch(config: Config, number: int) -> Config:
     return replace(config, layers=layers, phases=(phase,))
 
 
-def loop_seconds(config: Config, corpus: data.Corpus, what: str) -> float:
+def loop_seconds(
+    config: Config, corpus: data.Corpus, what: str, checkpoint_minutes: float = 5.0
+) -> float:
     """Wall time of one stage of one epoch, in a folder that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         run = run_folder.start(path / "run", config, corpus, what)
         with Progress(path / "run" / "metrics.jsonl") as progress:
-            job = Job(run, corpus, progress, number=1)
+            job = Job(run, corpus, progress, checkpoint_minutes=checkpoint_minutes)
             params = jax.block_until_ready(phases.first_params(job))
             started = time.perf_counter()
             stages.train_stage(job, lambda: stages.Outcome(params, [], 0))

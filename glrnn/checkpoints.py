@@ -13,6 +13,7 @@ a number for a name was whole once.
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -291,16 +292,23 @@ class StageCheckpoints:
                 os.replace(self.path(old), unfinished)
                 shutil.rmtree(unfinished)
         except (OSError, ValueError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or error
             raise UsageError(
-                f"cannot save {path}: {' '.join(str(reason).split()):.300}; what was "
-                f"saved before is untouched"
+                f"cannot save {path}: {_reason(error)}; what was saved before is "
+                f"untouched"
             ) from error
 
 
 def _best(losses: Mapping[int, float | None]) -> int | None:
     found = [(loss, -number) for number, loss in losses.items() if loss is not None]
     return -min(found)[1] if found else None
+
+
+def _reason(error: Exception) -> str:
+    """A word for it: that of the system, which Orbax has as a number at most."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(code[1])) if code else f"{' '.join(str(error).split()):.300}"
 
 
 def _set_aside(path: Path) -> None:

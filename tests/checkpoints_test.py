@@ -362,7 +362,8 @@ def test_damage_to_any_file_of_the_newest_falls_back_to_the_one_before(
         (line, again) = said
         assert line == again
         assert f"checkpoint {folder / '2'} is damaged and left out" in line
-        assert name.name in line
+        # A digit of a checksum that was flipped is found at the file it is of.
+        assert name.name in line or name.name == SUMS
         assert (folder / "2.damaged").is_dir()
 
 

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from whole_runs import everything, same
+from whole_runs import everything, same, strays
 
 from glrnn import data, run_folder
 
@@ -143,16 +143,16 @@ def stress(kills: int, seed: int, folder: Path) -> collections.Counter[str]:
             assert process.returncode in STATUSES[number], said
             assert "damaged" not in said, said
             done += 1
+            survived["kills"] += 1
             survived[signal.Signals(number).name] += 1
             survived[moment] += 1
             survived["a checkpoint was half written"] += saving
             print(
                 f"{done}: {name}, {signal.Signals(number).name}, {moment}", flush=True
             )
-        assert same(everything(folder / name, corpus), whole), f"{name} is another run"
-        left = [
-            path.name for path in (folder / name).rglob(".*") if path.name != ".lock"
-        ]
+        run = run_folder.read(folder / name)
+        assert same(everything(run, corpus), whole), f"{name} is another run"
+        left = strays(run.folder)
         assert not left, f"{name} has {left}"
     survived["runs"] = rounds
     return survived

@@ -1,6 +1,8 @@
 """All that a run has learned and recorded, to be compared with another run."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +14,10 @@ from glrnn.epoch import Job
 from glrnn.evaluate import best_params
 
 TIMES = ("seconds", "tokens_per_second")
+ITS_OWN = re.compile(
+    r"\.lock|config\.json|origin\.json|vocabulary\.json|metrics\.jsonl"
+    r"|phase_\d/summary\.json|phase_\d/(main|finetune)/\d+/.*"
+)
 
 
 def records(run: run_folder.Run) -> list[dict[str, Any]]:
@@ -41,6 +47,13 @@ def everything(run: run_folder.Run, corpus: data.Corpus) -> list[Any]:
                 del each["seconds"], each["metrics_offset"]
             found += histories
     return found
+
+
+def strays(folder: Path) -> list[str]:
+    """The files in a run's folder that do not belong there."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    names = (path.relative_to(folder).as_posix() for path in files)
+    return [name for name in names if not ITS_OWN.fullmatch(name)]
 
 
 def same(one: Any, other: Any) -> bool:

@@ -1,0 +1,95 @@
+"""What checkpoints within an epoch cost the training: `python -m benchmarks.saving`.
+
+A stage of one epoch is trained with checkpoints every few seconds and without any, in
+turn. What one more checkpoint costs, a waiting for the device, a copy and the work of
+the thread that writes and checks the files meanwhile, is a share of the five minutes
+that lie between two of them by default.
+
+    python -m benchmarks.saving experiments/ptb_small.py --data DIR
+"""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+from unittest import mock
+
+import tyro
+
+from benchmarks.loop import loop_seconds, one_epoch
+from benchmarks.results import RESULTS, write
+from glrnn import data, experiment
+from glrnn.checkpoints import StageCheckpoints
+from glrnn.compilation import return_memory
+from glrnn.epoch import Job
+
+DEFAULT_SECONDS = 60 * Job._field_defaults["checkpoint_minutes"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """Time training with checkpoints within an epoch and without.
+
+    Attributes:
+        experiment: A file with a `config`.
+        data: A folder with train.txt, valid.txt and test.txt, or a corpus by name.
+        phase: Which phase, from 1; the last one by default.
+        updates: Of an epoch.
+        seconds: Between two checkpoints.
+        pairs: How often either is timed.
+        output: A folder for the results.
+    """
+
+    experiment: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    data: str
+    phase: int = 0
+    updates: int = 400
+    seconds: float = 2.0
+    pairs: int = 5
+    output: Path = RESULTS
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    command = tyro.cli(Command, prog="python -m benchmarks.saving", args=arguments)
+    return_memory()
+    config = experiment.load(command.experiment)
+    config = one_epoch(config, command.phase or len(config.phases))
+    config = replace(config, updates_per_epoch=command.updates)
+    corpus = data.load(command.data)
+    what = str(command.experiment)
+    loop_seconds(config, corpus, what)
+    costs, plain = [], []
+    for _ in range(command.pairs):
+        without = loop_seconds(config, corpus, what, checkpoint_minutes=0)
+        with mock.patch.object(
+            StageCheckpoints, "save", autospec=True, side_effect=StageCheckpoints.save
+        ) as save:
+            with_them = loop_seconds(config, corpus, what, command.seconds / 60)
+        # One is saved at the end in either case.
+        count = save.call_count - 1
+        costs.append((with_them - without) / count)
+        plain.append(without)
+        print(
+            f"{without:.2f} s without, {with_them:.2f} s with {count} checkpoints: "
+            f"{costs[-1]:.3f} s each",
+            flush=True,
+        )
+    cost = statistics.median(costs)
+    print(
+        f"a checkpoint costs {cost:.3f} s, every {DEFAULT_SECONDS:.0f} s "
+        f"{cost / DEFAULT_SECONDS:.2%} of the time"
+    )
+    result = {
+        "experiment": command.experiment.stem,
+        "seconds_a_checkpoint": cost,
+        "all": costs,
+        "epoch_seconds": plain,
+        "fraction": cost / DEFAULT_SECONDS,
+    }
+    write(command.output, f"saving-{command.experiment.stem}", result)
+
+
+if __name__ == "__main__":
+    main()
