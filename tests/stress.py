@@ -45,7 +45,7 @@ config = Config(
 )
 """
 # Fractions of a minute: several an epoch.
-CHECKPOINT_MINUTES = 0.002
+CHECKPOINT_MINUTES = 0.004
 # What a process may end with; the first two before it listens to signals.
 STATUSES = {
     signal.SIGKILL: {-9},
@@ -59,7 +59,7 @@ MOMENTS = ("any time", "in a save", "at a new stage")
 def write_texts(folder: Path) -> None:
     """Three texts of random words, and an experiment that suits them."""
     rng = np.random.default_rng(0)
-    for split, lines in (("train", 3000), ("valid", 50), ("test", 60)):
+    for split, lines in (("train", 1000), ("valid", 50), ("test", 60)):
         rows = rng.choice(WORDS, (lines, 9))
         (folder / f"{split}.txt").write_text("\n".join(map(" ".join, rows)))
     (folder / "small.py").write_text(EXPERIMENT)
