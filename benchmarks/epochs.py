@@ -19,7 +19,8 @@ import numpy as np
 
 from glrnn import data
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.epoch import Job, epoch_metrics, train_epoch
+from glrnn.epoch import epoch_metrics, train_epoch
+from glrnn.job import Job
 from glrnn.progress import Progress
 from glrnn.run_folder import Origin, Run
 from glrnn.scoring import perplexity

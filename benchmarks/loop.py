@@ -24,7 +24,7 @@ from benchmarks.results import RESULTS, write
 from glrnn import data, experiment, phases, run_folder, stages
 from glrnn.compilation import return_memory
 from glrnn.config import Config, Stage
-from glrnn.epoch import Job
+from glrnn.job import Job
 from glrnn.progress import Progress
 from glrnn.windows import Window
 

@@ -22,7 +22,7 @@ from benchmarks.results import RESULTS, write
 from glrnn import data, experiment
 from glrnn.checkpoints import StageCheckpoints
 from glrnn.compilation import return_memory
-from glrnn.epoch import Job
+from glrnn.job import Job
 
 DEFAULT_SECONDS = 60 * Job._field_defaults["checkpoint_minutes"]
 

@@ -10,17 +10,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from glrnn import data
-from glrnn.config import Config, Phase, Stage
+from glrnn.config import Config
 from glrnn.errors import DivergedError
-from glrnn.interruption import Interruption
+from glrnn.job import Job
 from glrnn.losses import to_perplexity
-from glrnn.model import Model, language_model
 from glrnn.optimizer import group_names
-from glrnn.progress import Progress
-from glrnn.run_folder import STAGES, Run
+from glrnn.run_folder import STAGES
 from glrnn.step import Metrics, Step, TrainState, place
 from glrnn.windows import (
     Window,
@@ -37,80 +33,8 @@ Record = dict[str, Any]
 
 # Updates sent to the device before the metrics of the first of them are read.
 AHEAD = 4
-# What to do about a loss or gradient that is not finite: stop the run; do without that
-# update, as long as there are not too many in a row; or go back to the newest
-# checkpoint and on from there with other dropout masks.
-ON_NONFINITE = ("stop", "skip", "rewind")
+# Updates in a row that may be skipped.
 MOST_SKIPPED = 10
-
-
-class Job(NamedTuple):
-    """One stage of one phase of a run: what the functions below share.
-
-    Attributes:
-        run: The run, on disk.
-        corpus: The token streams.
-        progress: What a person sees.
-        number: Of the phase, from 1.
-        stage_name: `main` or `finetune`.
-        mesh: Devices that share a batch; `None` for one.
-        precision: Of matrix products in training, as `training_step` has it.
-        checkpoint_minutes: Between checkpoints within an epoch; 0 for none.
-        on_nonfinite: What to do about a loss or gradient that is not finite, one of
-            `ON_NONFINITE`.
-        interruption: How the run is told to stop.
-    """
-
-    run: Run
-    corpus: data.Corpus
-    progress: Progress
-    number: int = 1
-    stage_name: str = "main"
-    mesh: Mesh | None = None
-    precision: str | None = None
-    checkpoint_minutes: float = 5.0
-    on_nonfinite: str = "stop"
-    interruption: Interruption = Interruption()
-
-    @property
-    def config(self) -> Config:
-        """The settings of the whole run."""
-        return self.run.config
-
-    @property
-    def phase(self) -> Phase:
-        """The settings of the phase."""
-        return self.config.phases[self.number - 1]
-
-    @property
-    def stage(self) -> Stage:
-        """The settings of the stage."""
-        return getattr(self.phase, self.stage_name)
-
-    @property
-    def model(self) -> Model:
-        """The network of the phase."""
-        return language_model(
-            self.config, len(self.corpus.vocabulary), self.phase.num_layers
-        )
-
-    @property
-    def phase_key(self) -> jax.Array:
-        """The key of the phase."""
-        return jax.random.fold_in(jax.random.key(self.config.seed), self.number)
-
-    def stage_key(self, rewinds: int = 0) -> jax.Array:
-        """The key of the stage, another one after each time that it was rewound."""
-        key = jax.random.fold_in(self.phase_key, STAGES.index(self.stage_name))
-        return jax.random.fold_in(key, rewinds) if rewinds else key
-
-    def title(self, epoch: int) -> str:
-        """What is being done, as a person reads it."""
-        of = "" if self.stage.minutes else f"/{self.stage.epochs}"
-        return (
-            f"phase {self.number}/{len(self.config.phases)} · {self.stage_name} · "
-            f"epoch {epoch}{of}"
-        )
 
 
 class Tally(NamedTuple):

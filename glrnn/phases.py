@@ -10,9 +10,9 @@ from functools import partial
 
 import jax
 
-from glrnn.epoch import Job
 from glrnn.errors import UsageError
 from glrnn.evaluate import best_params
+from glrnn.job import Job
 from glrnn.losses import to_perplexity
 from glrnn.model import Params, grow
 from glrnn.run_folder import STAGES, Run, Summary

@@ -21,15 +21,9 @@ from jax.sharding import Mesh
 from glrnn import averaging
 from glrnn.checkpoints import StageCheckpoints
 from glrnn.config import Config, Dropout, Stage
-from glrnn.epoch import (
-    NOTHING_YET,
-    Job,
-    Record,
-    Tally,
-    epoch_metrics,
-    train_epoch,
-)
+from glrnn.epoch import NOTHING_YET, Record, Tally, epoch_metrics, train_epoch
 from glrnn.errors import DivergedError, StoppedError
+from glrnn.job import Job
 from glrnn.losses import to_perplexity
 from glrnn.model import Params, language_model, noise_rates
 from glrnn.optimizer import clip_limits, stage_optimizer

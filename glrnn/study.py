@@ -16,9 +16,9 @@ from glrnn import data, experiment, phases, run_folder
 from glrnn.compilation import keep_programs, return_memory
 from glrnn.config import Config
 from glrnn.devices import PRECISIONS, share_batch
-from glrnn.epoch import Job
 from glrnn.errors import DivergedError, UsageError, told_plainly
 from glrnn.interruption import Interruption
+from glrnn.job import Job
 from glrnn.losses import to_perplexity
 from glrnn.progress import Progress
 from glrnn.run_folder import Summary

@@ -16,8 +16,8 @@ import tyro
 from glrnn import experiment
 from glrnn.config import Config
 from glrnn.devices import PRECISIONS, share_batch
-from glrnn.epoch import ON_NONFINITE, Job
 from glrnn.errors import UsageError, told_plainly
+from glrnn.job import ON_NONFINITE, Job
 from glrnn.settings import at_least, check, choice
 
 

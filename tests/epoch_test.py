@@ -10,7 +10,8 @@ from rich.console import Console
 
 from glrnn import data, run_folder
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.epoch import Job, epoch_metrics, train_epoch
+from glrnn.epoch import epoch_metrics, train_epoch
+from glrnn.job import Job
 from glrnn.progress import Progress
 from glrnn.stages import begin
 from glrnn.vocabulary import Vocabulary

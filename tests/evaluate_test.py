@@ -1,12 +1,15 @@
 """`python -m glrnn.evaluate`: static and dynamic, of a split or a text of one's own."""
 
 import json
+import pickle
 import shutil
 
 import numpy as np
 import pytest
 
 from glrnn import data, evaluate, run_folder, tuning
+from glrnn.checkpoints import StageCheckpoints
+from glrnn.checksums import SUMS
 from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.model import language_model
 from glrnn.temperature import TEMPERATURES, best_temperature
@@ -35,6 +38,41 @@ def test_evaluate_counts_unknown_words_aloud(trained, tmp_path, capsys):
     assert "2 unknown words" in printed
     assert "9 tokens scored" in printed
     assert "perplexity" in printed
+
+
+def test_the_run_of_a_stranger_is_data_and_no_more(
+    trained, tmp_path, capsys, monkeypatch
+):
+    """Nothing in it is unpickled, and nothing imported."""
+    run, _, _ = trained
+    shutil.copytree(run, tmp_path / "run")
+    for name in ("sitecustomize.py", "small.py", "orbax.py"):
+        (tmp_path / "run" / name).write_text("raise SystemExit('executed')")
+    monkeypatch.chdir(tmp_path / "run")
+
+    def refuse(*args, **kwargs):
+        pytest.fail("something was unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    evaluate.main([str(tmp_path / "run"), "--json"])
+    assert json.loads(capsys.readouterr().out)["num_tokens"] == 71
+
+
+def test_evaluate_falls_back_from_a_damaged_checkpoint_and_says_so(
+    trained, tmp_path, capsys
+):
+    run, _, _ = trained
+    shutil.copytree(run, tmp_path / "run")
+    stage = tmp_path / "run" / "phase_1" / "finetune"
+    with StageCheckpoints(stage, read_only=True) as checkpoints:
+        best = checkpoints.best
+    (stage / str(best) / SUMS).unlink()
+    evaluate.main([str(tmp_path / "run"), "--json"])
+    told = capsys.readouterr()
+    assert f"{stage / str(best)} is damaged and left out: {SUMS} is missing" in told.err
+    assert json.loads(told.out)["num_tokens"] == 71
+    assert (stage / str(best)).is_dir()
 
 
 def test_evaluate_finds_data_that_moved(trained, texts, capsys):

@@ -15,8 +15,8 @@ from rich.console import Console
 from glrnn import data, evaluate, experiment, phases, run_folder
 from glrnn.clipping import group_norms
 from glrnn.config import Config, Dropout, Stage
-from glrnn.epoch import Job
 from glrnn.errors import UsageError
+from glrnn.job import Job
 from glrnn.model import language_model, noise_rates
 from glrnn.noise import sample
 from glrnn.optimizer import clip_limits, group_names, stage_optimizer

@@ -28,9 +28,9 @@ from whole_runs import everything, same
 from glrnn import data, run_folder
 from glrnn.checksums import SUMS
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.epoch import Job
 from glrnn.errors import StoppedError, UsageError
 from glrnn.interruption import Interruption
+from glrnn.job import Job
 from glrnn.phases import train
 from glrnn.progress import Progress
 from glrnn.vocabulary import Vocabulary

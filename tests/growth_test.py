@@ -14,9 +14,9 @@ from glrnn import data, evaluate, run_folder, stages
 from glrnn.averaging import is_averaging
 from glrnn.checkpoints import StageCheckpoints
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.epoch import Job
 from glrnn.errors import DivergedError, UsageError
 from glrnn.evaluate import best_params
+from glrnn.job import Job
 from glrnn.phases import first_params, train
 from glrnn.progress import Progress
 from glrnn.rules import Schedule

@@ -13,10 +13,12 @@ train runs study
 phases
 stages
 epoch
+job
 evaluate
 tuning
 dynamic temperature
-checkpoints scoring step run_folder
+checkpoints
+scoring step run_folder
 checkpoint data progress experiment
 datasets
 optimizer
@@ -25,7 +27,8 @@ variants
 config
 heads
 cells losses clipping rules windows
-averaging noise settings table vocabulary compilation devices checksums interruption
+averaging noise settings table vocabulary compilation devices
+checksums interruption
 files
 errors
 """

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from glrnn import data, experiment, noise, phases, run_folder
 from glrnn.config import Layer
-from glrnn.epoch import Job
+from glrnn.job import Job
 from glrnn.model import noise_rates
 from glrnn.progress import Progress
 from glrnn.vocabulary import Vocabulary

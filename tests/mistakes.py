@@ -189,6 +189,20 @@ OPTIONS = {
             ),
             (["EXPERIMENT", "--matmul-precision"], "--matmul-precision"),
         ],
+        "--checkpoint-minutes": [
+            (
+                ["EXPERIMENT", "--checkpoint-minutes", "-1"],
+                "Runtime.checkpoint_minutes is -1",
+            ),
+            (["EXPERIMENT", "--checkpoint-minutes", "nan"], "it must be finite"),
+            (["EXPERIMENT", "--checkpoint-minutes", "often"], "--checkpoint-minutes"),
+        ],
+        "--on-nonfinite": [
+            (
+                ["EXPERIMENT", "--on-nonfinite", "ignore"],
+                "it must be one of rewind, skip, stop",
+            ),
+        ],
         "--colour": [
             (["--colour", "red"], "--colour"),
             (["--phases.3.main.epochs", "3"], "--phases.3.main.epochs"),

@@ -14,9 +14,9 @@ from whole_runs import everything, records, same
 from glrnn import data, run_folder, stages
 from glrnn.checkpoints import StageCheckpoints
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.epoch import Job
 from glrnn.errors import DivergedError, StoppedError, UsageError
 from glrnn.interruption import Interruption
+from glrnn.job import Job
 from glrnn.phases import train
 from glrnn.progress import Progress
 from glrnn.vocabulary import Vocabulary

@@ -21,7 +21,7 @@ from whole_runs import strays
 from glrnn import data, run_folder
 from glrnn.compilation import return_memory
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.epoch import Job
+from glrnn.job import Job
 from glrnn.phases import train
 from glrnn.progress import Progress
 from glrnn.vocabulary import Vocabulary

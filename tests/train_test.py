@@ -85,26 +85,6 @@ def test_told_to_stop(texts, number, status):
     assert re.fullmatch(SAVED + "the same command goes on from there", last)
 
 
-IMPATIENT = """
-import signal
-from glrnn.interruption import Interruption
-
-interruption = Interruption()
-with interruption.awaited():
-    signal.raise_signal(signal.SIGTERM)
-    assert interruption.has_come() and interruption.signal == signal.SIGTERM
-    signal.raise_signal(signal.SIGINT)
-    print("still here")
-"""
-
-
-def test_told_twice(texts):
-    done = subprocess.run(
-        [sys.executable, "-c", IMPATIENT], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout) == (130, "")
-
-
 # One process is several enough for the notice to take its way.
 DISTRIBUTED = """
 import socket, sys

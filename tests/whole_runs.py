@@ -10,8 +10,8 @@ import numpy as np
 
 from glrnn import data, run_folder, stages
 from glrnn.checkpoints import StageCheckpoints
-from glrnn.epoch import Job
 from glrnn.evaluate import best_params
+from glrnn.job import Job
 
 TIMES = ("seconds", "tokens_per_second")
 ITS_OWN = re.compile(

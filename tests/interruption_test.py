@@ -1,0 +1,63 @@
+"""The first signal is noted, the second ends the process, and others hear theirs."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from glrnn.interruption import Interruption
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted_and_kept_to_oneself(number, capfd):
+    before = signal.getsignal(number)
+    interruption = Interruption()
+    with interruption.awaited():
+        assert not interruption.has_come()
+        signal.raise_signal(number)
+        assert interruption.has_come()
+    assert interruption.signal == number
+    assert signal.getsignal(number) is before
+    assert "again to stop at once" in capfd.readouterr().err
+
+
+def test_handlers_are_as_they_were_after_an_error():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(RuntimeError), Interruption().awaited():
+        raise RuntimeError
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_in_another_thread_signals_are_left_alone():
+    handlers = []
+
+    def work():
+        with Interruption().awaited():
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.getsignal(signal.SIGTERM)]
+
+
+IMPATIENT = """
+import signal
+from glrnn.interruption import Interruption
+
+interruption = Interruption()
+with interruption.awaited():
+    signal.raise_signal(signal.SIGTERM)
+    assert interruption.has_come() and interruption.signal == signal.SIGTERM
+    signal.raise_signal(signal.SIGINT)
+    print("still here")
+"""
+
+
+def test_the_second_signal_ends_the_process_at_once():
+    done = subprocess.run(
+        [sys.executable, "-c", IMPATIENT], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (130, "")
