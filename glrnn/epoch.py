@@ -111,7 +111,8 @@ def train_epoch(
     rows = sum(sum(lengths[start:stop]) for lengths, start, stop in everything)
     names = group_names(stage.max_norms, job.phase.num_layers)
     limits = np.asarray(stage.max_norms)
-    job.progress.begin_epoch(job.title(epoch), rows * config.batch_size)
+    total_tokens = rows * config.batch_size
+    job.progress.begin_epoch(job.title(epoch), total_tokens, tally.tokens)
     key = job.stage_key(rewinds)
 
     def dispatched() -> Iterator[tuple[Window, Metrics]]:

@@ -128,16 +128,17 @@ class Progress:
         """Shows one line, as it is."""
         self._console.out(text, highlight=False)
 
-    def begin_epoch(self, title: str, total_tokens: int) -> None:
-        """Begins to show one epoch.
+    def begin_epoch(self, title: str, total_tokens: int, tokens: int = 0) -> None:
+        """Begins to show one epoch, or the rest of it.
 
         Args:
             title: What is being done, such as `phase 2/3 · finetune · epoch 3/40`.
             total_tokens: The tokens in the epoch.
+            tokens: Those that have been done before.
         """
         self._forget_epoch()
         self._title = title
-        self._bars.add_task(title, total=total_tokens)
+        self._bars.add_task(title, total=total_tokens, completed=tokens)
         self._refresh()
         self._last_shown = self._console.get_time()
 

@@ -117,6 +117,19 @@ def test_terminal_is_restored_whatever_happens(tmp_path, error):
     assert file.getvalue().rfind(shown) > file.getvalue().rfind(hidden) >= 0
 
 
+def test_the_rest_of_an_epoch_is_shown_at_its_own_speed(tmp_path):
+    console, file, clock = make_console()
+    with Progress(tmp_path / "metrics.jsonl", console=console) as progress:
+        progress.begin_epoch(TITLE, total_tokens=1200, tokens=600)
+        for second in range(1, 31):
+            clock.now += 1
+            progress.update(600 + second * 10, {}, NORMS, averaging=False)
+    (line,) = file.getvalue().splitlines()
+    assert "75%" in line
+    assert " 10 tokens/s" in line
+    assert line.endswith("0:00:30 left")
+
+
 @hypothesis.given(loss=st.floats(0, 2000))
 @hypothesis.settings(max_examples=20, deadline=None)
 def test_perplexity_is_exp_of_loss(tmp_path_factory, loss):

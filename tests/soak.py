@@ -1,8 +1,8 @@
 """Trains on many tiny windows and watches what piles up: `python tests/soak.py`.
 
-Two phases of two stages, checkpoints all the while. Memory must not grow after the
-first epoch of a phase, every line of the metrics must be whole, and only what belongs
-to a run may be left behind.
+Two phases of two stages, checkpoints all the while. Memory should not grow after the
+first epoch of a stage, by when its programs have been compiled; every line of the
+metrics must be whole, and only what belongs to a run may be left behind.
 
     python tests/soak.py --windows 20000
 """
@@ -107,9 +107,10 @@ def main() -> None:
         epochs = soak(arguments.windows, Path(folder))
     for epoch in epochs:
         print(f"{epoch.where:40} {epoch.memory:8.1f} MB")
-    for phase in ("phase 1", "phase 2"):
-        first, *later = (e.memory for e in epochs if e.where.startswith(phase))
-        print(f"{phase}: {max(later) - first:+.1f} MB after its first epoch")
+    for start in range(0, len(epochs), EPOCHS):
+        first, *later = (epoch.memory for epoch in epochs[start : start + EPOCHS])
+        where = epochs[start].where.split(" · epoch")[0]
+        print(f"{where}: {max(later) - first:+.1f} MB after its first epoch")
 
 
 if __name__ == "__main__":
