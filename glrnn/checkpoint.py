@@ -6,9 +6,11 @@ written last, makes it whole: Orbax itself restores a wrong shape or a flipped b
 without a word.
 """
 
+import contextlib
 import logging
+import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ def write(path: Path, trees: Mapping[str, PyTree], about: Mapping[str, Any]) -> 
         for item, tree in trees.items()
     }
     items = {item: ocp.args.StandardSave(tree) for item, tree in trees.items()}
-    with ocp.Checkpointer(_handler(trees)) as checkpointer:
+    with _late_callbacks_unheard(), ocp.Checkpointer(_handler(trees)) as checkpointer:
         checkpointer.save(
             path.absolute(),
             args=ocp.args.Composite(
@@ -71,6 +73,23 @@ def write(path: Path, trees: Mapping[str, PyTree], about: Mapping[str, Any]) -> 
             ),
         )
     write_checksums(path)
+
+
+@contextlib.contextmanager
+def _late_callbacks_unheard() -> Iterator[None]:
+    """Of a write that failed Orbax leaves others behind, which find its loop closed.
+
+    They may come at any time later, so that this ends only if nothing fails.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -108,13 +127,16 @@ def read(path: Path, item: str, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
     arrays = about.pop("arrays")[item]
     _check_same(f"{item} of {path}", arrays, like)
     abstract = jax.tree.map(_like, like)
-    restored = _restore(path, item, ocp.args.StandardRestore(abstract))
-    found = {name: _describe(np.asarray(leaf)) for name, leaf in _leaves(restored)}
-    for name in found:
-        # Files as they were written, so what was written was not the array.
-        if found[name] != arrays[name]:
+    restored = _leaves(_restore(path, item, ocp.args.StandardRestore(abstract)))
+    wanted, structure = jax.tree.flatten(like)
+    leaves = []
+    while restored:  # each let go of as soon as there is another in its place
+        name, leaf = restored.pop(0)
+        if _describe(np.asarray(leaf)) != arrays[name]:
+            # Files as they were written, so what was written was not the array.
             raise DamagedError(f"{item}/{name} is not what was to be written")
-    return jax.tree.map(_as_free_as, restored, like), about
+        leaves.append(_as_free_as(leaf, wanted[len(leaves)]))
+    return jax.tree.unflatten(structure, leaves), about
 
 
 def _restore(path: Path, item: str, how: Any) -> Any:
@@ -123,7 +145,11 @@ def _restore(path: Path, item: str, how: Any) -> Any:
     try:
         with ocp.Checkpointer(_handler({item} - {"about"})) as checkpointer:
             return checkpointer.restore(path.absolute(), args=composite)[item]
-    except (ValueError, KeyError, OSError) as error:
+    except FileNotFoundError as error:
+        raise DamagedError(f"{item}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError) as error:
         raise DamagedError(f"{item}: {' '.join(str(error).split()):.300}") from error
 
 

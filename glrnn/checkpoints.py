@@ -80,22 +80,15 @@ class StageCheckpoints:
         self.folder = Path(folder)
         self._say = say
         self._read_only = read_only
-        # Of every good checkpoint, its validation loss.
-        self._losses: dict[int, float | None] = {}
         self._saving: Future[None] | None = None
         # What they are once that is saved.
         self._losses_then: dict[int, float | None] = {}
         self._background = ThreadPoolExecutor(1)
         if not read_only:
             self._clear()
-        damages = {}
-        for number in self._numbers():
-            try:
-                about = checkpoint.read_about(self.path(number))
-                self._losses[number] = about["valid_loss"]
-            except DamagedError as error:
-                damages[number] = str(error)
-        self._do_without(damages)
+        # Of every good checkpoint, its validation loss.
+        self._losses: dict[int, float | None] = {}
+        self._look()
 
     def __enter__(self) -> "StageCheckpoints":
         return self
@@ -107,7 +100,12 @@ class StageCheckpoints:
         traceback: TracebackType | None,
     ) -> None:
         self._background.shutdown()
-        self.wait()
+        try:
+            self.wait()
+        except UsageError as failed:
+            if error is None:
+                raise
+            self._say(str(failed))  # beside what has happened already
 
     @property
     def newest(self) -> int | None:
@@ -222,6 +220,10 @@ class StageCheckpoints:
             try:
                 tree, about = checkpoint.read(self.path(number), item, like)
             except DamagedError as error:
+                if not self.path(number).exists():
+                    # The process that trains here has let go of it, and saved others.
+                    self._look()
+                    continue
                 damages[number] = str(error)
                 del self._losses[number]
                 continue
@@ -230,6 +232,19 @@ class StageCheckpoints:
         self._do_without(damages)
         missing = "" if self.folder.is_dir() else " (there is no such folder)"
         raise UsageError(f"no checkpoint in {self.folder}{missing}")
+
+    def _look(self) -> None:
+        """Finds the good checkpoints, and does without the others."""
+        damages = {}
+        self._losses = {}
+        for number in self._numbers():
+            try:
+                about = checkpoint.read_about(self.path(number))
+                self._losses[number] = about["valid_loss"]
+            except DamagedError as error:
+                if self.path(number).exists():
+                    damages[number] = str(error)
+        self._do_without(damages)
 
     def _do_without(self, damages: Mapping[int, str]) -> None:
         """Tells of damaged checkpoints, and sets them aside if there is a good one."""
@@ -258,13 +273,13 @@ class StageCheckpoints:
             int(name)
             for name in names
             if name.isascii() and name.isdigit() and str(int(name)) == name
-            if (self.folder / name).is_dir() and os.listdir(self.folder / name)
+            if (self.folder / name).is_dir() and any((self.folder / name).iterdir())
         )
 
     def _clear(self) -> None:
         """Takes away what was not finished."""
         try:
-            for path in self.folder.glob(".unfinished*"):
+            for path in self.folder.glob(".unfinished_*/"):
                 shutil.rmtree(path)
         except OSError as error:
             raise UsageError(
@@ -281,21 +296,28 @@ class StageCheckpoints:
         path = self.path(number)
         unfinished = path.with_name(f".unfinished_{number}")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            for parent in (self.folder.parent, self.folder):  # not the run's own
+                parent.mkdir(exist_ok=True)
+                sync_folder(parent.parent)
             checkpoint.write(unfinished, trees, about)
             if path.is_file() or (path.is_dir() and os.listdir(path)):
                 _set_aside(path)
             os.replace(unfinished, path)
             sync_folder(self.folder)
-            for old in discarded:
-                # Out of the way first: a folder half deleted would seem damaged.
-                os.replace(self.path(old), unfinished)
-                shutil.rmtree(unfinished)
         except (OSError, ValueError, RuntimeError) as error:
             raise UsageError(
                 f"cannot save {path}: {_reason(error)}; what was saved before is "
                 f"untouched"
             ) from error
+        for old in discarded:
+            try:
+                # Out of the way first: a folder half deleted would seem damaged.
+                os.replace(self.path(old), unfinished)
+                shutil.rmtree(unfinished)
+            except OSError as error:
+                raise UsageError(
+                    f"cannot delete {self.path(old)}: {_reason(error)}; {path} is saved"
+                ) from error
 
 
 def _best(losses: Mapping[int, float | None]) -> int | None:
@@ -312,8 +334,7 @@ def _reason(error: Exception) -> str:
 
 
 def _set_aside(path: Path) -> None:
-    """Renames what is not a checkpoint to NAME.damaged."""
-    aside = path.with_name(f"{path.name}.damaged")
-    if aside.is_dir():
-        shutil.rmtree(aside)
-    os.replace(path, aside)
+    """Renames what is not a checkpoint to NAME.damaged, or that with a number."""
+    names = (f"{path.name}.damaged{suffix}" for suffix in ("", *range(2, 1_000)))
+    free = (path.with_name(name) for name in names)
+    os.replace(path, next(aside for aside in free if not os.path.lexists(aside)))

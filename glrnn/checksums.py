@@ -1,13 +1,18 @@
 """The SHA-256 of every file of a folder, as `sha256sum --check SHA256SUMS` reads it."""
 
+import errno
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from glrnn.errors import DamagedError
+from glrnn.errors import DamagedError, UsageError
 from glrnn.files import sync_folder
 
 SUMS = "SHA256SUMS"
+
+Content = TypeVar("Content")
 
 
 def write_checksums(folder: Path) -> None:
@@ -42,19 +47,14 @@ def check_checksums(folder: Path) -> None:
 
     Raises:
         DamagedError: if a file is missing or not as it was written; it says which.
+        UsageError: if a file must not be read.
     """
     sums = _read_sums(folder)
     there = set(_files(folder))
     for name, digest in sums.items():
         if name not in there:
             raise DamagedError(f"{name} is missing")
-        try:
-            found = _digest(folder / name)
-        except OSError as error:
-            raise DamagedError(
-                f"{name} cannot be read: {error.strerror or error}"
-            ) from None
-        if found != digest:
+        if _read(folder / name, _digest) != digest:
             raise DamagedError(f"{name} is not as it was written")
 
 
@@ -71,18 +71,24 @@ def _digest(path: Path) -> str:
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
+    content = _read(folder / SUMS, Path.read_bytes)
     try:
-        lines = (folder / SUMS).read_bytes().decode().splitlines()
-        pairs = (line.split("  ", 1) for line in lines)
+        pairs = (line.split("  ", 1) for line in content.decode().splitlines())
         sums = {name: digest for digest, name in pairs}
-    except FileNotFoundError:
-        raise DamagedError(f"{SUMS} is missing") from None
-    except OSError as error:
-        raise DamagedError(
-            f"{SUMS} cannot be read: {error.strerror or error}"
-        ) from None
     except ValueError:
         raise DamagedError(f"{SUMS} is not as it was written") from None
     if not sums:
         raise DamagedError(f"{SUMS} is empty")
     return sums
+
+
+def _read(path: Path, how: Callable[[Path], Content]) -> Content:
+    """What a file has; only a disk that fails is damage, and not a missing right."""
+    try:
+        return how(path)
+    except FileNotFoundError:
+        raise DamagedError(f"{path.name} is missing") from None
+    except OSError as error:
+        told = f"cannot read {path}: {error.strerror or error}"
+        kind = DamagedError if error.errno == errno.EIO else UsageError
+        raise kind(told) from None

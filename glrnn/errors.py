@@ -4,7 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 
@@ -25,10 +25,10 @@ class DamagedError(UsageError):
     """A file on disk is not as it was written; the message says which.
 
     Example:
-        >>> raise DamagedError("params/manifest.ocdbt is missing")
+        >>> raise DamagedError("params/head.bias/0 is missing")
         Traceback (most recent call last):
         ...
-        glrnn.errors.DamagedError: params/manifest.ocdbt is missing
+        glrnn.errors.DamagedError: params/head.bias/0 is missing
     """
 
 
@@ -114,7 +114,8 @@ def _leave(last_words: str, status: int) -> NoReturn:
     Python taking itself down under a device at work crashes. Whatever was being saved
     is whole by now, for its block has been left.
     """
-    print(last_words, file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):  # nobody may be there to read it
+        print(last_words, file=sys.stderr, flush=True)
+    with suppress(OSError):
+        sys.stdout.flush()
     os._exit(status)

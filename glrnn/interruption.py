@@ -1,14 +1,19 @@
 """Being told to stop: SIGTERM, Ctrl-C, the preemption notice of `jax.distributed`."""
 
+import contextlib
 import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 import jax
 from jax.experimental.multihost_utils import reached_preemption_sync_point
+
+# Windows has no such signal.
+PIPE = (signal.SIGPIPE,) if hasattr(signal, "SIGPIPE") else ()
+# A progress bar hides the cursor.
+SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Interruption:
@@ -42,9 +47,12 @@ class Interruption:
             self.signal = signal.SIGTERM
         return self.signal is not None
 
-    @contextmanager
+    @contextlib.contextmanager
     def awaited(self) -> Iterator[None]:
         """Has the first signal noted, and the second one end the process at once.
+
+        An output that nobody reads any more (SIGPIPE) is a signal too, but not a second
+        one: what reads it may have been told to stop by the same key.
 
         Does nothing but in the main thread, the only one that signals reach. SIGTERM is
         left to `jax.distributed` where that has been initialised.
@@ -52,7 +60,7 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        awaited = [signal.SIGINT]
+        awaited = [signal.SIGINT, *PIPE]
         if not jax.distributed.is_initialized():
             awaited.append(signal.SIGTERM)
         before = {number: signal.signal(number, self._note) for number in awaited}
@@ -64,7 +72,13 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.signal is not None:
-            os._exit(128 + number)
-        self.signal = number
-        os.write(2, b"stopping, once this update is saved; again to stop at once\n")
+        if number in PIPE:
+            self.signal = self.signal or number
+            return
+        with contextlib.suppress(OSError):  # nobody may be there to read it
+            if self.signal not in (None, *PIPE):
+                if os.isatty(1):
+                    os.write(1, SHOW_CURSOR)
+                os._exit(128 + number)
+            self.signal = number
+            os.write(2, b"stopping, once this update is saved; again to stop at once\n")

@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 
 from glrnn import data
 from glrnn.config import Config, Phase, Stage
+from glrnn.errors import StoppedError
 from glrnn.interruption import Interruption
 from glrnn.model import Model, language_model
 from glrnn.progress import Progress
@@ -77,6 +78,18 @@ class Job(NamedTuple):
         """The key of the stage, another one after each time that it was rewound."""
         key = jax.random.fold_in(self.phase_key, STAGES.index(self.stage_name))
         return jax.random.fold_in(key, rewinds) if rewinds else key
+
+    def stop_if_told(self, where: str) -> None:
+        """Ends the run if it was told to stop; `where` says how far it is saved.
+
+        Raises:
+            StoppedError: if so.
+        """
+        if self.interruption.signal is not None:
+            raise StoppedError(
+                self.interruption.signal,
+                f"{where}; the same command goes on from there",
+            )
 
     def title(self, epoch: int) -> str:
         """What is being done, as a person reads it."""

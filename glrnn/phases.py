@@ -37,13 +37,27 @@ def train(job: Job) -> list[Summary]:
     summaries: list[Summary] = []
     for number in range(1, len(run.config.phases) + 1):
         summary = run.read_summary(number)
-        if summary is None:
+        if summary is None or _has_lost_its_end(run, number):
             _check_order(run, number)
             offset = summaries[-1].metrics_offset if summaries else 0
             summary = _train_phase(job._replace(number=number), offset)
             run.write_summary(summary)
+            job.stop_if_told(f"phase {number} is finished")
         summaries.append(summary)
     return summaries
+
+
+def _last_stage(run: Run, number: int) -> str:
+    phase = run.config.phases[number - 1]
+    return next(name for name in reversed(STAGES) if getattr(phase, name).epochs)
+
+
+def _has_lost_its_end(run: Run, number: int) -> bool:
+    """Whether a phase's last stage is gone, and nothing was built on it yet."""
+    later = range(number + 1, len(run.config.phases) + 1)
+    return not os.path.lexists(
+        run.stage_folder(number, _last_stage(run, number))
+    ) and not any(os.path.lexists(run.folder / f"phase_{phase}") for phase in later)
 
 
 def _check_order(run: Run, number: int) -> None:
@@ -93,7 +107,7 @@ def first_params(job: Job) -> Params:
     fresh = job.model.init(jax.random.fold_in(job.phase_key, len(STAGES)))
     if job.number == 1:
         return fresh
-    before = best_params(job.run, job.number - 1)
+    before = best_params(job.run, job.number - 1, _last_stage(job.run, job.number - 1))
     return grow(before, fresh, job.config.inherit_head)
 
 

@@ -57,7 +57,6 @@ class Progress:
                 not exist.
             console: Where to show the run; standard output if not given.
         """
-        from rich.console import Console
         from rich.live import Live
         from rich.progress import (
             BarColumn,
@@ -67,7 +66,7 @@ class Progress:
         )
         from rich.progress import Progress as Bars
 
-        self._console = console if console is not None else Console()
+        self._console = console if console is not None else _console()
         self._bars = Bars(
             BarColumn(),
             TaskProgressColumn(),
@@ -136,6 +135,8 @@ class Progress:
             total_tokens: The tokens in the epoch.
             tokens: Those that have been done before.
         """
+        if self._title == title and self._bars.tasks[0].completed == tokens:
+            return
         self._forget_epoch()
         self._title = title
         self._bars.add_task(title, total=total_tokens, completed=tokens)
@@ -187,10 +188,13 @@ class Progress:
                 which JSON has no word, becomes null.
         """
         line = json.dumps(_strict(record), allow_nan=False, ensure_ascii=False) + "\n"
-        with self._path.open("ab") as file:
-            self._offset += file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self._path.open("ab") as file:
+                self._offset += file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UsageError(f"cannot write {self._path}: {error.strerror}") from None
 
     def table(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Shows a table with one column a key, such as the phases of a finished run."""
@@ -214,6 +218,19 @@ class Progress:
             return Text()
         lines = [Text(line) for line in self._status]
         return Group(Text(self._title, style="bold"), self._bars, *lines)
+
+
+def _console() -> Console:
+    """Standard output; once nobody reads it any more, nothing."""
+    from rich.console import Console
+
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            # rich would end the process. The signal that comes with it is for
+            # `interruption`.
+            self.quiet = True
+
+    return Quiet()
 
 
 def _cut_back(path: Path, offset: int | None) -> int:

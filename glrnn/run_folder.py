@@ -179,6 +179,21 @@ def start(
 
 
 @contextmanager
+def taken_up(
+    folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
+) -> Iterator[Run]:
+    """`start`, and no other process trains in the folder meanwhile.
+
+    Raises:
+        UsageError: as `start`, and if another process trains there.
+    """
+    start(folder, config, corpus, experiment)
+    with written_by_this_process_alone(folder):
+        # Again, for another process may have begun another run there in between.
+        yield start(folder, config, corpus, experiment)
+
+
+@contextmanager
 def written_by_this_process_alone(folder: Path) -> Iterator[None]:
     """Refuses to share a run's folder with another process that trains there.
 

@@ -22,7 +22,7 @@ from glrnn import averaging
 from glrnn.checkpoints import StageCheckpoints
 from glrnn.config import Config, Dropout, Stage
 from glrnn.epoch import NOTHING_YET, Record, Tally, epoch_metrics, train_epoch
-from glrnn.errors import DivergedError, StoppedError
+from glrnn.errors import DivergedError
 from glrnn.job import Job
 from glrnn.losses import to_perplexity
 from glrnn.model import Params, language_model, noise_rates
@@ -70,15 +70,18 @@ def train_stage(job: Job, before: Callable[[], Outcome]) -> Outcome:
         while not _finished(job, history):
             try:
                 state, history = _go_on(job, checkpoints, step, state, history)
+                continue
             except DivergedError as error:
-                newest = checkpoints.newest
-                rewinds = rewinds + 1 if rewound_to == newest else 1
-                rewound_to = newest
-                if job.on_nonfinite != "rewind" or rewinds > MOST_REWINDS:
-                    raise DivergedError(f"{error}; {_last_good(checkpoints)}") from None
-                job.progress.say(f"rewound: {error}; {_last_good(checkpoints)}")
-                step, state, history = _take_up(job, checkpoints, before)
-                history["rewinds"] += rewinds
+                trouble = f"{error}; {_last_good(checkpoints)}"
+            newest = checkpoints.newest
+            rewinds = rewinds + 1 if rewound_to == newest else 1
+            rewound_to = newest
+            if job.on_nonfinite != "rewind" or rewinds > MOST_REWINDS:
+                raise DivergedError(trouble)
+            job.progress.say(f"rewound: {trouble}")
+            del state  # two would not fit
+            step, state, history = _take_up(job, checkpoints, before)
+            history["rewinds"] += rewinds
         best, _ = checkpoints.restore_best(_params_like(job))
     return Outcome(best, [*history["before"], history], history["metrics_offset"])
 
@@ -228,35 +231,37 @@ def _go_on(
         rewinds=history["rewinds"],
         pause=_pause(job, checkpoints),
     )
-    where = job.title(epoch)
+    where = f"{job.title(epoch)} is saved"
     if tally.is_whole:
         rate = factor * job.stage.learning_rate
         state, history = _end_epoch(job, checkpoints, state, history, tally, rate)
-    else:
-        where += f", update {tally.windows} of {tally.total}"
+    elif tally.windows:
+        where = f"{job.title(epoch)}, update {tally.windows} of {tally.total} is saved"
         history = history | {"tally": tally._asdict()}
         if tally.windows > begun.windows:
             checkpoints.save(int(state.count), state, history)
+    else:
+        where = f"{job.title(epoch)} has not begun"
     if job.interruption.signal is not None:
         checkpoints.wait()
-        raise StoppedError(
-            job.interruption.signal,
-            f"{where} is saved; the same command goes on from there",
-        )
+    job.stop_if_told(where)
     return state, history
 
 
 def _pause(job: Job, checkpoints: StageCheckpoints) -> Callable[[], bool]:
     """Whether to save, asked before every window; not before the first for the time."""
     seconds = 60 * job.checkpoint_minutes
-    due = 0.0
+    started: float | None = None
 
     def pause() -> bool:
-        nonlocal due
+        nonlocal started
         checkpoints.check()
-        now = time.monotonic()
-        due = due or now + seconds
-        return job.interruption.has_come() or (seconds > 0 and now >= due)
+        if job.interruption.has_come():
+            return True
+        if started is None:
+            started = time.monotonic()
+            return False
+        return 0 < seconds <= time.monotonic() - started
 
     return pause
 
@@ -296,7 +301,9 @@ def _end_epoch(
         "averaged_losses": [*history["averaged_losses"], *[loss] * averages],
         "seconds": history["seconds"] + seconds,
         "metrics_offset": job.progress.offset,
-        "tally": NOTHING_YET._asdict(),
+        "tally": NOTHING_YET._replace(
+            skipped_in_a_row=tally.skipped_in_a_row
+        )._asdict(),
     }
     checkpoints.save(int(state.count), state, history, params, loss)
     job.progress.end_epoch(

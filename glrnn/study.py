@@ -145,11 +145,10 @@ def _best_loss(summary: Summary) -> float:
 
 def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[Summary]:
     folder = plan.folder / name
-    run = run_folder.start(folder, config, corpus, plan.origin)
     mesh = share_batch(config.batch_size // config.num_parts)
     interruption = Interruption()
     with (
-        run_folder.written_by_this_process_alone(folder),
+        run_folder.taken_up(folder, config, corpus, plan.origin) as run,
         Progress(folder / "metrics.jsonl") as progress,
         interruption.awaited(),
     ):

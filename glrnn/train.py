@@ -116,10 +116,10 @@ def _run(command: Command) -> None:
     mesh = share_batch(config.batch_size // config.num_parts, runtime.num_devices)
     precision = PRECISIONS[runtime.matmul_precision]
     corpus = data.load(runtime.data, manual_dir=runtime.manual_dir)
-    run = run_folder.start(runtime.workdir, config, corpus, command.experiment)
+    taken_up = run_folder.taken_up(runtime.workdir, config, corpus, command.experiment)
     interruption = Interruption()
     with (
-        run_folder.written_by_this_process_alone(run.folder),
+        taken_up as run,
         Progress(run.folder / "metrics.jsonl") as progress,
         interruption.awaited(),
     ):

@@ -296,7 +296,9 @@ MOMENTS = {
     "before a file is written": "checkpoint.write = kill",
     "before the checksums": "checkpoint.write_checksums = kill",
     "before it has its name": "os.replace = kill",
-    "before its name is on the disk": "checkpoints.sync_folder = kill",
+    "before its name is on the disk": (
+        "checkpoints.sync_folder = lambda name: name == stage.folder and kill()"
+    ),
     "before an old one is gone": "checkpoints.shutil.rmtree = kill",
 }
 
@@ -377,6 +379,28 @@ def test_damage_done_after_it_was_opened_is_found_at_the_restore(saved, tmp_path
     assert "1 is damaged" in said[0]
 
 
+def test_one_that_a_training_process_lets_go_of_is_not_damaged(saved, tmp_path):
+    """Read while others take its place."""
+    folder, said = tmp_path / "main", []
+    shutil.copytree(saved, folder)
+    with StageCheckpoints(folder, said.append, read_only=True) as checkpoints:
+        shutil.rmtree(folder / "2")
+        progress, _ = checkpoints.restore_newest(make_progress())
+    assert_identical(progress, make_progress(1))
+    assert not said
+
+
+def test_what_must_not_be_read_is_not_damaged(saved, tmp_path):
+    folder = tmp_path / "main"
+    shutil.copytree(saved, folder)
+    (folder / "2" / SUMS).unlink()
+    (folder / "2" / SUMS).mkdir()  # which fails for root as well
+    before = listing(folder)
+    with pytest.raises(UsageError, match=f"^cannot read {folder / '2' / SUMS}: Is a"):
+        StageCheckpoints(folder)
+    assert listing(folder) == before
+
+
 def test_the_only_checkpoints_there_are_stay_where_they_are(saved, tmp_path):
     folder = tmp_path / "main"
     shutil.copytree(saved, folder)
@@ -392,13 +416,15 @@ def test_the_only_checkpoints_there_are_stay_where_they_are(saved, tmp_path):
     assert listing(folder) == before
 
 
-def test_a_second_damaged_one_of_a_name_takes_the_place_of_the_first(saved, tmp_path):
+def test_a_second_damaged_one_of_a_name_is_kept_too(saved, tmp_path):
     folder = tmp_path / "main"
     for _ in range(2):
         shutil.copytree(saved, folder, dirs_exist_ok=True)
         flip_bit(folder / "2" / SUMS)
         with StageCheckpoints(folder, str) as checkpoints:
             assert checkpoints.newest == 1
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"1", "2.damaged", "2.damaged2"}
 
 
 def test_arrays_that_were_not_written_as_they_were_are_found(tmp_path, monkeypatch):
@@ -448,6 +474,21 @@ def test_a_save_that_fails_is_told_and_costs_nothing(tmp_path, monkeypatch, save
         assert (checkpoints.newest, checkpoints.best) == (1, 1)
         save_tiny(checkpoints, 2, 1.0)
     assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
+
+
+def test_a_save_that_fails_does_not_hide_what_has_happened(tmp_path, monkeypatch):
+    def write(path, trees, about):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write", write)
+    said = []
+    with (
+        pytest.raises(KeyError, match="defect"),
+        StageCheckpoints(tmp_path, said.append) as checkpoints,
+    ):
+        save_tiny(checkpoints, 1, 3.0)
+        raise KeyError("defect")
+    assert "No space left on device" in said[0]
 
 
 QUIET = """

@@ -9,7 +9,6 @@ had been. Run as a program this writes the table of the README.
 import contextlib
 import io
 import os
-import re
 import resource
 import shutil
 import signal
@@ -80,10 +79,9 @@ def go_on(
     folder: Path, corpus: data.Corpus, config: Config = CONFIG, **how
 ) -> tuple[run_folder.Run, str]:
     """Trains, or trains on; the run and what was said."""
-    run = run_folder.start(folder, config, corpus)
     console = Console(file=io.StringIO(), width=1000)
     with (
-        run_folder.written_by_this_process_alone(folder),
+        run_folder.taken_up(folder, config, corpus) as run,
         Progress(folder / "metrics.jsonl", console) as progress,
     ):
         train(Job(run, corpus, progress, **how))
@@ -301,8 +299,7 @@ def outcome(fault: Fault, run: Path, corpus: data.Corpus, whole: list) -> str:
             told = f"goes on from the one before: *{'; '.join(lines)}*"
     finished, _ = go_on(run, corpus)
     assert same(everything(finished, corpus), whole), f"{fault.name}: another run"
-    told = told.replace(str(run), "RUN")
-    return re.sub("[0-9a-f]{32}", "FILE", told)  # Orbax's names are random
+    return told.replace(str(run), "RUN")
 
 
 def row(fault: Fault, told: str) -> str:

@@ -1,9 +1,21 @@
 """Every fault of the README's table, made; what becomes of the run is what it says."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
-from faults import BEGIN, END, FAULTS, README, NotPossibleError, outcome, row, scene
+from faults import (
+    BEGIN,
+    END,
+    FAULTS,
+    README,
+    NotPossibleError,
+    mounted,
+    outcome,
+    row,
+    scene,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +36,29 @@ def test_what_becomes_of_a_run(stopped, tmp_path, fault):
         pytest.skip(str(error))
     table = README.read_text().split(BEGIN)[1].split(END)[0]
     assert row(fault, told) in table
+
+
+@pytest.mark.parametrize("kilobytes", [60, 150, 400])
+def test_a_full_disk_takes_one_line(texts, kilobytes):
+    """Whatever is being written when there is no more room."""
+    run = texts / "run"
+    run.mkdir()
+    try:
+        with mounted(run, f"size={kilobytes}k"):
+            given = ["small.py", "--data", ".", "--workdir", "run"]
+            endless = ["--phases.0.main.epochs", "1000"]
+            done = subprocess.run(
+                [sys.executable, "-m", "glrnn.train", *given, *endless],
+                cwd=texts,
+                capture_output=True,
+                text=True,
+            )
+    except NotPossibleError as error:
+        pytest.skip(str(error))
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: cannot ")
+    assert "No space left on device" in line
+    assert done.returncode == 2
 
 
 def test_nothing_else_is_in_the_table():

@@ -1,5 +1,6 @@
 """The first signal is noted, the second ends the process, and others hear theirs."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -54,6 +55,30 @@ with interruption.awaited():
     signal.raise_signal(signal.SIGINT)
     print("still here")
 """
+
+
+def test_the_second_signal_shows_the_cursor_again():
+    """Which a progress bar has hidden."""
+    pty = pytest.importorskip("pty", reason="there are no terminals here")
+    terminal, there = pty.openpty()
+    subprocess.run([sys.executable, "-c", IMPATIENT], stdout=there, stderr=there)
+    os.close(there)
+    assert b"\x1b[?25h" in os.read(terminal, 10_000)
+    os.close(terminal)
+
+
+def test_an_output_that_nobody_reads_is_the_first_signal_but_not_the_second():
+    interruption = Interruption()
+    with interruption.awaited():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGPIPE)
+    assert interruption.signal == signal.SIGINT
+    interruption = Interruption()
+    with interruption.awaited():
+        signal.raise_signal(signal.SIGPIPE)
+        assert interruption.has_come()
+        signal.raise_signal(signal.SIGTERM)
+    assert interruption.signal == signal.SIGTERM
 
 
 def test_the_second_signal_ends_the_process_at_once():

@@ -1,27 +1,24 @@
 """A run stopped anywhere and started again is the run that would have been."""
 
-import io
+import shutil
 import signal
 from collections import Counter
 from dataclasses import replace
 
+import faults
 import jax
 import numpy as np
 import pytest
-from rich.console import Console
 from whole_runs import everything, records, same
 
-from glrnn import data, run_folder, stages
+from glrnn import run_folder, stages
 from glrnn.checkpoints import StageCheckpoints
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import DivergedError, StoppedError, UsageError
 from glrnn.interruption import Interruption
-from glrnn.job import Job
-from glrnn.phases import train
 from glrnn.progress import Progress
-from glrnn.vocabulary import Vocabulary
+from glrnn.settings import to_json
 
-WORDS = "the cat sat on a mat and saw".split()
 # 25 columns of 12 rows: four windows a pass, three steps long but for the last.
 STAGE = Stage(3, learning_rate=5.0, max_norms=(0.3,))
 CONFIG = Config(
@@ -47,40 +44,20 @@ IN_TURNS = replace(CONFIG, updates_per_epoch=5)
 WINDOWS = 2 * (3 + 2) * 4
 
 
-class After(Interruption):
-    """Comes when it has been asked so often."""
-
-    def __init__(self, asked: int) -> None:
-        super().__init__()
-        self.left = asked
-
-    def has_come(self):
-        self.left -= 1
-        if self.left < 0:
-            self.signal = signal.SIGTERM
-        return self.signal is not None
-
-
 @pytest.fixture(scope="module")
 def corpus():
-    stream = np.random.default_rng(0).integers(0, len(WORDS), 460).astype(np.int32)
-    parts = np.split(stream, [300, 380])
-    return data.Corpus("tiny", Vocabulary(tuple(WORDS)), *parts, unknown={})
+    return faults.small_corpus()
 
 
 def go_on(folder, corpus, config=CONFIG, **how):
     """Trains, or trains on; the run and what was said."""
-    run = run_folder.start(folder, config, corpus)
-    console = Console(file=io.StringIO(), width=1000)
-    with Progress(folder / "metrics.jsonl", console) as progress:
-        train(Job(run, corpus, progress, **how))
-    return run, console.file.getvalue()
+    return faults.go_on(folder, corpus, config, **how)
 
 
 def stopped(folder, corpus, asked, config=CONFIG, **how):
     """What was said when the run was stopped, or None if it had ended before."""
     try:
-        go_on(folder, corpus, config, interruption=After(asked), **how)
+        go_on(folder, corpus, config, interruption=faults.After(asked), **how)
     except StoppedError as error:
         assert error.signal == signal.SIGTERM
         return str(error)
@@ -179,6 +156,75 @@ def test_a_stop_that_comes_during_validation_is_heeded_after_it(tmp_path, corpus
         assert (checkpoints.newest, checkpoints.best) == (4, 4)
 
 
+def test_a_stop_that_comes_after_the_last_epoch_is_heeded_too(
+    tmp_path, corpus, monkeypatch
+):
+    """As that of a study, which would go on with its next run."""
+    interruption = Interruption()
+    write_summary = run_folder.Run.write_summary
+
+    def told_meanwhile(self, summary):
+        interruption.signal = signal.SIGTERM
+        write_summary(self, summary)
+
+    monkeypatch.setattr(run_folder.Run, "write_summary", told_meanwhile)
+    with pytest.raises(StoppedError, match="phase 1 is finished; the same"):
+        go_on(tmp_path, corpus, MAIN, interruption=interruption)
+    assert run_folder.read(tmp_path).read_summary(1) is not None
+
+
+def test_a_timed_stage_goes_on_with_its_time(tmp_path, corpus):
+    """Which that before the stop counts towards."""
+    timed = replace(STAGE, minutes=1e-9)
+    config = replace(MAIN, phases=(Phase(1, main=timed),))
+    assert stopped(tmp_path, corpus, 2, config) is not None
+    run, _ = go_on(tmp_path, corpus, config)
+    (record,) = records(run)
+    assert record["updates"] == 4
+
+
+def test_a_checkpoint_is_never_due_before_an_update(tmp_path, corpus):
+    run, _ = go_on(tmp_path, corpus, MAIN, checkpoint_minutes=1e-30)
+    assert len(records(run)) == 5
+
+
+def test_a_stage_that_is_gone_is_trained_anew_if_it_is_needed(tmp_path, corpus, whole):
+    said = None
+    asked = (3 + 2) * 4 + 1
+    said = stopped(tmp_path, corpus, asked)
+    assert said.startswith("phase 2/2 · main · epoch 1/3, update 1 of 4 is saved")
+    run = run_folder.read(tmp_path)
+    shutil.rmtree(run.stage_folder(1, "finetune"))
+    run, _ = go_on(tmp_path, corpus)
+    # Phase 2 had begun and needed nothing of it.
+    assert not run.stage_folder(1, "finetune").exists()
+    assert records(run) == whole[CONFIG][0]
+    for number in (2, 1):
+        shutil.rmtree(tmp_path / f"phase_{number}" / "main")
+        shutil.rmtree(tmp_path / f"phase_{number}" / "finetune", ignore_errors=True)
+    shutil.rmtree(tmp_path / "phase_2")
+    run, _ = go_on(tmp_path, corpus)
+    assert same(everything(run, corpus), whole[CONFIG])
+
+
+def test_a_run_begun_by_another_process_in_between_is_left_alone(
+    tmp_path, corpus, monkeypatch
+):
+    alone = run_folder.written_by_this_process_alone
+
+    def too_late(folder):
+        other = replace(CONFIG, seed=7)
+        (folder / "config.json").write_text(to_json(other))
+        return alone(folder)
+
+    monkeypatch.setattr(run_folder, "written_by_this_process_alone", too_late)
+    with (
+        pytest.raises(UsageError, match="seed is 7 there, 28 here"),
+        run_folder.taken_up(tmp_path, CONFIG, corpus),
+    ):
+        pass
+
+
 def test_one_process_at_a_time(tmp_path):
     with (
         run_folder.written_by_this_process_alone(tmp_path),
@@ -263,6 +309,14 @@ def test_too_many_bad_updates_stop_the_run(tmp_path, corpus, poison, updates, wh
     poison(lambda count, key: count >= 5)
     config = replace(MAIN, updates_per_epoch=updates)
     with pytest.raises(DivergedError, match=where):
+        go_on(tmp_path, corpus, config, on_nonfinite="skip")
+
+
+def test_bad_updates_in_a_row_are_counted_over_epochs(tmp_path, corpus, poison):
+    """The last six of one epoch and the first five of the next."""
+    poison(lambda count, key: 6 <= count <= 16)
+    config = replace(MAIN, updates_per_epoch=12)
+    with pytest.raises(DivergedError, match=r"update 5 of .*epoch 2"):
         go_on(tmp_path, corpus, config, on_nonfinite="skip")
 
 

@@ -1,5 +1,6 @@
 """The command lines, as a user types them: from a folder of texts to a perplexity."""
 
+import json
 import os
 import re
 import signal
@@ -83,6 +84,28 @@ def test_told_to_stop(texts, number, status):
     first, last = said.splitlines()
     assert first == "stopping, once this update is saved; again to stop at once"
     assert re.fullmatch(SAVED + "the same command goes on from there", last)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(None, 141), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_what_reads_the_output_may_end_with_it(texts, number, status):
+    """As `tee` does, told by the same key, and `head`, when it has seen enough."""
+    with begin(texts) as process:
+        process.stdout.close()
+        if number is not None:
+            process.stderr.close()
+            process.send_signal(number)
+        assert process.wait(timeout=60) == status
+        if number is None:
+            assert re.fullmatch(
+                SAVED + "the same command goes on from there\n", process.stderr.read()
+            )
+    stage = texts / "run" / "phase_1" / "main"
+    numbers = [int(path.name) for path in stage.iterdir() if path.name.isdigit()]
+    lines = (texts / "run" / "metrics.jsonl").read_text().splitlines()
+    windows = sum(json.loads(line)["updates"] for line in lines)
+    assert max(numbers) >= windows
 
 
 # One process is several enough for the notice to take its way.
