@@ -69,7 +69,8 @@ def begin(texts, *arguments, program=("-m", "glrnn.train")):
 
 
 SAVED = (
-    r"stopped: phase 1/1 · main · epoch \d+/1000000(, update \d+ of \d+)? is saved; "
+    r"stopped: phase 1/1 · main · epoch \d+/1000000"
+    r"( is saved|, update \d+ of \d+ is saved| has not begun); "
 )
 
 
