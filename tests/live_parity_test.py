@@ -190,11 +190,11 @@ def by_place(masks):
 def windows(job):
     """The rows and masks of a stage's first epoch, drawn anew: none are recorded."""
     stream = columns(job.corpus.train, job.config.batch_size)
-    origin = job.config.seed, job.number, job.stage_number, 1
+    origin = job.config.seed, job.number, run_folder.STAGES.index(job.stage_name), 1
     lengths = draw_lengths(
         np.random.default_rng(origin), len(stream), job.config.window_length
     )
-    key = jax.random.fold_in(job.phase_key, job.stage_number)
+    key = job.stage_key()
     rates = noise_rates(job.phase.dropout)
     shapes = job.model.noise_shapes(job.config.batch_size, 1)
 
