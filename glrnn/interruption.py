@@ -10,8 +10,9 @@ from types import FrameType
 import jax
 from jax.experimental.multihost_utils import reached_preemption_sync_point
 
-# Windows has no such signal.
-PIPE = (signal.SIGPIPE,) if hasattr(signal, "SIGPIPE") else ()
+# The number of SIGPIPE, which Windows does not have. It is not waited for: libraries
+# have pipes of their own.
+PIPE = 13
 # A progress bar hides the cursor.
 SHOW_CURSOR = b"\x1b[?25h"
 
@@ -47,12 +48,17 @@ class Interruption:
             self.signal = signal.SIGTERM
         return self.signal is not None
 
+    def output_is_lost(self) -> None:
+        """Notes that nobody reads the output any more, as a signal like others.
+
+        It is not a second one: what read the output may have been told to stop by the
+        same key.
+        """
+        self.signal = self.signal or PIPE
+
     @contextlib.contextmanager
     def awaited(self) -> Iterator[None]:
         """Has the first signal noted, and the second one end the process at once.
-
-        An output that nobody reads any more (SIGPIPE) is a signal too, but not a second
-        one: what reads it may have been told to stop by the same key.
 
         Does nothing but in the main thread, the only one that signals reach. SIGTERM is
         left to `jax.distributed` where that has been initialised.
@@ -60,7 +66,7 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        awaited = [signal.SIGINT, *PIPE]
+        awaited = [signal.SIGINT]
         if not jax.distributed.is_initialized():
             awaited.append(signal.SIGTERM)
         before = {number: signal.signal(number, self._note) for number in awaited}
@@ -72,11 +78,8 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if number in PIPE:
-            self.signal = self.signal or number
-            return
         with contextlib.suppress(OSError):  # nobody may be there to read it
-            if self.signal not in (None, *PIPE):
+            if self.signal not in (None, PIPE):
                 if os.isatty(1):
                     os.write(1, SHOW_CURSOR)
                 os._exit(128 + number)

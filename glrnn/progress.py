@@ -11,7 +11,7 @@ import datetime
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -49,13 +49,20 @@ class Progress:
         epoch 1/2: loss 4.5
     """
 
-    def __init__(self, metrics_path: Path, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        metrics_path: Path,
+        console: Console | None = None,
+        when_lost: Callable[[], None] = lambda: None,
+    ) -> None:
         """Opens `metrics_path`, and drops a last line that was cut short.
 
         Args:
             metrics_path: The file of metrics, one JSON object a line. Made if it does
                 not exist.
             console: Where to show the run; standard output if not given.
+            when_lost: Called when nobody reads standard output any more; nothing is
+                shown from then on.
         """
         from rich.live import Live
         from rich.progress import (
@@ -66,7 +73,7 @@ class Progress:
         )
         from rich.progress import Progress as Bars
 
-        self._console = console if console is not None else _console()
+        self._console = console if console is not None else _console(when_lost)
         self._bars = Bars(
             BarColumn(),
             TaskProgressColumn(),
@@ -220,15 +227,15 @@ class Progress:
         return Group(Text(self._title, style="bold"), self._bars, *lines)
 
 
-def _console() -> Console:
+def _console(when_lost: Callable[[], None]) -> Console:
     """Standard output; once nobody reads it any more, nothing."""
     from rich.console import Console
 
     class Quiet(Console):
         def on_broken_pipe(self) -> None:
-            # rich would end the process. The signal that comes with it is for
-            # `interruption`.
+            # rich would end the process.
             self.quiet = True
+            when_lost()
 
     return Quiet()
 

@@ -149,7 +149,9 @@ def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[S
     interruption = Interruption()
     with (
         run_folder.taken_up(folder, config, corpus, plan.origin) as run,
-        Progress(folder / "metrics.jsonl") as progress,
+        Progress(
+            folder / "metrics.jsonl", when_lost=interruption.output_is_lost
+        ) as progress,
         interruption.awaited(),
     ):
         progress.say(str(folder))

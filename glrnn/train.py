@@ -120,7 +120,9 @@ def _run(command: Command) -> None:
     interruption = Interruption()
     with (
         taken_up as run,
-        Progress(run.folder / "metrics.jsonl") as progress,
+        Progress(
+            run.folder / "metrics.jsonl", when_lost=interruption.output_is_lost
+        ) as progress,
         interruption.awaited(),
     ):
         shared = f" on {mesh.size} devices" if mesh is not None else ""
