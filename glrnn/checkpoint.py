@@ -8,6 +8,8 @@ without a word.
 
 import contextlib
 import logging
+import os
+import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,8 +47,7 @@ def write(path: Path, trees: Mapping[str, PyTree], about: Mapping[str, Any]) -> 
         about: As JSON has it.
 
     Raises:
-        OSError, ValueError: if it cannot be written; what there is of it then is no
-            checkpoint.
+        OSError: if it cannot be written; what there is of it then is no checkpoint.
 
     Example:
         >>> import tempfile
@@ -65,14 +66,21 @@ def write(path: Path, trees: Mapping[str, PyTree], about: Mapping[str, Any]) -> 
         for item, tree in trees.items()
     }
     items = {item: ocp.args.StandardSave(tree) for item, tree in trees.items()}
+    items["about"] = ocp.args.JsonSave({**about, "arrays": arrays})
     with _late_callbacks_unheard(), ocp.Checkpointer(_handler(trees)) as checkpointer:
-        checkpointer.save(
-            path.absolute(),
-            args=ocp.args.Composite(
-                about=ocp.args.JsonSave({**about, "arrays": arrays}), **items
-            ),
-        )
+        try:
+            checkpointer.save(path.absolute(), args=ocp.args.Composite(**items))
+        except (ValueError, RuntimeError) as error:
+            raise _of_the_system(error) from error
     write_checksums(path)
+
+
+def _of_the_system(error: Exception) -> OSError:
+    """An error of the system, which Orbax has as a number within its words."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code is None:
+        return OSError(f"{' '.join(str(error).split()):.300}")
+    return OSError(int(code[1]), os.strerror(int(code[1])))
 
 
 @contextlib.contextmanager
@@ -98,10 +106,14 @@ def read_about(path: Path) -> dict[str, Any]:
     Raises:
         DamagedError: if a file is missing or not as it was written.
     """
-    check_checksums(path)
-    about = _restore(path, "about", _orbax().args.JsonRestore())
+    about = _checked_about(path)
     del about["arrays"]
     return about
+
+
+def _checked_about(path: Path) -> dict[str, Any]:
+    check_checksums(path)
+    return _restore(path, "about", _orbax().args.JsonRestore())
 
 
 def read(path: Path, item: str, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
@@ -121,13 +133,11 @@ def read(path: Path, item: str, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         DamagedError: if a file is missing or not as it was written.
         UsageError: if the checkpoint has a different tree than `like`.
     """
-    check_checksums(path)
-    ocp = _orbax()
-    about = _restore(path, "about", ocp.args.JsonRestore())
+    about = _checked_about(path)
     arrays = about.pop("arrays")[item]
     _check_same(f"{item} of {path}", arrays, like)
-    abstract = jax.tree.map(_like, like)
-    restored = _leaves(_restore(path, item, ocp.args.StandardRestore(abstract)))
+    how = _orbax().args.StandardRestore(jax.tree.map(_like, like))
+    restored = _leaves(_restore(path, item, how))
     wanted, structure = jax.tree.flatten(like)
     leaves = []
     while restored:  # each let go of as soon as there is another in its place

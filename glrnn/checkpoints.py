@@ -13,13 +13,11 @@ a number for a name was whole once.
 import json
 import math
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from glrnn import checkpoint
@@ -93,17 +91,12 @@ class StageCheckpoints:
     def __enter__(self) -> "StageCheckpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._background.shutdown()
         try:
             self.wait()
         except UsageError as failed:
-            if error is None:
+            if raised == (None, None, None):
                 raise
             self._say(str(failed))  # beside what has happened already
 
@@ -198,16 +191,10 @@ class StageCheckpoints:
         return self._restore("progress", like, lambda: self.newest)
 
     def restore_best(self, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
-        """Restores the parameters of the lowest validation loss.
+        """Restores the parameters of the lowest validation loss, likewise.
 
         Args:
-            like: The tree that was saved as `params`, as `checkpoint.read` has it.
-
-        Returns:
-            The parameters, bit for bit, and the history saved with them.
-
-        Raises:
-            UsageError: As for `restore_newest`.
+            like: The tree that was saved as `params`.
         """
         return self._restore("params", like, lambda: self.best)
 
@@ -304,10 +291,10 @@ class StageCheckpoints:
                 _set_aside(path)
             os.replace(unfinished, path)
             sync_folder(self.folder)
-        except (OSError, ValueError, RuntimeError) as error:
+        except OSError as error:
             raise UsageError(
-                f"cannot save {path}: {_reason(error)}; what was saved before is "
-                f"untouched"
+                f"cannot save {path}: {error.strerror or error}; what was saved before "
+                f"is untouched"
             ) from error
         for old in discarded:
             try:
@@ -316,21 +303,13 @@ class StageCheckpoints:
                 shutil.rmtree(unfinished)
             except OSError as error:
                 raise UsageError(
-                    f"cannot delete {self.path(old)}: {_reason(error)}; {path} is saved"
+                    f"cannot delete {self.path(old)}: {error.strerror}; {path} is saved"
                 ) from error
 
 
 def _best(losses: Mapping[int, float | None]) -> int | None:
     found = [(loss, -number) for number, loss in losses.items() if loss is not None]
     return -min(found)[1] if found else None
-
-
-def _reason(error: Exception) -> str:
-    """A word for it: that of the system, which Orbax has as a number at most."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    return os.strerror(int(code[1])) if code else f"{' '.join(str(error).split()):.300}"
 
 
 def _set_aside(path: Path) -> None:

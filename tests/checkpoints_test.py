@@ -457,18 +457,20 @@ def test_a_save_that_fails_is_told_and_costs_nothing(tmp_path, monkeypatch, save
         raise OSError(28, "No space left on device")
 
     message = f"cannot save {tmp_path / '2'}: No space left on device; what was saved"
-    with pytest.raises(UsageError, match=message):  # noqa: SIM117
-        with StageCheckpoints(tmp_path) as checkpoints:
-            save_tiny(checkpoints, 1, 3.0)
-            checkpoints.wait()
-            monkeypatch.setattr(checkpoint, "write", write)
-            save_tiny(checkpoints, 2, 1.0)
-            while not checkpoints._saving.done():
-                pass
-            if save == "save":
-                save_tiny(checkpoints, 3, 1.0)
-            elif save != "__exit__":
-                getattr(checkpoints, save)()
+    with (
+        pytest.raises(UsageError, match=message),
+        StageCheckpoints(tmp_path) as checkpoints,
+    ):
+        save_tiny(checkpoints, 1, 3.0)
+        checkpoints.wait()
+        monkeypatch.setattr(checkpoint, "write", write)
+        save_tiny(checkpoints, 2, 1.0)
+        while not checkpoints._saving.done():
+            pass
+        if save == "save":
+            save_tiny(checkpoints, 3, 1.0)
+        elif save != "__exit__":
+            getattr(checkpoints, save)()
     monkeypatch.undo()
     with StageCheckpoints(tmp_path) as checkpoints:
         assert (checkpoints.newest, checkpoints.best) == (1, 1)
