@@ -18,13 +18,13 @@ import jax
 import numpy as np
 
 from glrnn import data
+from glrnn.beginning import begin
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.epoch import epoch_metrics, train_epoch
 from glrnn.job import Job
 from glrnn.progress import Progress
 from glrnn.run_folder import Origin, Run
 from glrnn.scoring import perplexity
-from glrnn.stages import begin
 from glrnn.step import Step, TrainState
 from glrnn.vocabulary import Vocabulary
 from glrnn.windows import Window, columns, draw_lengths, paddings, windows

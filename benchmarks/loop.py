@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 from benchmarks.results import RESULTS, write
-from glrnn import data, experiment, phases, run_folder, stages
+from glrnn import beginning, data, experiment, phases, run_folder, stages
 from glrnn.compilation import return_memory
 from glrnn.config import Config, Stage
 from glrnn.job import Job
@@ -81,7 +81,7 @@ def bare_seconds(config: Config, corpus: data.Corpus, what: str) -> float:
         run = run_folder.start(path / "run", config, corpus, what)
         with Progress(path / "run" / "metrics.jsonl") as progress:
             job = Job(run, corpus, progress, number=1)
-            state, step = stages.begin(job, phases.first_params(job))
+            state, step = beginning.begin(job, phases.first_params(job))
             times = []
             for _ in range(BARE_STEPS):
                 started = time.perf_counter()

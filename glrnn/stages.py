@@ -10,26 +10,23 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-import optax
-from jax.sharding import Mesh
 
 from glrnn import averaging
+from glrnn.beginning import first_state, params_like, update_rule
 from glrnn.checkpoints import StageCheckpoints
-from glrnn.config import Config, Dropout, Stage
+from glrnn.config import Config
 from glrnn.epoch import NOTHING_YET, Record, Tally, epoch_metrics, train_epoch
 from glrnn.errors import DivergedError
 from glrnn.job import Job
 from glrnn.losses import to_perplexity
-from glrnn.model import Params, language_model, noise_rates
-from glrnn.optimizer import clip_limits, stage_optimizer
+from glrnn.model import Params
 from glrnn.rules import rate_factor, set_rate_factor
 from glrnn.scoring import perplexity
-from glrnn.step import Step, TrainState, training_step
+from glrnn.step import Step, TrainState
 
 # How often a stage is rewound to one checkpoint.
 MOST_REWINDS = 3
@@ -82,7 +79,7 @@ def train_stage(job: Job, before: Callable[[], Outcome]) -> Outcome:
             del state  # two would not fit
             step, state, history = _take_up(job, checkpoints, before)
             history["rewinds"] += rewinds
-        best, _ = checkpoints.restore_best(_params_like(job))
+        best, _ = checkpoints.restore_best(params_like(job))
     return Outcome(best, [*history["before"], history], history["metrics_offset"])
 
 
@@ -90,13 +87,13 @@ def _take_up(
     job: Job, checkpoints: StageCheckpoints, before: Callable[[], Outcome]
 ) -> tuple[Step, TrainState, Record]:
     """A stage as its newest checkpoint has it, or at its beginning."""
-    optimizer, step = _update_rule_of(job)
+    optimizer, step = update_rule(job)
     if checkpoints.newest is not None:
-        like = jax.eval_shape(partial(_first_state, job, optimizer), _params_like(job))
+        like = jax.eval_shape(partial(first_state, job, optimizer), params_like(job))
         state, history = checkpoints.restore_newest(like)
     else:
         params, histories, offset = before()
-        state = _first_state(job, optimizer, params)
+        state = first_state(job, optimizer, params)
         history = {
             "before": histories,
             "raw_losses": [],
@@ -115,77 +112,11 @@ def _take_up(
     return step, state, history
 
 
-def _params_like(job: Job) -> Params:
-    return jax.eval_shape(job.model.init, job.phase_key)
-
-
 def _last_good(checkpoints: StageCheckpoints) -> str:
     newest = checkpoints.newest
     if newest is None:
         return f"there is no checkpoint in {checkpoints.folder} yet"
     return f"the last good checkpoint is {checkpoints.path(newest)}"
-
-
-def begin(job: Job, params: Params) -> tuple[TrainState, Step]:
-    """The state that a stage starts from, and its step."""
-    optimizer, step = _update_rule_of(job)
-    return _first_state(job, optimizer, params), step
-
-
-def _first_state(
-    job: Job, optimizer: optax.GradientTransformationExtraArgs, params: Params
-) -> TrainState:
-    opt_state = optimizer.init(params)
-    if job.stage_name == "finetune":
-        opt_state = averaging.start_averaging(opt_state)
-    return TrainState(
-        # Copied, for the step takes its state's buffers over.
-        params=jax.tree.map(jnp.copy, params),
-        opt_state=opt_state,
-        carry=job.model.initial_carry(job.config.batch_size),
-        count=jnp.zeros((), jnp.int32),
-    )
-
-
-def _update_rule_of(job: Job) -> tuple[optax.GradientTransformationExtraArgs, Step]:
-    return _update_rule(
-        job.config,
-        len(job.corpus.vocabulary),
-        job.phase.num_layers,
-        job.phase.dropout,
-        # Whatever else a stage says does not enter the program: both stages of a phase
-        # often share it.
-        Stage(learning_rate=job.stage.learning_rate, max_norms=job.stage.max_norms),
-        job.mesh,
-        job.precision,
-    )
-
-
-@cache
-def _update_rule(
-    config: Config,
-    vocabulary_size: int,
-    num_layers: int,
-    dropout: Dropout,
-    stage: Stage,
-    mesh: Mesh | None,
-    precision: str | None,
-) -> tuple[optax.GradientTransformationExtraArgs, Step]:
-    optimizer = stage_optimizer(config, stage, num_layers)
-    step = training_step(
-        language_model(config, vocabulary_size, num_layers),
-        optimizer,
-        rates=noise_rates(dropout),
-        groups=clip_limits(stage.max_norms, num_layers),
-        activation=config.activation_regularization,
-        temporal_activation=config.temporal_activation_regularization,
-        l2_penalty=config.l2_penalty,
-        sum_over_time=config.sum_over_time,
-        num_parts=config.num_parts,
-        mesh=mesh,
-        precision=precision,
-    )
-    return optimizer, step
 
 
 def _finished(job: Job, history: Record) -> bool:

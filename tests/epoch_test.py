@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from glrnn import data, run_folder
+from glrnn.beginning import begin
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.epoch import epoch_metrics, train_epoch
 from glrnn.job import Job
 from glrnn.progress import Progress
-from glrnn.stages import begin
 from glrnn.vocabulary import Vocabulary
 
 WORDS = "the cat sat on a mat and saw".split()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from glrnn import data, evaluate, run_folder, stages
+from glrnn import beginning, data, evaluate, run_folder
 from glrnn.averaging import is_averaging
 from glrnn.checkpoints import StageCheckpoints
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
@@ -143,7 +143,7 @@ def test_what_crosses_is_the_best_average_not_the_raw_parameters(finished, corpu
     run, _ = finished
     job = Job(run, corpus, None, 1, "finetune")
     params = best_params(run, 1)
-    state, _ = stages.begin(job, params)
+    state, _ = beginning.begin(job, params)
     with StageCheckpoints(run.stage_folder(1, "finetune"), read_only=True) as found:
         newest, history = found.restore_newest(state)
         best_epoch = found.best
@@ -275,7 +275,7 @@ def test_the_trigger_begins_averaging_and_patience_ends_a_stage(tmp_path, corpus
 def test_what_is_not_finite_stops_the_run_and_says_where(tmp_path, corpus, monkeypatch):
     stage = replace(CONFIG.phases[0].main, epochs=6)
     run = start(tmp_path / "run", corpus, one_phase(main=stage, finetune=Stage()))
-    apply = stages.training_step
+    apply = beginning.training_step
 
     def poisoned(*args, **kwargs):
         step = apply(*args, **kwargs)
@@ -289,8 +289,8 @@ def test_what_is_not_finite_stops_the_run_and_says_where(tmp_path, corpus, monke
 
         return poisoned_step
 
-    stages._update_rule.cache_clear()
-    monkeypatch.setattr(stages, "training_step", poisoned)
+    beginning._update_rule.cache_clear()
+    monkeypatch.setattr(beginning, "training_step", poisoned)
     message = r"gradient of .*layer 1.* update \d+ of phase 1/1 · main · epoch \d/6.*"
     with (
         pytest.raises(
@@ -299,7 +299,7 @@ def test_what_is_not_finite_stops_the_run_and_says_where(tmp_path, corpus, monke
         quiet(run) as progress,
     ):
         train(Job(run, corpus, progress))
-    stages._update_rule.cache_clear()
+    beginning._update_rule.cache_clear()
     assert np.isfinite(best_params(run, 1).embedding.table).all()
 
 

@@ -13,6 +13,7 @@ train runs study
 phases
 stages
 epoch
+beginning
 job
 evaluate
 tuning

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from whole_runs import everything, records, same
 
-from glrnn import run_folder, stages
+from glrnn import beginning, run_folder, stages
 from glrnn.checkpoints import StageCheckpoints
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import DivergedError, StoppedError, UsageError
@@ -241,7 +241,7 @@ def test_one_process_at_a_time(tmp_path):
 
 def poisoned(monkeypatch, bad):
     """Makes those windows bad, of which `bad(count, key)` is true."""
-    build = stages.training_step
+    build = beginning.training_step
 
     def poisoned_step(*args, **kwargs):
         step = build(*args, **kwargs)
@@ -265,14 +265,14 @@ def poisoned(monkeypatch, bad):
 
         return of_bad_masks
 
-    stages._update_rule.cache_clear()
-    monkeypatch.setattr(stages, "training_step", poisoned_step)
+    beginning._update_rule.cache_clear()
+    monkeypatch.setattr(beginning, "training_step", poisoned_step)
 
 
 @pytest.fixture
 def poison(monkeypatch):
     yield lambda bad: poisoned(monkeypatch, bad)
-    stages._update_rule.cache_clear()
+    beginning._update_rule.cache_clear()
 
 
 MAIN = replace(CONFIG, layers=CONFIG.layers[:1], phases=CONFIG.phases[:1])

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from glrnn import data, run_folder, stages
+from glrnn import beginning, data, run_folder
 from glrnn.checkpoints import StageCheckpoints
 from glrnn.evaluate import best_params
 from glrnn.job import Job
@@ -36,7 +36,7 @@ def everything(run: run_folder.Run, corpus: data.Corpus) -> list[Any]:
         for name in run_folder.STAGES:
             params = best_params(run, number, name)
             job = Job(run, corpus, None, number, name)
-            like, _ = stages.begin(job, params)
+            like, _ = beginning.begin(job, params)
             folder = run.stage_folder(number, name)
             with StageCheckpoints(folder, read_only=True) as checkpoints:
                 state, history = checkpoints.restore_newest(like)
