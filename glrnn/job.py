@@ -1,11 +1,14 @@
 """What is being trained, on what and how: one value that a training run shares."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
-from glrnn import data
+from glrnn import data, run_folder
 from glrnn.config import Config, Phase, Stage
 from glrnn.errors import StoppedError
 from glrnn.interruption import Interruption
@@ -98,3 +101,32 @@ class Job(NamedTuple):
             f"phase {self.number}/{len(self.config.phases)} · {self.stage_name} · "
             f"epoch {epoch}{of}"
         )
+
+
+@contextmanager
+def taken_up(
+    folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
+) -> Iterator[Job]:
+    """A run, begun or gone on with, as a command line trains it.
+
+    No other process trains in its folder meanwhile, it is shown on standard output, and
+    it is told to stop by signals.
+
+    Args:
+        folder: As for `run_folder.start`, and so are the others.
+        config: What is to be learned.
+        corpus: On what.
+        experiment: The name by which `glrnn.runs` lists it.
+
+    Raises:
+        UsageError: as `run_folder.start`, and if another process trains there.
+    """
+    interruption = Interruption()
+    with (
+        run_folder.taken_up(folder, config, corpus, experiment) as run,
+        Progress(
+            folder / "metrics.jsonl", when_lost=interruption.output_is_lost
+        ) as progress,
+        interruption.awaited(),
+    ):
+        yield Job(run, corpus, progress, interruption=interruption)

@@ -12,15 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from glrnn import data, experiment, phases, run_folder
+from glrnn import data, experiment, job, phases
 from glrnn.compilation import keep_programs, return_memory
 from glrnn.config import Config
 from glrnn.devices import PRECISIONS, share_batch
 from glrnn.errors import DivergedError, UsageError, told_plainly
-from glrnn.interruption import Interruption
-from glrnn.job import Job
 from glrnn.losses import to_perplexity
-from glrnn.progress import Progress
 from glrnn.run_folder import Summary
 from glrnn.table import print_table
 from glrnn.variants import VARIANTS, first_epochs, with_learning_rate
@@ -146,24 +143,9 @@ def _best_loss(summary: Summary) -> float:
 def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[Summary]:
     folder = plan.folder / name
     mesh = share_batch(config.batch_size // config.num_parts)
-    interruption = Interruption()
-    with (
-        run_folder.taken_up(folder, config, corpus, plan.origin) as run,
-        Progress(
-            folder / "metrics.jsonl", when_lost=interruption.output_is_lost
-        ) as progress,
-        interruption.awaited(),
-    ):
-        progress.say(str(folder))
-        job = Job(
-            run,
-            corpus,
-            progress,
-            mesh=mesh,
-            precision=PRECISIONS["float32"],
-            interruption=interruption,
-        )
-        return phases.train(job)
+    with job.taken_up(folder, config, corpus, plan.origin) as taken:
+        taken.progress.say(str(folder))
+        return phases.train(taken._replace(mesh=mesh, precision=PRECISIONS["float32"]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

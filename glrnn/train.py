@@ -13,11 +13,10 @@ from typing import Annotated
 
 import tyro
 
-from glrnn import experiment
+from glrnn import experiment, job
 from glrnn.config import Config
 from glrnn.devices import PRECISIONS, share_batch
 from glrnn.errors import UsageError, told_plainly
-from glrnn.job import ON_NONFINITE, Job
 from glrnn.settings import at_least, check, choice
 
 
@@ -47,7 +46,7 @@ class Runtime:
     num_devices: int = field(default=0, metadata=at_least(0))
     matmul_precision: str = field(default="float32", metadata=choice(PRECISIONS))
     checkpoint_minutes: float = field(default=5.0, metadata=at_least(0))
-    on_nonfinite: str = field(default="stop", metadata=choice(ON_NONFINITE))
+    on_nonfinite: str = field(default="stop", metadata=choice(job.ON_NONFINITE))
 
     def __post_init__(self):
         check(self)
@@ -105,10 +104,8 @@ def _default(named: str) -> tuple[Runtime, Config]:
 
 
 def _run(command: Command) -> None:
-    from glrnn import data, phases, run_folder
+    from glrnn import data, phases
     from glrnn.compilation import keep_programs, return_memory
-    from glrnn.interruption import Interruption
-    from glrnn.progress import Progress
 
     keep_programs()
     return_memory()
@@ -116,31 +113,22 @@ def _run(command: Command) -> None:
     mesh = share_batch(config.batch_size // config.num_parts, runtime.num_devices)
     precision = PRECISIONS[runtime.matmul_precision]
     corpus = data.load(runtime.data, manual_dir=runtime.manual_dir)
-    taken_up = run_folder.taken_up(runtime.workdir, config, corpus, command.experiment)
-    interruption = Interruption()
-    with (
-        taken_up as run,
-        Progress(
-            run.folder / "metrics.jsonl", when_lost=interruption.output_is_lost
-        ) as progress,
-        interruption.awaited(),
-    ):
+    taken_up = job.taken_up(runtime.workdir, config, corpus, command.experiment)
+    with taken_up as taken:
         shared = f" on {mesh.size} devices" if mesh is not None else ""
-        progress.say(
+        taken.progress.say(
             f"{corpus.name}: {len(corpus.train):,} training tokens, "
-            f"{len(corpus.vocabulary):,} words; run in {run.folder}{shared}"
+            f"{len(corpus.vocabulary):,} words; run in {runtime.workdir}{shared}"
         )
-        job = Job(
-            run,
-            corpus,
-            progress,
-            mesh=mesh,
-            precision=precision,
-            checkpoint_minutes=runtime.checkpoint_minutes,
-            on_nonfinite=runtime.on_nonfinite,
-            interruption=interruption,
+        summaries = phases.train(
+            taken._replace(
+                mesh=mesh,
+                precision=precision,
+                checkpoint_minutes=runtime.checkpoint_minutes,
+                on_nonfinite=runtime.on_nonfinite,
+            )
         )
-        progress.table([phases.row(summary) for summary in phases.train(job)])
+        taken.progress.table([phases.row(summary) for summary in summaries])
 
 
 if __name__ == "__main__":
