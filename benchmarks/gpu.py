@@ -1,12 +1,11 @@
 """All that is to be measured on a GPU, in one command: `python -m benchmarks.gpu`.
 
 Its parts, of which `--parts` chooses some: `gradients` in float32 against float64;
-`recurrence`, cuDNN's LSTM beside the scan over time; `precisions`, a training step
-under each of JAX's matrix precisions; `epochs`, how long those of Penn Treebank's
-phases take; `speed` against PyTorch; `original`, the training of the 22M AWD-LSTM-MoS,
-which needs `--data`. What was found is written after every row, and a part that fails
-leaves the others alone. Nothing is needed beyond JAX, Flax, optax, Orbax, PyTorch and
-rich.
+`precisions`, a training step under each of JAX's matrix precisions; `epochs`, how long
+those of Penn Treebank's phases take; `speed` against PyTorch; `original`, the training
+of the 22M AWD-LSTM-MoS, which needs `--data`. What was found is written after every
+row, and a part that fails leaves the others alone. Nothing is needed beyond JAX, Flax,
+optax, Orbax, PyTorch and rich.
 
     python -m benchmarks.gpu --data DIR
     python -m benchmarks.gpu --device cpu --tiny    # a rehearsal
@@ -26,7 +25,7 @@ from typing import Any
 
 import jax
 
-from benchmarks import epochs, gradients, recurrence
+from benchmarks import epochs, gradients
 from benchmarks.pairs import compare
 from benchmarks.presets import PRESETS, Preset
 from benchmarks.results import RESULTS
@@ -100,11 +99,6 @@ def gradient_rows(command: argparse.Namespace) -> Rows:
     return gradients.check(TINY if command.tiny else PRESETS["medium"])
 
 
-def recurrence_rows(command: argparse.Namespace) -> Rows:
-    """A layer of Penn Treebank's network."""
-    return recurrence.compare(TINY if command.tiny else PRESETS["ptb"])
-
-
 def precision_rows(command: argparse.Namespace) -> Rows:
     """The training step of Penn Treebank's network."""
     return gradients.step_times(TINY if command.tiny else PRESETS["ptb"])
@@ -134,7 +128,6 @@ def _corpus(command: argparse.Namespace) -> data.Corpus:
 
 PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
     "gradients": gradient_rows,
-    "recurrence": recurrence_rows,
     "precisions": precision_rows,
     "epochs": epoch_rows,
     "speed": speed,

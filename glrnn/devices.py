@@ -1,4 +1,4 @@
-"""Which devices share a batch, and how precisely they multiply."""
+"""Which devices a program is for, which share a batch, how precisely they multiply."""
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -11,6 +11,25 @@ PRECISIONS = {
     "tensorfloat32": "tensorfloat32",
     "bfloat16": "BF16_BF16_F32",
 }
+
+
+def platform() -> str:
+    """The platform that the program being traced is for: `cpu`, `gpu` or `tpu`.
+
+    The one of `jax.default_device` if that is set, else JAX's default. What is traced
+    under `jax.default_device("gpu")` is the program of a GPU, whether one is there or
+    not.
+
+    Example:
+        >>> with jax.default_device("tpu"):
+        ...     platform()
+        'tpu'
+    """
+    device = jax.config.values["jax_default_device"]
+    if device is None:
+        return jax.default_backend()
+    name = getattr(device, "platform", device)
+    return {"cuda": "gpu", "rocm": "gpu"}.get(name, name)
 
 
 def share_batch(batch_size: int, num_devices: int = 0) -> Mesh | None:

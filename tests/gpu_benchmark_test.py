@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import epochs, gpu, gradients, recurrence
+from benchmarks import epochs, gpu, gradients
 from benchmarks.presets import Preset
 from glrnn.config import Config, Layer, Phase, Stage
 from glrnn.model import language_model
@@ -70,15 +70,6 @@ def test_a_step_is_timed_under_a_precision(monkeypatch):
     assert row["precision"] == "default"
     assert row["ms a step"] > 0
     assert row["loss after 23 steps"] > 0
-
-
-def test_a_recurrence_is_timed_beside_its_scan():
-    rows = list(recurrence.compare(TINY))
-    assert [row["layer"] for row in rows] == ["4 -> 5", "4 -> 5", "5 -> 5", "5 -> 5"]
-    for row in rows:
-        assert not row["cuDNN"]
-        assert row["difference"] == 0
-        assert row["ratio"] == row["scan, ms"] / row["ms"]
 
 
 def test_an_epoch_is_all_updates_of_its_lengths():

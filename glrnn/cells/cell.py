@@ -37,9 +37,6 @@ class Cell(NamedTuple):
             loop or jit of its own. A matrix that depends on the state or the input is
             no weight: multiply by it with a plain `@`. What the backward pass is to
             find, and not to compute again, goes through `keep`.
-        fused: What a library offers for a whole window at once,
-            `(params, state, window, length) -> (state, outputs)` as `unroll` has it; or
-            `None` in place of the result where it offers nothing.
 
     `params.recurrent` is what weight-drop masks; `params.mask`, where a cell has it, is
     a mask `[B, H]` on the hidden state, constant over the window.
@@ -49,7 +46,6 @@ class Cell(NamedTuple):
     initial_state: Callable[[int], Tree]
     project: Callable[[Tree, Array], Tree]
     step: Callable[..., tuple[Tree, Array]]
-    fused: Callable[..., tuple[Tree, Array] | None] = lambda *window: None
 
 
 def affine(x: Array, matrix: Array, bias: Array | None = None) -> Array:
@@ -120,8 +116,7 @@ def unroll(
     """Runs a cell over a window.
 
     The result and its gradients are those of `lax.scan(cell.step)`; only the order in
-    which the gradients of matrices and biases are summed differs, and where a library
-    does it all at once, as cuDNN's LSTM does, its rounding. Reverse mode only.
+    which the gradients of matrices and biases are summed differs. Reverse mode only.
 
     Args:
         cell: The cell.
@@ -145,9 +140,6 @@ def unroll(
         >>> outputs.shape
         (5, 4, 3)
     """
-    fused = cell.fused(params, state, window, length)
-    if fused is not None:
-        return fused
     live = None
     if length is not None:
         steps = jnp.arange(window.shape[0])[:, None, None]

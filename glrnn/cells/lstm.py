@@ -5,7 +5,6 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from glrnn.cells import cudnn
 from glrnn.cells.cell import Cell, affine, keep, uniform
 from glrnn.noise import drop
 
@@ -82,20 +81,4 @@ def lstm(input_size: int, hidden_size: int) -> Cell:
         hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
         return LSTMState(hidden, cell), hidden
 
-    def fused(
-        params: LSTMParams, state: LSTMState, window: Array, length: Array | None
-    ) -> tuple[LSTMState, Array] | None:
-        plain = params.mask is None and window.dtype == jnp.float32
-        if not plain or not cudnn.is_usable():
-            return None
-        outputs, hidden, cell = cudnn.lstm(
-            window,
-            state.hidden,
-            state.cell,
-            (params.input, params.recurrent),
-            (params.input_bias, params.recurrent_bias),
-            length,
-        )
-        return LSTMState(hidden, cell), outputs
-
-    return Cell(init, initial_state, project, step, fused)
+    return Cell(init, initial_state, project, step)

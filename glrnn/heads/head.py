@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from glrnn.devices import platform
+
 Tree = Any
 
 
@@ -189,7 +191,7 @@ mixture_nll.defvjp(_forward, _backward)
 
 
 def _block() -> Block:
-    return BLOCKS.get(jax.default_backend(), OTHER_BLOCK)
+    return BLOCKS.get(platform(), OTHER_BLOCK)
 
 
 def _num_tiles(table, num_rows):
