@@ -26,7 +26,6 @@ COLLECTIVES = re.compile(
     r"^(all-reduce|all-gather|all-to-all|reduce-scatter|collective-\w+|ragged-\S+)"
     r"(-start)?$"
 )
-MOVES = set("parameter bitcast copy transpose reshape tuple get-tuple-element".split())
 
 
 class Visit(NamedTuple):
@@ -222,10 +221,15 @@ def host_callbacks(module: Module) -> list[str]:
     return found
 
 
-def weight_copies(module: Module) -> list[str]:
-    """Matrices that are copied or transposed at every step of a loop over time.
+def remade_weights(module: Module, at_least: int) -> list[str]:
+    """Matrices that every step of a loop over time makes anew of a weight.
 
-    That is, what a loop hands on as it found it, and moves in memory at every trip.
+    To copy, transpose, mask or convert all of a weight belongs before the loop.
+
+    Args:
+        module: The program.
+        at_least: How many numbers make a matrix a weight, if such a loop is given it
+            and hands it on as it was: those of H by H.
     """
     found = []
     for loop in loops(module):
@@ -235,41 +239,57 @@ def weight_copies(module: Module) -> list[str]:
         lines = {each.name: each for each in body}
         (end,) = (each for each in body if each.root)
         for each in body:
-            if not _only_moves(module, each):
+            if each.opcode in MADE_ELSEWHERE or _writes_in_place(module, each):
                 continue
-            for name in each.operands:
-                entry = _unchanged(lines, end, name)
-                if entry is not None and sum(n > 1 for n in entry.sizes) > 1:
+            for weight in (_weight(lines, end, name) for name in each.operands):
+                large = weight and weight.num_elements >= at_least
+                if large and weight.num_elements in _sizes(each):
                     place = (loop.source or ["?"])[0]
-                    found.append(f"{entry} by {each.name}, {place}")
+                    found.append(f"{weight} by {each.name}, {place}")
     return found
 
 
-def _only_moves(module: Module, instruction: Instruction) -> bool:
-    """Whether it stores what it is given and nothing else, somewhere else."""
-    if instruction.opcode in ("copy", "copy-start", "transpose"):
-        return True
-    if instruction.opcode != "fusion":
-        return False
-    inside = {each.opcode for each in module.within(instruction)} - {"fusion"}
-    return bool(inside & {"copy", "transpose"}) and inside <= MOVES
+# What makes nothing of its operands. A TPU moves a copy nearer by `copy-start`, or a
+# piece of one by `slice-start`, while it computes.
+MADE_ELSEWHERE = set(
+    """
+    bitcast get-tuple-element tuple opt-barrier while conditional call
+    copy-start copy-done slice-start slice-done
+    """.split()
+)
 
 
-def _unchanged(lines: dict[str, Instruction], end: Instruction, name: str):
-    """The array of a loop that a name stands for, if every trip finds the same one."""
+def _writes_in_place(module: Module, instruction: Instruction) -> bool:
+    """Whether what it makes is an array of a loop with a few numbers replaced."""
+    opcodes = {each.opcode for each in module.within(instruction)}
+    return "dynamic-update-slice" in opcodes
+
+
+def _sizes(instruction: Instruction) -> set[int]:
+    return {array.num_elements for array in instruction.arrays}
+
+
+def _weight(lines: dict[str, Instruction], end: Instruction, name: str) -> Array | None:
+    """The matrix that a name stands for in a loop, if every trip finds the same one."""
     each = lines[name]
-    while each.opcode in ("bitcast", "copy-done"):
+    while each.opcode == "bitcast":
         each = lines[each.operands[0]]
-    if each.opcode != "get-tuple-element" or not each.operands:
+    index = _place_in_state(lines, each)
+    if index is None or index >= len(end.operands):
+        return None
+    (array,) = each.arrays
+    matrix = sum(size > 1 for size in array.sizes) > 1
+    same = _place_in_state(lines, lines[end.operands[index]]) == index
+    return array if matrix and same else None
+
+
+def _place_in_state(lines: dict[str, Instruction], each: Instruction) -> int | None:
+    """Which of the arrays that a loop hands on it is, as a trip finds it."""
+    if each.opcode != "get-tuple-element":
         return None
     if lines[each.operands[0]].opcode != "parameter":
         return None
-    index = int(each.attribute("index") or 0)
-    handed_on = end.operands[index] if index < len(end.operands) else None
-    same = handed_on in lines and lines[handed_on].opcode == "get-tuple-element"
-    if not same or lines[handed_on].attribute("index") != str(index):
-        return None
-    return each.arrays[0]
+    return int(each.attribute("index") or 0)
 
 
 def collectives(module: Module) -> list[Collective]:
@@ -303,17 +323,3 @@ def padded(module: Module, times: float = 4.0, at_least: int = 2**20) -> list[st
                     f"{each.name} at {source}",
                 )
     return [f"{array}: {source}" for array, source in found.items()]
-
-
-def by_opcode(module: Module, name: str) -> dict[str, int]:
-    """Launches of a computation itself, by what they are; the most frequent first."""
-    counts: dict[str, int] = {}
-    for each in module.computations[name]:
-        if is_launch(each):
-            counts[each.opcode] = counts.get(each.opcode, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
-
-
-def total_elements(found: list[Collective]) -> int:
-    """Numbers that all exchanges send together."""
-    return sum(each.num_elements for each in found)

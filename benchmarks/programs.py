@@ -11,31 +11,31 @@ on any CPU, and what was compiled, counted. It takes the extra `programs`.
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
 from benchmarks import compiled, hlo
-from benchmarks.absent import DEVICES, absent_mesh, platform_of
-from benchmarks.presets import PRESETS, make_config
+from benchmarks.absent import DEVICES, TPUS, absent_mesh
+from benchmarks.presets import PRESETS
 from benchmarks.results import RESULTS, write
-from benchmarks.workloads import NUM_WINDOWS, WORKLOADS, lowered
+from benchmarks.workloads import NUM_WINDOWS, WORKLOADS, lowered, network_of
 from glrnn.cells import CELLS
-from glrnn.config import Config, Layer
 from glrnn.heads import HEADS
 from glrnn.table import print_table
 
-# At the size of the preset `small`, where the preset is a cell or a head by name.
-SMALL = PRESETS["small"]
 NETWORKS = (*PRESETS, *CELLS, *HEADS)
-# A batch that 8 and 16 devices share equally.
-SHARED_BATCH = 16
+# Devices that share a batch. All but training is on each of them the program of one.
+SHARING = ("8xh100", "16xh100")
 
 Device = Annotated[str, tyro.conf.arg(constructor=Literal[*DEVICES])]
 Network = Annotated[str, tyro.conf.arg(constructor=Literal[*NETWORKS])]
 Workload = Annotated[str, tyro.conf.arg(constructor=Literal[*WORKLOADS])]
+
+# What a program should have none of.
+FAULTS = "odd_layouts adding_scatters callbacks remade_weights padded".split()
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,9 @@ class Command:
 
     Attributes:
         device: What to compile for: H100s of one host or of two, or a chip of a TPU.
-        preset: The size of the network; or the name of a cell or head, at the size of
-            `small`.
+        preset: The size of the network; or a cell or a head, at the size of `small`.
         workload: What to compile.
-        list: Whether to tell what each loop launches, and where in the source that is.
+        list: Whether to print what each loop launches, and from which line of source.
         output: A folder for the results.
     """
 
@@ -58,95 +57,89 @@ class Command:
     output: Path = RESULTS
 
 
-class Program:
-    """A program, compiled.
+class Program(NamedTuple):
+    """A compiled program.
 
     Attributes:
-        device: What for.
         workload: What it computes.
         module: Its text, read.
-        memory: As XLA gives it, of each device.
-        seconds: To compile.
+        loops: Its loops.
+        facts: What was counted, as JSON has it. GPUs alone have `launches` (of an
+            update, or of a window), `odd_layouts` and `adding_scatters`, which a TPU's
+            own calls and order make meaningless; TPUs alone have `padded`.
     """
 
-    def __init__(self, device: str, network: str, workload: str):
-        mesh = absent_mesh(device)
-        config, vocabulary_size = network_of(network, mesh.size)
-        program = lowered(workload, config, vocabulary_size, mesh)
-        started = time.perf_counter()
-        executable = program.compile()
-        self.seconds = time.perf_counter() - started
-        self.device, self.network, self.workload = device, network, workload
-        self.on_gpu = platform_of(mesh) == "gpu"
-        self.memory = executable.memory_analysis()
-        self.module = hlo.read(executable.as_text())
-        self.loops = compiled.loops(self.module)
+    workload: str
+    module: hlo.Module
+    loops: list[compiled.Loop]
+    facts: dict[str, Any]
 
-    @property
-    def launches(self) -> int:
-        """Of an update, or of a window."""
-        if self.workload == "train":
-            return compiled.launches(self.module)
-        (windows,) = (loop for loop in self.loops if loop.trips == NUM_WINDOWS)
-        return windows.launches
 
-    def facts(self) -> dict[str, Any]:
-        """All that is counted, as JSON has it."""
-        module = self.module
-        found: dict[str, Any] = {
-            "device": self.device,
-            "network": self.network,
-            "workload": self.workload,
-            "loops": [
-                {"trips": loop.trips, "launches": loop.launches, "depth": loop.depth}
-                for loop in self.loops
-            ],
-            "callbacks": compiled.host_callbacks(module),
-            "weight_copies": compiled.weight_copies(module),
-            "collectives": [
-                {
-                    "opcode": each.opcode,
-                    "arrays": list(map(str, each.arrays)),
-                    "in_loop": each.in_loop,
-                }
-                for each in compiled.collectives(module)
-            ],
-            "temporary_bytes": self.memory.temp_size_in_bytes,
-            "argument_bytes": self.memory.argument_size_in_bytes,
-            "seconds_to_compile": self.seconds,
-        }
-        if self.on_gpu:
-            found |= {
-                "launches": self.launches,
-                "odd_layouts": compiled.odd_layouts(module),
-                "adding_scatters": compiled.adding_scatters(module),
+def compile_program(device: str, network: str, workload: str) -> Program:
+    """Compiles a program for a device and counts what is in it.
+
+    Args:
+        device: A name in `absent.DEVICES`.
+        network: A name in `NETWORKS`.
+        workload: A name in `WORKLOADS`.
+    """
+    mesh = absent_mesh(device)
+    config, vocabulary_size = network_of(network, mesh.size)
+    program = lowered(workload, config, vocabulary_size, mesh)
+    started = time.perf_counter()
+    executable = program.compile()
+    seconds = time.perf_counter() - started
+    memory = executable.memory_analysis()
+    module = hlo.read(executable.as_text())
+    loops = compiled.loops(module)
+    width = min(layer.hidden_size for layer in config.layers)
+    facts = {
+        "device": device,
+        "network": network,
+        "workload": workload,
+        "loops": [
+            {
+                "trips": loop.trips,
+                "launches": loop.launches,
+                "depth": loop.depth,
+                "over_time": loop.over_time,
             }
-        else:
-            found["padded"] = compiled.padded(module)
-        return found
+            for loop in loops
+        ],
+        "callbacks": compiled.host_callbacks(module),
+        "remade_weights": compiled.remade_weights(module, at_least=width**2),
+        "collectives": [
+            {
+                "opcode": each.opcode,
+                "numbers": each.num_elements,
+                "in_loop": each.in_loop,
+            }
+            for each in compiled.collectives(module)
+        ],
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "seconds_to_compile": seconds,
+    }
+    if device in TPUS:
+        facts["padded"] = compiled.padded(module)
+    else:
+        facts |= {
+            "launches": _launches(workload, module, loops),
+            "odd_layouts": compiled.odd_layouts(module),
+            "adding_scatters": compiled.adding_scatters(module),
+        }
+    return Program(workload, module, loops, facts)
 
 
-def network_of(name: str, num_devices: int = 1) -> tuple[Config, int]:
-    """The settings of a preset, a cell or a head, and the size of its vocabulary."""
-    preset = PRESETS.get(name, SMALL)
-    if num_devices > 1:
-        preset = preset._replace(batch=SHARED_BATCH)
-    config = make_config(preset)
-    if name in CELLS:
-        layers = tuple(replace(layer, cell=name) for layer in config.layers)
-        config = replace(config, layers=layers)
-    if name in HEADS:
-        sizes = preset.hidden, preset.hidden
-        if name == "softmax":
-            sizes = preset.hidden, preset.embedding
-        layers = tuple(Layer("lstm", size) for size in sizes)
-        softmaxes = 5 if name == "mixture" else 1
-        config = replace(config, head=name, layers=layers, num_softmaxes=softmaxes)
-    return config, preset.vocabulary
+def _launches(workload: str, module: hlo.Module, loops: list[compiled.Loop]) -> int:
+    if workload == "train":
+        return compiled.launches(module)
+    (over_windows,) = (loop for loop in loops if loop.trips == NUM_WINDOWS)
+    return over_windows.launches
 
 
 def row(facts: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table."""
+    """A row of the table; a loop is its trips and the launches of one."""
     loops = [f"{loop['trips']}x{loop['launches']}" for loop in facts["loops"]]
     exchanged = facts["collectives"]
     return {
@@ -155,47 +148,44 @@ def row(facts: dict[str, Any]) -> dict[str, Any]:
         "workload": facts["workload"],
         "launches": facts.get("launches"),
         "loops": " ".join(f"{n}({each})" for each, n in Counter(loops).items()),
-        "odd layouts": _count(facts.get("odd_layouts")),
-        "adding scatters": _count(facts.get("adding_scatters")),
-        "callbacks": _count(facts["callbacks"]),
-        "weights copied": _count(facts["weight_copies"]),
-        "padded": _count(facts.get("padded")),
+        **{
+            fault.replace("_", " "): len(facts[fault]) if fault in facts else None
+            for fault in FAULTS
+        },
         "collectives": len(exchanged),
         "in loops": sum(each["in_loop"] for each in exchanged),
-        "temporary MB": round(facts["temporary_bytes"] / 2**20),
-        "arguments MB": round(facts["argument_bytes"] / 2**20),
+        "temporary MB": round(facts["temporary_bytes"] / 1e6),
+        "arguments MB": round(facts["argument_bytes"] / 1e6),
         "s to compile": facts["seconds_to_compile"],
     }
 
 
-def _count(found: list[Any] | None) -> int | None:
-    return None if found is None else len(found)
-
-
-def listed(program: Program) -> Iterator[str]:
-    """What the entry and each loop launch, and where in the source that is."""
+def listing(program: Program) -> Iterator[str]:
+    """What the entry and each loop launch themselves, and from which line of source."""
     module = program.module
-    names = {"entry": module.entry}
+    titles = {"entry": module.entry}
     for loop in program.loops:
-        place = f"loop of {loop.trips} at {_place(loop.source)}"
-        if loop.over_time:
-            place += ", over time"
-        names[f"{place} ({loop.instruction.name})"] = loop.instruction.called("body")[0]
-    for title, name in names.items():
+        trips = f"{loop.trips} time steps" if loop.over_time else f"{loop.trips} trips"
+        title = f"{loop.instruction.name}, {trips}, {_line(loop.source)}"
+        titles[title] = loop.instruction.called("body")[0]
+    for title, name in titles.items():
         launched = [
             each for each in module.computations[name] if compiled.is_launch(each)
         ]
         kinds = Counter(each.opcode for each in launched)
-        told = ", ".join(f"{count} {opcode}" for opcode, count in kinds.most_common())
-        yield f"\n{title}: {len(launched)} launches itself ({told})"
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        yield f"\n{title}: {len(launched)} launches ({counts})"
         for each in launched:
-            what = each.attribute("op_name") or ""
             made = ", ".join(map(str, each.arrays[:3]))
-            yield f"  {each.name:40} {made:40} {_place(module.source(each)):28} {what}"
+            line = _line(module.source(each))
+            yield (
+                f"  {each.name:40} {made:40} {line:30} "
+                f"{each.attribute('op_name') or ''}"
+            )
 
 
-def _place(source: list[str]) -> str:
-    """The innermost line of the package, without the folder it is in."""
+def _line(source: Sequence[str]) -> str:
+    """The innermost line of the package, without the folder that the package is in."""
     ours = [line for line in source if "/glrnn/" in line] or source[:1]
     return ours[0].rsplit("/glrnn/")[-1] if ours else "?"
 
@@ -207,19 +197,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for network in command.preset:
             found = []
             for workload in command.workload:
-                program = Program(device, network, workload)
-                found.append(program.facts())
+                if workload != "train" and device in SHARING:
+                    continue
+                program = compile_program(device, network, workload)
+                found.append(program.facts)
                 if command.list:
                     print(f"{device}, {network}, {workload}")
-                    print("\n".join(listed(program)))
+                    print("\n".join(listing(program)), end="\n\n")
             print_table([row(facts) for facts in found])
             for facts in found:
-                for kind in ("odd_layouts", "adding_scatters", "callbacks"):
-                    for each in facts.get(kind, ()):
-                        print(f"{facts['workload']}: {kind}: {each}")
-                for kind in ("weight_copies", "padded"):
-                    for each in facts.get(kind, ()):
-                        print(f"{facts['workload']}: {kind}: {each}")
+                for fault in FAULTS:
+                    for each in facts.get(fault, ()):
+                        print(f"{facts['workload']}, {fault.replace('_', ' ')}: {each}")
+            print(flush=True)
             name = f"programs-{network}-{device.replace(':', '-')}"
             write(command.output, name, {"programs": found})
 

@@ -5,6 +5,7 @@ that nothing is computed and the devices need not be there.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -14,22 +15,59 @@ from jax.sharding import Mesh
 
 from benchmarks.absent import on_devices, platform_of
 from benchmarks.ours import make_update
+from benchmarks.presets import PRESETS, make_config
 from glrnn import dynamic, scoring
+from glrnn.cells import CELLS
 from glrnn.config import Config
 from glrnn.devices import PRECISIONS, platform
 from glrnn.dynamic import DynamicRule
+from glrnn.heads import HEADS
 from glrnn.model import Model, language_model
 from glrnn.step import TrainState
 from glrnn.windows import Window
 
 # Of evaluation: more than any other loop has trips, so that its loop is known by it.
 NUM_WINDOWS = 101
+SHARED_BATCH = 16
+# Of the head `mixture` at the size of `small`, which has one.
+NUM_SOFTMAXES = 5
+
+
+def network_of(name: str, num_devices: int = 1) -> tuple[Config, int]:
+    """The settings of a network by name, and the size of its vocabulary.
+
+    Args:
+        name: A preset; or a cell or a head, then at the size of the preset `small`.
+        num_devices: If there are several, the batch is one that 8 or 16 share equally.
+    """
+    preset = PRESETS.get(name, PRESETS["small"])
+    if num_devices > 1:
+        preset = preset._replace(batch=SHARED_BATCH)
+    config = make_config(preset)
+    layers = config.layers
+    if name in CELLS:
+        config = replace(
+            config, layers=tuple(replace(layer, cell=name) for layer in layers)
+        )
+    if name in HEADS:
+        (phase,) = config.phases
+        if name == "softmax":
+            # As wide as the embedding, and without parameters, so without a limit.
+            layers = (*layers[:-1], replace(layers[-1], hidden_size=preset.embedding))
+            main = replace(phase.main, max_norms=phase.main.max_norms[:-1])
+            dropout = replace(phase.dropout, latent=0.0)
+            phase = replace(phase, main=main, dropout=dropout)
+        softmaxes = NUM_SOFTMAXES if name == "mixture" else 1
+        config = replace(
+            config, head=name, layers=layers, phases=(phase,), num_softmaxes=softmaxes
+        )
+    return config, preset.vocabulary
 
 
 def lowered(workload: str, config: Config, vocabulary_size: int, mesh: Mesh) -> Any:
     """A program for devices, lowered and yet to be compiled.
 
-    On several devices training shares the batch, and nothing else does.
+    Several devices share the batch in training; in all else each does the same.
 
     Args:
         workload: A name in `WORKLOADS`.
@@ -61,7 +99,7 @@ def _train(config: Config, model: Model, mesh: Mesh) -> Any:
 
     state = on_devices(mesh, jax.eval_shape(start, _key()))
     rows = on_devices(mesh, state.carry, mesh.axis_names)
-    window = _windows(mesh, config.window_length, config.batch_size)
+    window = _windows(mesh, config.window_length, config.batch_size, shared=True)
     return step.lower(state.replace(carry=rows), window, on_devices(mesh, _key()))
 
 
@@ -92,14 +130,14 @@ def _params(model: Model, mesh: Mesh) -> Any:
     return on_devices(mesh, jax.eval_shape(model.init, _key()))
 
 
-def _windows(mesh: Mesh, *sizes: int) -> Window:
-    """Of the sizes `[..., T, B]`, B split over the devices if they divide it."""
-    tokens = jax.ShapeDtypeStruct(sizes, np.int32)
-    lengths = jax.ShapeDtypeStruct(sizes[:-2], np.int32)
-    shared = mesh.size > 1 and sizes[-1] % mesh.size == 0
-    axes = (*[None] * (len(sizes) - 1), mesh.axis_names) if shared else ()
-    tokens = on_devices(mesh, tokens, *axes)
-    return Window(tokens, tokens, on_devices(mesh, lengths))
+def _windows(mesh: Mesh, *sizes: int, shared: bool = False) -> Window:
+    """Of the sizes `[..., T, B]`; B split over the devices, or all on each."""
+    axes = (None,) * (len(sizes) - 1) + (mesh.axis_names,)
+    tokens = on_devices(
+        mesh, jax.ShapeDtypeStruct(sizes, np.int32), *(axes if shared else ())
+    )
+    lengths = on_devices(mesh, jax.ShapeDtypeStruct(sizes[:-2], np.int32))
+    return Window(tokens, tokens, lengths)
 
 
 WORKLOADS: dict[str, Callable[[Config, Model, Mesh], Any]] = {
