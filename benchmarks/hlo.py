@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 # Keys of the attributes that name computations to be run, and not those that tell a
@@ -158,7 +159,7 @@ class Module:
         computations: The instructions of each by its name.
         entry: The name of the one that a call runs.
         frames: The lines of source that each stack frame stands for, innermost first,
-            as `file:line function`.
+            as `folder/file:line function`.
     """
 
     computations: dict[str, list[Instruction]]
@@ -277,7 +278,8 @@ def _frames(text: str) -> dict[str, list[str]]:
 
     def line(frame: str) -> str:
         at = locations[number(frames[frame], "file_location_id")]
-        file = files[number(at, "file_name_id")].strip('"')
+        path = Path(files[number(at, "file_name_id")].strip('"'))
+        file = "/".join(path.parts[-2:])
         function = functions[number(at, "function_name_id")].strip('"')
         return f"{file}:{number(at, 'line')} {function}"
 

@@ -4,15 +4,16 @@ A training update and a window of evaluation, of dynamic evaluation and of the g
 statistics that it needs, compiled for H100s or a TPU by XLA's own compilers, which run
 on any CPU, and what was compiled, counted. It takes the extra `programs`.
 
-    python -m benchmarks.programs --device h100 --preset ptb
+    python -m benchmarks.programs --device h100 8xh100 v5e:2x2 --preset ptb wikitext-2
     python -m benchmarks.programs --device h100 --preset ptb --workload train --list
 """
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
@@ -44,14 +45,15 @@ class Command:
 
     Attributes:
         device: What to compile for: H100s of one host or of two, or a chip of a TPU.
-        preset: The size of the network; or a cell or a head, at the size of `small`.
+        preset: The size of the network; or a cell or a head, one layer of the size of
+            `small`.
         workload: What to compile.
         list: Whether to print what each loop launches, and from which line of source.
         output: A folder for the results.
     """
 
-    device: tuple[Device, ...] = DEVICES
-    preset: tuple[Network, ...] = NETWORKS
+    device: tuple[Device, ...] = ("h100",)
+    preset: tuple[Network, ...] = ("ptb",)
     workload: tuple[Workload, ...] = tuple(WORKLOADS)
     list: bool = False
     output: Path = RESULTS
@@ -75,19 +77,25 @@ class Program(NamedTuple):
     facts: dict[str, Any]
 
 
-def compile_program(device: str, network: str, workload: str) -> Program:
+def compile_program(
+    device: str,
+    network: str,
+    workload: str,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Program:
     """Compiles a program for a device and counts what is in it.
 
     Args:
         device: A name in `absent.DEVICES`.
         network: A name in `NETWORKS`.
         workload: A name in `WORKLOADS`.
+        options: Of XLA.
     """
     mesh = absent_mesh(device)
     config, vocabulary_size = network_of(network, mesh.size)
     program = lowered(workload, config, vocabulary_size, mesh)
     started = time.perf_counter()
-    executable = program.compile()
+    executable = program.compile(compiler_options=dict(options))
     seconds = time.perf_counter() - started
     memory = executable.memory_analysis()
     module = hlo.read(executable.as_text())
@@ -166,7 +174,7 @@ def listing(program: Program) -> Iterator[str]:
     titles = {"entry": module.entry}
     for loop in program.loops:
         trips = f"{loop.trips} time steps" if loop.over_time else f"{loop.trips} trips"
-        title = f"{loop.instruction.name}, {trips}, {_line(loop.source)}"
+        title = f"{loop.instruction.name}, {trips}, {loop.source[0]}"
         titles[title] = loop.instruction.called("body")[0]
     for title, name in titles.items():
         launched = [
@@ -177,17 +185,11 @@ def listing(program: Program) -> Iterator[str]:
         yield f"\n{title}: {len(launched)} launches ({counts})"
         for each in launched:
             made = ", ".join(map(str, each.arrays[:3]))
-            line = _line(module.source(each))
+            line = "".join(module.source(each)[:1])
             yield (
                 f"  {each.name:40} {made:40} {line:30} "
                 f"{each.attribute('op_name') or ''}"
             )
-
-
-def _line(source: Sequence[str]) -> str:
-    """The innermost line of the package, without the folder that the package is in."""
-    ours = [line for line in source if "/glrnn/" in line] or source[:1]
-    return ours[0].rsplit("/glrnn/")[-1] if ours else "?"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

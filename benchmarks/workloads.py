@@ -18,10 +18,9 @@ from benchmarks.ours import make_update
 from benchmarks.presets import PRESETS, make_config
 from glrnn import dynamic, scoring
 from glrnn.cells import CELLS
-from glrnn.config import Config
+from glrnn.config import Config, Layer
 from glrnn.devices import PRECISIONS, platform
 from glrnn.dynamic import DynamicRule
-from glrnn.heads import HEADS
 from glrnn.model import Model, language_model
 from glrnn.step import TrainState
 from glrnn.windows import Window
@@ -37,30 +36,26 @@ def network_of(name: str, num_devices: int = 1) -> tuple[Config, int]:
     """The settings of a network by name, and the size of its vocabulary.
 
     Args:
-        name: A preset; or a cell or a head, then at the size of the preset `small`.
+        name: A preset; or a cell or a head, then one layer of the size of `small`.
         num_devices: If there are several, the batch is one that 8 or 16 share equally.
     """
-    preset = PRESETS.get(name, PRESETS["small"])
+    preset = PRESETS.get(name, PRESETS["small"]._replace(layers=1))
     if num_devices > 1:
         preset = preset._replace(batch=SHARED_BATCH)
     config = make_config(preset)
-    layers = config.layers
+    (phase,) = config.phases
     if name in CELLS:
-        config = replace(
-            config, layers=tuple(replace(layer, cell=name) for layer in layers)
-        )
-    if name in HEADS:
-        (phase,) = config.phases
-        if name == "softmax":
-            # As wide as the embedding, and without parameters, so without a limit.
-            layers = (*layers[:-1], replace(layers[-1], hidden_size=preset.embedding))
-            main = replace(phase.main, max_norms=phase.main.max_norms[:-1])
-            dropout = replace(phase.dropout, latent=0.0)
-            phase = replace(phase, main=main, dropout=dropout)
-        softmaxes = NUM_SOFTMAXES if name == "mixture" else 1
-        config = replace(
-            config, head=name, layers=layers, phases=(phase,), num_softmaxes=softmaxes
-        )
+        config = replace(config, layers=(Layer(name, preset.hidden),))
+    elif name == "mixture":
+        config = replace(config, num_softmaxes=NUM_SOFTMAXES)
+    elif name == "projected":
+        config = replace(config, head=name)
+    elif name == "softmax":
+        # As wide as the embedding, and without parameters, so without a limit.
+        main = replace(phase.main, max_norms=phase.main.max_norms[:-1])
+        phase = replace(phase, main=main, dropout=replace(phase.dropout, latent=0.0))
+        layers = (Layer("lstm", preset.embedding),)
+        config = replace(config, head=name, layers=layers, phases=(phase,))
     return config, preset.vocabulary
 
 

@@ -9,6 +9,8 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import rnn
+from jaxlib import gpu_rnn
 
 from benchmarks import absent, compiled, hlo, programs
 from benchmarks.workloads import WORKLOADS, network_of
@@ -22,15 +24,28 @@ pytestmark = pytest.mark.skipif(
     reason="the compilers of the extra 'programs' are not installed",
 )
 
+T, B, H = 70, 12, 96
 # Of a window; of an update in training.
 MOST_LAUNCHES = {"train": 1500, "evaluate": 550, "dynamic": 150}
-# Both generations and both sizes; `python -m benchmarks.programs` has the other pairs.
-ON_TPU = (("v5e:2x2", "ptb"), ("v6e:2x2", "wikitext-2"))
+SLOW_CELLS = ("nas", "rhn")
+# One that compiles in a minute, and others that take five.
+ON_TPU = (
+    ("v5e:2x2", "ptb"),
+    pytest.param("v5e:2x2", "wikitext-2", marks=pytest.mark.slow),
+    pytest.param("v6e:2x2", "ptb", marks=pytest.mark.slow),
+    pytest.param("v6e:2x2", "wikitext-2", marks=pytest.mark.slow),
+)
 # What an update took before its loops were unrolled, in bytes: 358 times 2^20.
 TEMPORARY = 375_858_568
 
-# One compilation serves all tests of a program.
-program = cache(programs.compile_program)
+# Machine code that is not run need not be fast; the programs stay the same.
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+@cache
+def program(device, network, workload):
+    options = {} if device in absent.TPUS else QUICK
+    return programs.compile_program(device, network, workload, options)
 
 
 def compiled_for(device, function, *shapes):
@@ -71,6 +86,25 @@ def test_a_sum_into_places_is_an_adding_scatter_unless_they_are_unique():
         assert len(compiled.adding_scatters(module)) == count
 
 
+def test_a_call_of_cudnn_between_transposes_is_given_an_odd_window(monkeypatch):
+    sizes = 4_000_000, 8 * T * B * H
+    name = "compute_rnn_workspace_reserve_space_sizes"
+    monkeypatch.setattr(gpu_rnn, name, lambda *arguments: sizes)
+
+    def outputs(window, weights, state, lengths):
+        window = jnp.swapaxes(window * 2, 0, 1)
+        arguments = (state, state, weights, lengths, H, H, 1, 0.0, False)
+        return jnp.swapaxes(rnn.lstm(window, *arguments)[0], 0, 1) * 2
+
+    lengths = jax.ShapeDtypeStruct((B,), jnp.int32)
+    shapes = array(T, B, H), array(8 * H * (H + 1)), array(1, B, H), lengths
+    module = compiled_for("h100", jax.grad(lambda *x: outputs(*x).sum()), *shapes)
+    assert set(compiled.odd_layouts(module)) == {
+        f"{call}: f32[{B},{T},{H}]{{2,0,1}}"
+        for call in ("cudnn_rnn_ffi", "cudnn_rnn_bwd_ffi")
+    }
+
+
 def test_an_unknown_device_is_named_with_the_choices():
     with pytest.raises(UsageError, match="unknown device 'h200'; choose from: h100, 8"):
         absent.absent_mesh("h200")
@@ -97,7 +131,13 @@ def test_an_update_takes_little_more_memory_than_its_saved_steps():
     assert facts["temporary_bytes"] <= 1.1 * TEMPORARY
 
 
-@pytest.mark.parametrize("network", [*CELLS, *HEADS])
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW_CELLS else ())
+        for name in (*CELLS, *HEADS)
+    ],
+)
 def test_an_update_of_any_network_on_a_gpu_is_without_fault(network):
     assert faults("h100", network, "train") == {}
 
