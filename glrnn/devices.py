@@ -28,8 +28,8 @@ def platform() -> str:
     device = jax.config.values["jax_default_device"]
     if device is None:
         return jax.default_backend()
-    name = getattr(device, "platform", device)
-    return {"cuda": "gpu", "rocm": "gpu"}.get(name, name)
+    name = str(getattr(device, "platform", device))
+    return "gpu" if name in ("cuda", "rocm") else name
 
 
 def share_batch(batch_size: int, num_devices: int = 0) -> Mesh | None:

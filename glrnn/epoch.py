@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
+from glrnn import devices
 from glrnn.config import Config
 from glrnn.errors import DivergedError
 from glrnn.job import Job
@@ -224,7 +225,7 @@ def _paddings(config: Config, lengths: list[int], rows: int) -> tuple[int, ...]:
     """Static lengths; of windows that are all alike, but for the last, there is one."""
     if config.fixed_windows:
         return (lengths[0],)
-    return paddings(config.window_length, rows)
+    return paddings(config.window_length, rows, platform=devices.platform())
 
 
 def _behind(items: Iterator[Item], lag: int) -> Iterator[Item]:

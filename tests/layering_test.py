@@ -28,7 +28,8 @@ variants
 config
 heads
 cells losses clipping rules windows
-averaging noise settings table vocabulary compilation devices
+averaging noise scatter settings table vocabulary compilation
+devices
 checksums interruption
 files
 errors
