@@ -68,7 +68,14 @@ def train(
     run = run_folder.start(workdir, config, corpus)
     interruption = Interruption()
     with Progress(output / "minutes.jsonl") as progress, interruption.awaited():
-        job = Job(run, corpus, progress, precision=precision, interruption=interruption)
+        job = Job(
+            run,
+            corpus,
+            progress,
+            precision=precision,
+            on_nonfinite="skip",
+            interruption=interruption,
+        )
         summaries = phases.train(job)
     for summary in summaries:
         yield phases.row(summary)

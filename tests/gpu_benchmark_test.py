@@ -223,21 +223,21 @@ class Event(NamedTuple):
     name: str
     start_ns: float
     duration_ns: float
-    stats: tuple = ()
+    stats: tuple[tuple[str, str], ...] = ()
 
 
 class Line(NamedTuple):
     name: str
-    events: list
+    events: list[Event]
 
 
 class Plane(NamedTuple):
     name: str
-    lines: list
+    lines: list[Line]
 
 
 class Profile(NamedTuple):
-    planes: list
+    planes: list[Plane]
 
 
 def test_kernels_are_what_ran_on_the_streams():
