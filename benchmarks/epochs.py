@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from glrnn import data
+from glrnn import data, devices
 from glrnn.beginning import begin
 from glrnn.config import Config
 from glrnn.epoch import first_window, train_epoch
@@ -92,7 +92,9 @@ def epoch_seconds(
     lengths = draw_lengths(
         np.random.default_rng(config.seed), len(stream), config.window_length
     )
-    padded = paddings(config.window_length, len(stream))
+    padded = paddings(
+        config.window_length, len(stream), platform=devices.platform()
+    )
     by_length: dict[int, list[Window]] = defaultdict(list)
     for window in windows(stream, lengths, padded):
         by_length[len(window.inputs)].append(window)
