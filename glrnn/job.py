@@ -15,6 +15,7 @@ from glrnn.interruption import Interruption
 from glrnn.model import Model, language_model
 from glrnn.progress import Progress
 from glrnn.run_folder import STAGES, Run
+from glrnn.scoring import Score, unigram_score
 
 # What to do about a loss or gradient that is not finite: stop the run; do without that
 # update, as long as there are not too many in a row; or go back to the newest
@@ -70,6 +71,16 @@ class Job(NamedTuple):
         """The network of the phase."""
         return language_model(
             self.config, len(self.corpus.vocabulary), self.phase.num_layers
+        )
+
+    @property
+    def unigram(self) -> Score:
+        """The score of word frequencies alone on the validation set."""
+        return unigram_score(
+            self.corpus.train,
+            self.corpus.valid,
+            len(self.corpus.vocabulary),
+            batch_size=self.config.valid_batch_size,
         )
 
     @property

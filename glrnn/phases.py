@@ -14,6 +14,7 @@ from glrnn.errors import UsageError
 from glrnn.evaluate import best_params
 from glrnn.job import Job
 from glrnn.losses import to_perplexity
+from glrnn.metrics_log import lasting_warnings, read_epochs
 from glrnn.model import Params, grow
 from glrnn.run_folder import STAGES, Run, Summary
 from glrnn.scoring import perplexity
@@ -109,6 +110,17 @@ def first_params(job: Job) -> Params:
         return fresh
     before = best_params(job.run, job.number - 1, _last_stage(job.run, job.number - 1))
     return grow(before, fresh, job.config.inherit_head)
+
+
+def say_warnings(job: Job) -> None:
+    """Repeats, at the end of a run, the warnings that have lasted."""
+    try:
+        warnings = lasting_warnings(read_epochs(job.run))
+    except UsageError as error:  # what has been trained is none the worse
+        job.progress.say(f"the warnings of earlier epochs cannot be read: {error}")
+        return
+    for warning in warnings:
+        job.progress.say(f"warning: {warning}")
 
 
 def row(summary: Summary) -> dict[str, object]:

@@ -120,6 +120,10 @@ def _run(command: Command) -> None:
             f"{corpus.name}: {len(corpus.train):,} training tokens, "
             f"{len(corpus.vocabulary):,} words; run in {runtime.workdir}{shared}"
         )
+        taken.progress.say(
+            f"validation perplexity of word frequencies alone: "
+            f"{taken.unigram.perplexity:.2f}"
+        )
         summaries = phases.train(
             taken._replace(
                 mesh=mesh,
@@ -129,6 +133,7 @@ def _run(command: Command) -> None:
             )
         )
         taken.progress.table([phases.row(summary) for summary in summaries])
+        phases.say_warnings(taken)
 
 
 if __name__ == "__main__":

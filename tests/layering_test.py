@@ -19,8 +19,9 @@ job
 evaluate
 tuning
 dynamic temperature
-checkpoints
+checkpoints metrics_log
 scoring step run_folder
+warning_signs
 checkpoint data progress experiment
 datasets
 optimizer
