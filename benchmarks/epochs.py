@@ -92,9 +92,7 @@ def epoch_seconds(
     lengths = draw_lengths(
         np.random.default_rng(config.seed), len(stream), config.window_length
     )
-    padded = paddings(
-        config.window_length, len(stream), platform=devices.platform()
-    )
+    padded = paddings(config.window_length, len(stream), platform=devices.platform())
     by_length: dict[int, list[Window]] = defaultdict(list)
     for window in windows(stream, lengths, padded):
         by_length[len(window.inputs)].append(window)
