@@ -181,6 +181,14 @@ def train_epoch(
     )
 
 
+def first_window(job: Job) -> Window:
+    """The window that a stage begins with."""
+    stream = columns(job.corpus.train, job.config.batch_size, "train split", min_rows=3)
+    lengths, start, _ = _stretches(job, len(stream), 1)[0]
+    padded = _paddings(job.config, lengths, len(stream))
+    return next(windows(stream, lengths, padded, start))
+
+
 def epoch_metrics(job: Job, epoch: int, tally: Tally) -> Record:
     """The metrics of an epoch that is over."""
     names = group_names(job.stage.max_norms, job.phase.num_layers)

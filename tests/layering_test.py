@@ -12,6 +12,7 @@ DRAWING = """
 train runs study
 phases
 stages
+device_check
 epoch
 beginning
 job
