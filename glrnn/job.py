@@ -37,6 +37,7 @@ class Job(NamedTuple):
         checkpoint_minutes: Between checkpoints within an epoch; 0 for none.
         on_nonfinite: What to do about a loss or gradient that is not finite, one of
             `ON_NONFINITE`.
+        check: Whether a device is compared with the CPU before it is trained on.
         interruption: How the run is told to stop.
     """
 
@@ -49,6 +50,7 @@ class Job(NamedTuple):
     precision: str | None = None
     checkpoint_minutes: float = 5.0
     on_nonfinite: str = "stop"
+    check: bool = True
     interruption: Interruption = Interruption()
 
     @property

@@ -10,6 +10,7 @@ from functools import partial
 
 import jax
 
+from glrnn import device_check
 from glrnn.errors import UsageError
 from glrnn.evaluate import best_params
 from glrnn.job import Job
@@ -31,6 +32,7 @@ def train(job: Job) -> list[Summary]:
         One summary a phase.
 
     Raises:
+        DeviceError: if the device computes something else than the CPU.
         DivergedError: if a loss or gradient is not finite.
         StoppedError: if the run was told to stop; everything is saved.
     """
@@ -75,6 +77,7 @@ def _check_order(run: Run, number: int) -> None:
 
 def _train_phase(job: Job, offset: int) -> Summary:
     names = [name for name in STAGES if getattr(job.phase, name).epochs]
+    device_check.require(job, names)
     params, histories, offset = _train_stages(job, names, offset)
     test = perplexity(
         job.model, params, job.corpus.test, batch_size=job.config.test_batch_size

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "glrnn"
 
 # Levels from the top. A room may import itself and what stands on the lines below.
 DRAWING = """
-train runs study
+train runs study check
 phases
 stages
 device_check
@@ -18,7 +18,7 @@ beginning
 job
 evaluate
 tuning
-dynamic temperature
+dynamic temperature agreement
 checkpoints metrics_log
 scoring step run_folder
 warning_signs
