@@ -1,8 +1,4 @@
-"""Whole epochs without a run's folder: how long one takes, and the training of a model.
-
-The original AWD-LSTM-MoS (Yang, Dai, Salakhutdinov and Cohen 2018) is one phase of
-three layers here, the last one narrower.
-"""
+"""Epochs without a run's folder: how long one takes, in the loop and by bare steps."""
 
 import contextlib
 import itertools
@@ -17,55 +13,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from glrnn import data
+from glrnn import data, devices
 from glrnn.beginning import begin
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.epoch import epoch_metrics, train_epoch
+from glrnn.config import Config
+from glrnn.epoch import first_window, train_epoch
 from glrnn.job import Job
 from glrnn.progress import Progress
 from glrnn.run_folder import Origin, Run
-from glrnn.scoring import perplexity
 from glrnn.step import Step, TrainState
 from glrnn.vocabulary import Vocabulary
 from glrnn.windows import Window, columns, draw_lengths, paddings, windows
 
 WARM_UP = 2
-TIMED = 10
-
-# The settings that its authors' README gives for Penn Treebank, one limit for the whole
-# gradient.
-ORIGINAL = Config(
-    embedding_size=280,
-    layers=(Layer("lstm", 960), Layer("lstm", 960), Layer("lstm", 620)),
-    head="mixture",
-    num_softmaxes=15,
-    phases=(
-        Phase(
-            num_layers=3,
-            dropout=Dropout(
-                embedding=0.1,
-                input=0.4,
-                hidden=(0.225, 0.225),
-                output=0.4,
-                latent=0.29,
-                recurrent=0.5,
-            ),
-            main=Stage(1000, learning_rate=20.0, max_norms=(0.25,)),
-        ),
-    ),
-    batch_size=12,
-    window_length=70,
-    activation_regularization=2.0,
-    temporal_activation_regularization=1.0,
-    weight_decay=1.2e-6,
-    valid_batch_size=10,
-    seed=28,
-)
-ORIGINAL_PARAMETERS = 21_500_620
-
-# Validation perplexity after some epochs, from the log in issue 12 of zihangdai/mos.
-# That run began to average too early and ended at 65, so only its start is a guide.
-PUBLIC_LOG = {1: 267.8, 2: 183.9, 9: 94.7}
+TIMED = 20
+# Updates that the training loop is timed for; and that are taken twice.
+IN_THE_LOOP = 100
+TWICE = 4
 
 
 def shrunk(config: Config) -> Config:
@@ -90,32 +53,53 @@ def random_corpus(vocabulary_size: int, train: int, valid: int) -> data.Corpus:
 
 
 @contextlib.contextmanager
-def job(config: Config, corpus: data.Corpus, number: int = 1) -> Iterator[Job]:
+def job(
+    config: Config,
+    corpus: data.Corpus,
+    number: int = 1,
+    precision: str | None = None,
+) -> Iterator[Job]:
     """The main stage of a phase, in a folder that is thrown away."""
     origin = Origin(corpus.name, data.fingerprint(corpus))
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder), config, corpus.vocabulary, origin)
         with Progress(Path(folder) / "metrics.jsonl") as progress:
-            yield Job(run, corpus, progress, number)
+            yield Job(run, corpus, progress, number, precision=precision)
 
 
-def epoch_seconds(config: Config, corpus: data.Corpus) -> Iterator[dict[str, Any]]:
-    """What an epoch of each phase would take, without validation, one row a phase.
+def same_bits(job: Job) -> bool:
+    """Whether the first updates of a stage, taken twice, give the same parameters."""
+    window, params = first_window(job), job.model.init(job.phase_key)
+    found = []
+    for _ in range(2):
+        state, step = begin(job, params)
+        for _ in range(TWICE):
+            state, _ = step(state, window, job.stage_key())
+        found.append(jax.tree.leaves(jax.device_get(state.params)))
+    return all(a.tobytes() == b.tobytes() for a, b in zip(*found, strict=True))
+
+
+def epoch_seconds(
+    config: Config, corpus: data.Corpus, precision: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """What an epoch of each phase would take, without validation, the last phase first.
 
     The lengths are those of a real epoch. A few windows of each padded length are
-    timed, and count as often as the length occurs.
+    timed, and count as often as the length occurs. Beside these bare steps, the
+    training loop on the first windows of the text.
     """
     stream = columns(corpus.train, config.batch_size, min_rows=3)
     lengths = draw_lengths(
         np.random.default_rng(config.seed), len(stream), config.window_length
     )
-    padded = paddings(config.window_length, len(stream))
+    padded = paddings(config.window_length, len(stream), platform=devices.platform())
     by_length: dict[int, list[Window]] = defaultdict(list)
     for window in windows(stream, lengths, padded):
         by_length[len(window.inputs)].append(window)
     tokens = sum(lengths) * config.batch_size
-    for number in range(1, len(config.phases) + 1):
-        with job(config, corpus, number) as phase_job:
+    beginning = corpus.train[: IN_THE_LOOP * config.window_length * config.batch_size]
+    for number in range(len(config.phases), 0, -1):
+        with job(config, corpus, number, precision) as phase_job:
             params = phase_job.model.init(phase_job.phase_key)
             state, step = begin(phase_job, params)
             first, seconds = 0.0, 0.0
@@ -125,14 +109,17 @@ def epoch_seconds(config: Config, corpus: data.Corpus) -> Iterator[dict[str, Any
                 first += taken
                 state, taken = _timed(step, state, some, phase_job.phase_key)
                 seconds += taken / len(some) * len(group)
+            short = phase_job._replace(corpus=corpus._replace(train=beginning))
+            _, tally = train_epoch(short, step, state, epoch=1)
         yield {
             "phase": number,
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
             "updates": len(lengths),
             "tokens": tokens,
             "ms an update": 1e3 * seconds / len(lengths),
-            "tokens/s": round(tokens / seconds),
             "s an epoch": seconds,
+            "tokens/s": round(tokens / seconds),
+            "in the loop, tokens/s": round(tally.tokens / tally.seconds),
             "s to compile": first,
         }
 
@@ -146,48 +133,3 @@ def _timed(
         state, _ = step(state, window, key)
     jax.block_until_ready(state)
     return state, time.perf_counter() - started
-
-
-def train(
-    config: Config, corpus: data.Corpus, minutes: float
-) -> Iterator[dict[str, Any]]:
-    """Trains the first phase by plain SGD while there is time, one row an epoch.
-
-    Args:
-        config: The settings.
-        corpus: The token streams.
-        minutes: No epoch is begun that would end later, but for the first.
-    """
-    with job(config, corpus) as first:
-        params = first.model.init(first.phase_key)
-        size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        if config == ORIGINAL and len(corpus.vocabulary) == 10_000:
-            assert size == ORIGINAL_PARAMETERS, size
-        state, step = begin(first, params)
-        started = time.perf_counter()
-        seconds = 0.0
-        for epoch in range(1, first.stage.epochs + 1):
-            begun = time.perf_counter()
-            if epoch > 1 and begun - started + seconds > 60 * minutes:
-                return
-            state, tally = train_epoch(first, step, state, epoch)
-            record = epoch_metrics(first, epoch, tally)
-            score = perplexity(
-                first.model,
-                state.params,
-                corpus.valid,
-                batch_size=config.valid_batch_size,
-            )
-            seconds = time.perf_counter() - begun
-            first.progress.say(
-                f"epoch {epoch}: train {record['train_perplexity']:.2f}, valid "
-                f"{score.perplexity:.2f}, {seconds:.0f} s"
-            )
-            yield {
-                "epoch": epoch,
-                "seconds": seconds,
-                "tokens/s": round(record["tokens_per_second"]),
-                "train": record["train_perplexity"],
-                "valid": score.perplexity,
-                "valid, public log": PUBLIC_LOG.get(epoch),
-            }

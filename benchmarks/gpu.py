@@ -1,213 +1,372 @@
-"""All that is to be measured on a GPU, in one command: `python -m benchmarks.gpu`.
+"""What there is to measure on a GPU, in eight minutes: `python -m benchmarks.gpu`.
 
-Its parts, of which `--parts` chooses some: `gradients` in float32 against float64;
-`precisions`, a training step under each of JAX's matrix precisions; `epochs`, how long
-those of Penn Treebank's phases take; `speed` against PyTorch; `original`, the training
-of the 22M AWD-LSTM-MoS, which needs `--data`. What was found is written after every
-row, and a part that fails leaves the others alone. Nothing is needed beyond JAX, Flax,
-optax, Orbax, PyTorch and rich.
+Made for a machine that is lent for minutes. What matters most comes first; each part is
+a process of its own, killed with all that it started when its time is up; and every row
+is written as soon as it is found.
+
+    machine     the device and the versions
+    check       one update on the device and on the CPU, the same bits twice
+    train       a training update against PyTorch's, in TF32
+    bfloat16    the same, our products of bfloat16 inputs
+    profile     the kernels of that update
+    unroll      that update by time steps a turn of the loop over time
+    eval        four windows of evaluation against PyTorch's
+    dynamic     twenty windows of dynamic evaluation against PyTorch's
+    wikitext-2  a training update of the larger network against PyTorch's
+    epochs      the training loop and the bare step, phase by phase
+    minutes     experiments/ptb_minutes.py, if asked for by --parts
+
+Nothing is needed beyond JAX, Flax, optax, Orbax, PyTorch and rich.
 
     python -m benchmarks.gpu --data DIR
+    python -m benchmarks.gpu --data DIR --parts minutes --minutes 6
     python -m benchmarks.gpu --device cpu --tiny    # a rehearsal
 """
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
 import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
-from benchmarks import epochs, gradients
+from benchmarks import epochs, kernels, minutes, ours
 from benchmarks.pairs import compare
 from benchmarks.presets import PRESETS, Preset
 from benchmarks.results import RESULTS
 from glrnn import data, experiment
+from glrnn.cells import cell
+from glrnn.config import Config
+from glrnn.devices import PRECISIONS
 from glrnn.files import write_text
 from glrnn.table import print_table
 
+Command = argparse.Namespace
 Rows = Iterator[dict[str, Any]]
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "torch")
-PTB = Path(__file__).parents[1] / "experiments" / "ptb.py"
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 # Words, and tokens of train and valid.
 PTB_SIZES = 10_000, 929_590, 73_760
-# What makes both sides' processes multiply in the same precision on an NVIDIA GPU. By
-# itself PyTorch takes TF32 for its LSTM and float32 for all else, JAX TF32 for all.
-SAME_PRECISION = {
-    "tensorfloat32": {
-        "JAX_DEFAULT_MATMUL_PRECISION": "tensorfloat32",
-        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
-    },
-    "float32": {
-        "JAX_DEFAULT_MATMUL_PRECISION": "float32",
-        "NVIDIA_TF32_OVERRIDE": "0",
-    },
-}
 TINY = Preset(30, 4, 8, 2, 3, 3, 5)
 TINY_SIZES = 30, 4_000, 300
 
+UNROLLED = (10, 5, 20, 35)
+TIMED = 30
+SECONDS_TO_SAVE = 20
 
-def where() -> dict[str, Any]:
-    """Date, devices and versions."""
-    import torch
+# By what each side's process multiplies on an NVIDIA GPU. PyTorch by itself takes TF32
+# for its LSTM and float32 for all else.
+PRECISION_VARIABLES = {
+    "tensorfloat32": {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
+    "float32": {"NVIDIA_TF32_OVERRIDE": "0"},
+    "bfloat16": {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"},
+}
 
-    cuda = torch.cuda.is_available()
-    return {
+
+class Part(NamedTuple):
+    """A part of the benchmark: the rows it finds, and the seconds it may take."""
+
+    rows: Callable[[Command], Rows]
+    seconds: float
+
+
+def machine(command: Command) -> Rows:
+    """The date, the device and the versions."""
+    device = jax.devices()[0]
+    yield {
         "date": datetime.datetime.now().isoformat(timespec="minutes"),
-        "device": jax.devices()[0].device_kind,
-        "torch device": torch.cuda.get_device_name() if cuda else "cpu",
-        "cuda": torch.version.cuda,
+        "device": device.device_kind,
+        "platform": jax.default_backend(),
         "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
+        **{name: _version(name) for name in LIBRARIES},
     }
+    if jax.default_backend() != command.device:
+        raise SystemExit(f"JAX finds no {command.device}: {jax.devices()}")
 
 
-def speed(command: argparse.Namespace) -> Rows:
-    """Ratios to PyTorch, training first; none is begun once the time is up."""
-    peers = ("torch, eager",) if command.eager else ("torch, eager", "torch, compiled")
-    presets = {"tiny": TINY} if command.tiny else PRESETS
-    started = time.perf_counter()
-    for mode in ("train", "eval"):
-        for name, preset in presets.items():
-            if time.perf_counter() - started > command.seconds:
-                print(f"no time for {name}, {mode}")
-                continue
-            # This project evaluates in float32, whatever it trains in.
-            precision = command.precision if mode == "train" else "float32"
-            with gradients.environment(SAME_PRECISION[precision]):
-                found = compare(preset, mode, command.device, command.pairs, peers)
-            ours, theirs = found["seconds"]
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def check(command: Command) -> Rows:
+    """The last phase of `ptb.py`: one update by both, in each precision.
+
+    Raises:
+        ArithmeticError: at the end, if the device is wrong, or not the same twice.
+    """
+    from glrnn import device_check
+
+    wrong = []
+    config, corpus = _ptb(command), _corpus(command)
+    with epochs.job(config, corpus, len(config.phases)) as job:
+        for name in ("tensorfloat32", "float32", "bfloat16"):
+            found = device_check.compare(job._replace(precision=PRECISIONS[name]))
+            worst = max(found, key=lambda row: row.excess)
             yield {
-                "preset": name,
-                "mode": mode,
-                "precision": precision,
-                "glrnn, ms": 1e3 * ours,
-                "PyTorch, ms": 1e3 * theirs,
-            } | found
+                "what": name,
+                "agrees": worst.excess <= 1,
+                "worst": worst.name,
+                "difference": worst.difference,
+                "tolerance": worst.tolerance,
+                "rows": [row._asdict() for row in found],
+            }
+            if worst.excess > 1:
+                wrong.append(name)
+        same = epochs.same_bits(job._replace(precision=PRECISIONS["tensorfloat32"]))
+        yield {"what": "the same bits twice", "agrees": same}
+    if wrong or not same:
+        raise ArithmeticError(f"wrong: {wrong}; the same bits twice: {same}")
 
 
-def gradient_rows(command: argparse.Namespace) -> Rows:
-    """The check of gradients, on a network of medium size."""
-    return gradients.check(TINY if command.tiny else PRESETS["medium"])
+def speed(name: str, mode: str, precision: str, command: Command) -> Rows:
+    """Ratio to PyTorch; below 1 this project is slower."""
+    _set_precision(precision)
+    preset = TINY if command.tiny else PRESETS[name]
+    found = compare(
+        *(preset, mode, command.device, command.pairs, ("torch, eager",)),
+        seconds_a_turn=0.1 if command.tiny else 1.0,
+    )
+    sides = zip(
+        ("glrnn", "PyTorch"), found["seconds"], found["peak_bytes"], strict=True
+    )
+    yield {
+        "preset": name,
+        "mode": mode,
+        "precision": precision,
+        "times PyTorch": found["ratio"],
+        **{
+            f"{side}, {unit}": value
+            for side, seconds, size in sides
+            for unit, value in {"ms": 1e3 * seconds, "MB": round(size / 1e6)}.items()
+        },
+    } | found
 
 
-def precision_rows(command: argparse.Namespace) -> Rows:
-    """The training step of Penn Treebank's network."""
-    return gradients.step_times(TINY if command.tiny else PRESETS["ptb"])
+def profile(command: Command) -> Rows:
+    """The kernels of the update that `train` times."""
+    _set_precision(command.precision)
+    take, _ = ours.make_step(_preset(command), "train")
+    return kernels.profile(take)
 
 
-def epoch_rows(command: argparse.Namespace) -> Rows:
-    """The phases of `experiments/ptb.py`."""
-    config = experiment.load(PTB)
-    config = epochs.shrunk(config) if command.tiny else config
-    return epochs.epoch_seconds(config, _corpus(command))
+def unroll(command: Command) -> Rows:
+    """The same update by how many time steps are one turn of the loop over time.
+
+    A program that was compiled before is not compiled again.
+    """
+    _set_precision(command.precision)
+    for steps in UNROLLED:
+        cell.UNROLL[jax.default_backend()] = steps
+        jax.clear_caches()
+        started = time.perf_counter()
+        take, _ = ours.make_step(_preset(command), "train")
+        take()
+        compiled = time.perf_counter()
+        times = []
+        for _ in range(TIMED):
+            begun = time.perf_counter()
+            take()
+            times.append(time.perf_counter() - begun)
+        yield {
+            "unrolled": steps,
+            "s to begin": compiled - started,
+            "ms an update": 1e3 * statistics.median(times),
+        }
 
 
-def original_rows(command: argparse.Namespace) -> Rows:
-    """Training of the original AWD-LSTM-MoS."""
-    if command.data is None and not command.tiny:
-        print("no --data, so nothing is trained")
-        return iter(())
-    config = epochs.shrunk(epochs.ORIGINAL) if command.tiny else epochs.ORIGINAL
-    return epochs.train(config, _corpus(command), command.minutes)
+def epoch_rows(command: Command) -> Rows:
+    """The phases of `ptb.py`, the last first."""
+    precision = PRECISIONS[command.precision]
+    return epochs.epoch_seconds(_ptb(command), _corpus(command), precision)
 
 
-def _corpus(command: argparse.Namespace) -> data.Corpus:
+def minute_rows(command: Command) -> Rows:
+    """The training of `ptb_minutes.py`, all stages shortened alike."""
+    config = experiment.load(EXPERIMENTS / "ptb_minutes.py")
+    config = minutes.scaled(config, command.minutes)
+    if command.tiny:
+        # One length of windows, for one program to compile.
+        config = replace(epochs.shrunk(config), fixed_windows=True)
+    return minutes.train(
+        *(config, _corpus(command), command.workdir, command.output),
+        PRECISIONS[command.precision],
+    )
+
+
+PARTS = {
+    "machine": Part(machine, 60),
+    "check": Part(check, 150),
+    "train": Part(partial(speed, "ptb", "train", "tensorfloat32"), 75),
+    "bfloat16": Part(partial(speed, "ptb", "train", "bfloat16"), 60),
+    "profile": Part(profile, 45),
+    "unroll": Part(unroll, 90),
+    # This project evaluates in float32, whatever it trains in.
+    "eval": Part(partial(speed, "ptb", "eval", "float32"), 60),
+    "dynamic": Part(partial(speed, "ptb", "dynamic", "float32"), 60),
+    "wikitext-2": Part(partial(speed, "wikitext-2", "train", "tensorfloat32"), 75),
+    "epochs": Part(epoch_rows, 100),
+    "minutes": Part(minute_rows, 1200),
+}
+DEFAULT_PARTS = [name for name in PARTS if name != "minutes"]
+
+
+def _ptb(command: Command) -> Config:
+    config = experiment.load(EXPERIMENTS / "ptb.py")
+    return epochs.shrunk(config) if command.tiny else config
+
+
+def _preset(command: Command) -> Preset:
+    return TINY if command.tiny else PRESETS["ptb"]
+
+
+def _corpus(command: Command) -> data.Corpus:
     if command.data is not None:
         return data.load(command.data)
     return epochs.random_corpus(*(TINY_SIZES if command.tiny else PTB_SIZES))
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], Rows]] = {
-    "gradients": gradient_rows,
-    "precisions": precision_rows,
-    "epochs": epoch_rows,
-    "speed": speed,
-    "original": original_rows,
-}
+def _set_precision(name: str) -> None:
+    """Of this process's products, and of those that it starts from here on."""
+    os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = PRECISIONS[name]
+    os.environ |= PRECISION_VARIABLES[name]
+    jax.config.update("jax_default_matmul_precision", PRECISIONS[name])
 
 
-def measure(command: argparse.Namespace, path: Path) -> list[str]:
-    """Takes each part in turn, and writes the file again after every row.
+def take_part(command: Command, name: str) -> None:
+    """Takes one part, in this process, and writes the results after every row."""
+    rows: list[dict[str, Any]] = []
+    try:
+        for row in PARTS[name].rows(command):
+            rows.append(row)
+            _note(command, name, rows)
+    finally:
+        print_table([_shown(row) for row in rows])
+
+
+def run_parts(command: Command, arguments: Sequence[str]) -> dict[str, str]:
+    """Has each part taken by a process of its own.
 
     Returns:
-        The parts that failed.
+        What became of the parts that failed, by name.
     """
-    failed: list[str] = []
-    results: dict[str, Any] = where() | {"failed": failed}
-    for name, value in results.items():
-        print(f"{name}: {value}")
-    for part in command.parts:
-        rows = results[part] = []
-        started = time.perf_counter()
-        print(f"\n{part}", flush=True)
-        try:
-            for row in PARTS[part](command):
-                rows.append(row)
-                write_text(path, json.dumps(results, indent=2) + "\n")
-        except Exception:
-            # Time on such a machine is rare: what else can be measured is measured.
-            traceback.print_exc()
-            failed.append(part)
-        print_table([_shown(row) for row in rows])
-        print(f"{time.perf_counter() - started:.0f} s", flush=True)
-    write_text(path, json.dumps(results, indent=2) + "\n")
+    failed: dict[str, str] = {}
+    taken: dict[str, float] = {}
+    started = time.monotonic()
+    for name in command.parts:
+        print(f"\n{name}", flush=True)
+        left = command.seconds - (time.monotonic() - started)
+        begun = time.monotonic()
+        trouble = "no time was left"
+        if left > 0:
+            child = [sys.executable, "-m", "benchmarks.gpu", *arguments, "--here", name]
+            trouble = supervise(child, min(left, PARTS[name].seconds))
+        taken[name] = round(time.monotonic() - begun, 1)
+        if trouble:
+            failed[name] = trouble
+            _note(command, "failed", failed)
+        _note(command, "seconds", taken)
+        print(f"{taken[name]} s{', failed: ' if trouble else ''}{trouble}", flush=True)
+        if trouble and name == "machine":
+            break
     return failed
+
+
+def supervise(child: Sequence[str], seconds: float) -> str:
+    """Runs a command, and ends it with all that it started when its time is up.
+
+    Returns:
+        What went wrong, if anything.
+    """
+    process = subprocess.Popen(child, process_group=0)
+    trouble = ""
+    try:
+        code = process.wait(seconds)
+        trouble = f"exit status {code}" if code else ""
+    except subprocess.TimeoutExpired:
+        trouble = f"not done after {seconds:.0f} s"
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(SECONDS_TO_SAVE)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return trouble
+
+
+def _note(command: Command, name: str, value: Any) -> None:
+    rehearsal = command.tiny or command.device == "cpu"
+    path = command.output / ("gpu-rehearsal.json" if rehearsal else "gpu.json")
+    results = json.loads(path.read_text()) if path.exists() else {}
+    write_text(path, json.dumps(results | {name: value}, indent=2) + "\n")
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     """What a table has room for: no lists, and small numbers in full."""
 
-    def cell(value):
+    def entry(value):
         small = isinstance(value, float) and abs(value) < 0.01
         return f"{value:.1e}" if small else value
 
     return {
-        name: cell(value)
+        name: entry(value)
         for name, value in row.items()
         if not isinstance(value, list | dict)
     }
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> Command:
     """The command line's options."""
     parser = argparse.ArgumentParser("python -m benchmarks.gpu")
     add = parser.add_argument
     add("--device", choices=("gpu", "cpu"), default="gpu")
     add("--tiny", action="store_true", help="very small networks, to try it out")
-    add("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
-    add("--data", help="a folder with the texts of Penn Treebank")
-    add("--minutes", type=float, default=5, help="for training the original model")
-    add("--pairs", type=int, default=3, help="turns of each side, for speed")
-    add("--seconds", type=float, default=300, help="begin no comparison later")
-    add("--precision", choices=SAME_PRECISION, default="tensorfloat32", help="of speed")
-    add("--eager", action="store_true", help="leave out PyTorch's compiled form")
+    add("--parts", nargs="+", choices=PARTS, default=DEFAULT_PARTS, metavar="PART")
+    add("--data", help="a folder with the texts of Penn Treebank; random otherwise")
+    add("--seconds", type=float, default=480, help="for all parts together")
+    add("--pairs", type=int, default=3, help="turns of each side against PyTorch")
+    add("--precision", choices=PRECISIONS, default="tensorfloat32", help="of training")
+    add("--minutes", type=float, default=12, help="of training in the part minutes")
+    add("--workdir", type=Path, default=Path("runs/ptb_minutes"), help="of that run")
     add("--output", type=Path, default=RESULTS, help="a folder for the results")
+    add("--here", choices=PARTS, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     command = parse(arguments)
-    # Processes beside this one are to find memory too.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if command.device == "cpu":
-        os.environ["JAX_PLATFORMS"] = "cpu"
-        jax.config.update("jax_platforms", "cpu")
-    if jax.default_backend() != command.device:
-        raise SystemExit(f"JAX finds no {command.device}: {jax.devices()}")
     command.output.mkdir(parents=True, exist_ok=True)
-    rehearsal = command.tiny or command.device == "cpu"
-    name = "gpu-rehearsal.json" if rehearsal else "gpu.json"
-    failed = measure(command, command.output / name)
+    if command.here:
+        take_part(command, command.here)
+        return
+    # Processes beside one another are to find memory; programs are compiled once.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    programs = Path(tempfile.gettempdir(), "glrnn-benchmarks", "programs")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(programs))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    # The check needs the CPU as well as the GPU.
+    os.environ["JAX_PLATFORMS"] = "cpu" if command.device == "cpu" else ""
+    failed = run_parts(command, arguments)
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 

@@ -107,6 +107,7 @@ def compare(
     device: str,
     pairs: int,
     peers: Sequence[str] = ("torch, eager", "torch, compiled"),
+    seconds_a_turn: float = SECONDS_A_TURN,
 ) -> dict[str, Any]:
     """Times both sides; PyTorch's is the faster of its eager and its compiled form.
 
@@ -116,6 +117,7 @@ def compare(
         device: `cpu` or `gpu`.
         pairs: Turns of each side.
         peers: PyTorch's forms.
+        seconds_a_turn: As many steps as fit, but at least one.
 
     Returns:
         Seconds a step, tokens per second and peak memory, this project first; and the
@@ -123,13 +125,15 @@ def compare(
     """
     arguments = preset, mode, device
     with contextlib.ExitStack() as stack:
-        pipes = {}
-        for side in ("glrnn", *peers):
-            pipes[side] = stack.enter_context(_process(_work, side, *arguments))
-            size = pipes[side].recv()
+        # They start and compile side by side.
+        pipes = {
+            side: stack.enter_context(_process(_work, side, *arguments))
+            for side in ("glrnn", *peers)
+        }
+        (size,) = {pipe.recv() for pipe in pipes.values()}
         first = {side: _turn(pipe, 1) for side, pipe in pipes.items()}
         counts = {
-            side: max(1, round(SECONDS_A_TURN / seconds))
+            side: max(1, round(seconds_a_turn / seconds))
             for side, seconds in first.items()
         }
         first = {side: _turn(pipe, counts[side]) for side, pipe in pipes.items()}

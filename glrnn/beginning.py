@@ -1,5 +1,6 @@
 """What a stage starts from: its update rule, its compiled step and its first state."""
 
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -40,7 +41,7 @@ def first_state(
 def update_rule(job: Job) -> tuple[optax.GradientTransformationExtraArgs, Step]:
     """The optimizer of a stage, and the step that has it."""
     return _update_rule(
-        job.config,
+        replace(job.config, seed=0),  # the key is an argument of the step
         len(job.corpus.vocabulary),
         job.phase.num_layers,
         job.phase.dropout,

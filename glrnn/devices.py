@@ -1,5 +1,7 @@
 """Which devices a program is for, which share a batch, how precisely they multiply."""
 
+from typing import Any
+
 import jax
 from jax.sharding import AxisType, Mesh
 
@@ -28,8 +30,21 @@ def platform() -> str:
     device = jax.config.values["jax_default_device"]
     if device is None:
         return jax.default_backend()
-    name = getattr(device, "platform", device)
-    return {"cuda": "gpu", "rocm": "gpu"}.get(name, name)
+    name = str(getattr(device, "platform", device))
+    return "gpu" if name in ("cuda", "rocm") else name
+
+
+def host_cpu() -> Any:
+    """The host's CPU as a device, or `None` where JAX has no backend for it.
+
+    Example:
+        >>> host_cpu().platform
+        'cpu'
+    """
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def share_batch(batch_size: int, num_devices: int = 0) -> Mesh | None:

@@ -6,11 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
+from glrnn import devices
 from glrnn.config import Config
 from glrnn.errors import DivergedError
 from glrnn.job import Job
@@ -180,6 +182,14 @@ def train_epoch(
     )
 
 
+def first_window(job: Job) -> Window:
+    """The window that a stage begins with."""
+    stream = columns(job.corpus.train, job.config.batch_size, "train split", min_rows=3)
+    lengths, start, _ = _stretches(job, len(stream), 1)[0]
+    padded = _paddings(job.config, lengths, len(stream))
+    return next(windows(stream, lengths, padded, start))
+
+
 def epoch_metrics(job: Job, epoch: int, tally: Tally) -> Record:
     """The metrics of an epoch that is over."""
     names = group_names(job.stage.max_norms, job.phase.num_layers)
@@ -201,30 +211,37 @@ def epoch_metrics(job: Job, epoch: int, tally: Tally) -> Record:
     }
 
 
+def windows_of_a_pass(job: Job) -> int:
+    """How many windows the stage's first pass over the training set has."""
+    return len(_lengths(job, len(job.corpus.train) // job.config.batch_size, 1))
+
+
 def _stretches(
     job: Job, rows: int, epoch: int, done: int = 0
 ) -> list[tuple[list[int], int, int]]:
     """The windows of an epoch but for those done, as `windows.passes` has them."""
-    config = job.config
-
-    def draw(number: int) -> list[int]:
-        if config.fixed_windows:
-            return fixed_lengths(rows, config.window_length)
-        origin = config.seed, job.number, STAGES.index(job.stage_name), number
-        return draw_lengths(np.random.default_rng(origin), rows, config.window_length)
-
-    if config.updates_per_epoch:
-        count = config.updates_per_epoch
+    count = job.config.updates_per_epoch
+    if count:
+        draw = partial(_lengths, job, rows)
         return list(passes(draw, (epoch - 1) * count + done, count - done))
-    lengths = draw(epoch)
+    lengths = _lengths(job, rows, epoch)
     return [(lengths, done, len(lengths))]
+
+
+def _lengths(job: Job, rows: int, number: int) -> list[int]:
+    """The windows of a pass over the training set."""
+    config = job.config
+    if config.fixed_windows:
+        return fixed_lengths(rows, config.window_length)
+    origin = config.seed, job.number, STAGES.index(job.stage_name), number
+    return draw_lengths(np.random.default_rng(origin), rows, config.window_length)
 
 
 def _paddings(config: Config, lengths: list[int], rows: int) -> tuple[int, ...]:
     """Static lengths; of windows that are all alike, but for the last, there is one."""
     if config.fixed_windows:
         return (lengths[0],)
-    return paddings(config.window_length, rows)
+    return paddings(config.window_length, rows, platform=devices.platform())
 
 
 def _behind(items: Iterator[Item], lag: int) -> Iterator[Item]:

@@ -32,6 +32,17 @@ class DamagedError(UsageError):
     """
 
 
+class DeviceError(UsageError):
+    """A device computed something else than the CPU; the message says what.
+
+    Example:
+        >>> raise DeviceError("TPU v9 computes wrong numbers")
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.DeviceError: TPU v9 computes wrong numbers
+    """
+
+
 class DivergedError(ArithmeticError):
     """A loss or gradient was not finite; the message says where and what is safe.
 

@@ -15,6 +15,7 @@ from glrnn.interruption import Interruption
 from glrnn.model import Model, language_model
 from glrnn.progress import Progress
 from glrnn.run_folder import STAGES, Run
+from glrnn.scoring import Score, unigram_score
 
 # What to do about a loss or gradient that is not finite: stop the run; do without that
 # update, as long as there are not too many in a row; or go back to the newest
@@ -36,6 +37,7 @@ class Job(NamedTuple):
         checkpoint_minutes: Between checkpoints within an epoch; 0 for none.
         on_nonfinite: What to do about a loss or gradient that is not finite, one of
             `ON_NONFINITE`.
+        check: Whether a device is compared with the CPU before it is trained on.
         interruption: How the run is told to stop.
     """
 
@@ -48,6 +50,7 @@ class Job(NamedTuple):
     precision: str | None = None
     checkpoint_minutes: float = 5.0
     on_nonfinite: str = "stop"
+    check: bool = True
     interruption: Interruption = Interruption()
 
     @property
@@ -70,6 +73,16 @@ class Job(NamedTuple):
         """The network of the phase."""
         return language_model(
             self.config, len(self.corpus.vocabulary), self.phase.num_layers
+        )
+
+    @property
+    def unigram(self) -> Score:
+        """The score of word frequencies alone on the validation set."""
+        return unigram_score(
+            self.corpus.train,
+            self.corpus.valid,
+            len(self.corpus.vocabulary),
+            batch_size=self.config.valid_batch_size,
         )
 
     @property

@@ -22,6 +22,7 @@ from glrnn.config import Config, Dropout
 from glrnn.heads import HEADS
 from glrnn.losses import token_weights
 from glrnn.noise import LayerNoise, Noise, drop
+from glrnn.scatter import add_rows
 from glrnn.windows import Window
 
 Tree = Any
@@ -216,7 +217,7 @@ def _look_up(table: Array, ids: Array) -> tuple[Array, Array]:
 
 def _look_up_backward(ids, cotangents):
     rows, table = cotangents
-    return table.at[ids].add(rows), None
+    return add_rows(table, ids.ravel(), rows.reshape(-1, table.shape[1])), None
 
 
 _look_up.defvjp(lambda table, ids: (_look_up(table, ids), ids), _look_up_backward)

@@ -10,13 +10,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+
+from glrnn import devices
 
 Leaf = Any
 
 # Random words drawn at a time: they stay in the cache while the generator works on
 # them, and need no memory that would have to be found anew in every window.
 BLOCK = 2**19
+# The last axis of a register of a TPU.
+LANES = 128
 
 
 class LayerNoise(NamedTuple):
@@ -150,7 +155,30 @@ def _bits(key, size):
         lambda block_key: jax.random.bits(block_key, shape, jnp.uint32),
         jax.random.split(key, num_blocks),
     )
-    return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size]
+    halves = _halves_on_tpu if devices.platform() == "tpu" else _halves
+    return halves(words).reshape(-1)[:size]
+
+
+def _halves(words):
+    """The lower and the upper half of each word, one after the other."""
+    return jax.lax.bitcast_convert_type(words, jnp.uint16)
+
+
+def _halves_on_tpu(words):
+    """The same, put in order by a product.
+
+    `bitcast_convert_type` gives an array whose last axis is 2, and a TPU pads that axis
+    to its 128 lanes.
+    """
+    words = jnp.pad(words.reshape(-1), (0, -words.size % (LANES // 2)))
+    words = words.reshape(-1, LANES // 2)
+    halves = jnp.concatenate([words & jnp.uint32(0xFFFF), words >> jnp.uint32(16)], 1)
+    order = np.arange(LANES).reshape(2, -1).T.ravel()
+    permutation = np.eye(LANES, dtype=np.float32)[:, order]
+    # Exact: a float32 holds all integers of 16 bits.
+    return jnp.matmul(
+        halves.astype(jnp.float32), permutation, precision=jax.lax.Precision.HIGHEST
+    ).astype(jnp.uint16)
 
 
 def _mask(bits, rate, dtype):

@@ -10,10 +10,12 @@ from functools import partial
 
 import jax
 
+from glrnn import device_check
 from glrnn.errors import UsageError
 from glrnn.evaluate import best_params
 from glrnn.job import Job
 from glrnn.losses import to_perplexity
+from glrnn.metrics_log import lasting_warnings, read_epochs
 from glrnn.model import Params, grow
 from glrnn.run_folder import STAGES, Run, Summary
 from glrnn.scoring import perplexity
@@ -30,6 +32,7 @@ def train(job: Job) -> list[Summary]:
         One summary a phase.
 
     Raises:
+        DeviceError: if the device computes something else than the CPU.
         DivergedError: if a loss or gradient is not finite.
         StoppedError: if the run was told to stop; everything is saved.
     """
@@ -74,6 +77,7 @@ def _check_order(run: Run, number: int) -> None:
 
 def _train_phase(job: Job, offset: int) -> Summary:
     names = [name for name in STAGES if getattr(job.phase, name).epochs]
+    device_check.require(job, names)
     params, histories, offset = _train_stages(job, names, offset)
     test = perplexity(
         job.model, params, job.corpus.test, batch_size=job.config.test_batch_size
@@ -109,6 +113,17 @@ def first_params(job: Job) -> Params:
         return fresh
     before = best_params(job.run, job.number - 1, _last_stage(job.run, job.number - 1))
     return grow(before, fresh, job.config.inherit_head)
+
+
+def say_warnings(job: Job) -> None:
+    """Repeats, at the end of a run, the warnings that have lasted."""
+    try:
+        warnings = lasting_warnings(read_epochs(job.run))
+    except UsageError as error:  # what has been trained is none the worse
+        job.progress.say(f"the warnings of earlier epochs cannot be read: {error}")
+        return
+    for warning in warnings:
+        job.progress.say(f"warning: {warning}")
 
 
 def row(summary: Summary) -> dict[str, object]:

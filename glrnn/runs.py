@@ -3,40 +3,16 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from glrnn import run_folder
 from glrnn.errors import UsageError, told_plainly
-from glrnn.files import parse_json, read_text
 from glrnn.losses import to_perplexity
+from glrnn.metrics_log import lasting_warnings, read_epochs
 from glrnn.run_folder import Run
-from glrnn.settings import at_least, check, choice, from_values
 from glrnn.table import print_table
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What matters here of a line of `metrics.jsonl`.
-
-    Attributes:
-        phase: Its number, from 1.
-        stage: `main` or `finetune`.
-        epoch: Its number, from 1 in each stage.
-        valid_loss: Nats per token.
-    """
-
-    phase: int = field(metadata=at_least(1))
-    stage: str = field(metadata=choice(run_folder.STAGES))
-    epoch: int = field(metadata=at_least(1))
-    valid_loss: float = field(metadata=at_least(0))
-
-    def __post_init__(self):
-        check(self)
-
-
-FIELDS = {spec.name for spec in fields(Epoch)}
 
 
 def find(folder: Path) -> list[Path]:
@@ -94,38 +70,6 @@ def row(run: Run) -> dict[str, object]:
     }
 
 
-def read_epochs(run: Run) -> list[Epoch]:
-    """The epochs in a run's metrics; a last line that was cut short does not count.
-
-    Raises:
-        UsageError: if a line is not as a run writes it.
-    """
-    path = run.folder / "metrics.jsonl"
-    if not os.path.lexists(path):
-        return []
-    epochs = []
-    for number, line in enumerate(read_text(path).split("\n")[:-1], 1):
-        try:
-            record = parse_json(line, "an epoch")
-            if isinstance(record, dict):
-                record = {key: record[key] for key in record if key in FIELDS}
-            epoch = from_values(Epoch, record, "an epoch")
-            if epoch.phase > len(run.config.phases):
-                raise UsageError(f"there is no phase {epoch.phase} in this run")
-        except UsageError as error:
-            raise UsageError(f"{path}, line {number}: {error}") from None
-        epochs.append(epoch)
-    return epochs
-
-
-def _rows(folders: Sequence[Path], damages: list[str]) -> Iterator[dict[str, object]]:
-    for folder in folders:
-        try:
-            yield row(run_folder.read(folder))
-        except UsageError as error:
-            damages.append(str(error))
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line.
 
@@ -150,10 +94,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prog="python -m glrnn.runs",
             args=sys.argv[1:] if arguments is None else arguments,
         )
-        damages: list[str] = []
-        rows = list(_rows(find(command.folder), damages))
+        rows, warnings, damages = [], [], []
+        for folder in find(command.folder):
+            try:
+                run = run_folder.read(folder)
+                rows.append(row(run))
+                for warning in lasting_warnings(read_epochs(run)):
+                    warnings.append(f"warning: {folder}: {warning}")
+            except UsageError as error:
+                damages.append(str(error))
         if rows:
             print_table(rows)
+        if warnings:
+            print("", *warnings, sep="\n")
         unfinished = [str(row["run"]) for row in rows if not row["finished"]]
         if unfinished:
             print("\nTo go on:")

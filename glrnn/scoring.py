@@ -1,5 +1,6 @@
 """The perplexity of a language model on a stream of tokens, the model left as it is."""
 
+import math
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -83,6 +84,41 @@ def perplexity(
     """
     stream = stacked_windows(columns(tokens, batch_size), window_length)
     return mean_score(_window_means(model, params, stream), stream)
+
+
+def unigram_score(
+    train: Ids, tokens: Ids, vocabulary_size: int, *, batch_size: int = 1
+) -> Score:
+    """Scores a token stream by word frequencies alone, those of the training set.
+
+    With N training tokens, n of them the word w, p(w) = (n + 1) / (N + V). Scored are
+    the very tokens that `perplexity` scores with as many columns: not the first of each
+    column, nor the tail. What a network learns from context puts it below.
+
+    Args:
+        train: Ids of the training set, all of which are counted.
+        tokens: Ids of the stream to score.
+        vocabulary_size: V.
+        batch_size: Columns that the stream is cut into, B.
+
+    Returns:
+        The score.
+
+    Raises:
+        UsageError: if the stream is shorter than two rows.
+
+    Example:
+        Frequencies are 3/6, 2/6 and 1/6; the first token is not scored.
+
+        >>> train, tokens = np.array([0, 0, 1]), np.array([2, 0, 1, 2])
+        >>> score = unigram_score(train, tokens, vocabulary_size=3)
+        >>> print(f"{score.perplexity**3:.4f} {score.num_tokens}")
+        36.0000 3
+    """
+    counts = np.bincount(train, minlength=vocabulary_size) + 1
+    targets = columns(tokens, batch_size)[1:]
+    mean = math.log(counts.sum()) - float(np.mean(np.log(counts)[targets]))
+    return Score(mean, to_perplexity(mean), targets.size)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -9,7 +9,7 @@ section 3.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -19,7 +19,14 @@ from glrnn import averaging
 from glrnn.beginning import first_state, params_like, update_rule
 from glrnn.checkpoints import StageCheckpoints
 from glrnn.config import Config
-from glrnn.epoch import NOTHING_YET, Record, Tally, epoch_metrics, train_epoch
+from glrnn.epoch import (
+    NOTHING_YET,
+    Record,
+    Tally,
+    epoch_metrics,
+    train_epoch,
+    windows_of_a_pass,
+)
 from glrnn.errors import DivergedError
 from glrnn.job import Job
 from glrnn.losses import to_perplexity
@@ -27,6 +34,7 @@ from glrnn.model import Params
 from glrnn.rules import rate_factor, set_rate_factor
 from glrnn.scoring import perplexity
 from glrnn.step import Step, TrainState
+from glrnn.warning_signs import ENOUGH_UPDATES, Sign, nothing_learned, unstable
 
 # How often a stage is rewound to one checkpoint.
 MOST_REWINDS = 3
@@ -217,25 +225,28 @@ def _end_epoch(
     if triggered:
         state = replace(state, opt_state=averaging.start_averaging(state.opt_state))
     seconds = tally.seconds + time.perf_counter() - started
+    history = history | {
+        "raw_losses": raw_losses,
+        "averaged_losses": [*history["averaged_losses"], *[loss] * averages],
+        "seconds": history["seconds"] + seconds,
+        "tally": NOTHING_YET._replace(
+            skipped_in_a_row=tally.skipped_in_a_row
+        )._asdict(),
+    }
+    signs = _warning_signs(job, history, int(state.count))
     record = epoch_metrics(job, epoch, tally) | {
         "learning_rate": learning_rate,
         "valid_loss": loss,
         "valid_perplexity": to_perplexity(loss),
         "raw_valid_loss": raw_loss,
+        "unigram_perplexity": job.unigram.perplexity,
         "averaging": averages,
         "triggered": triggered,
         "seconds": seconds,
+        "warnings": [asdict(sign) for sign in signs],
     }
     job.progress.write(record)
-    history = history | {
-        "raw_losses": raw_losses,
-        "averaged_losses": [*history["averaged_losses"], *[loss] * averages],
-        "seconds": history["seconds"] + seconds,
-        "metrics_offset": job.progress.offset,
-        "tally": NOTHING_YET._replace(
-            skipped_in_a_row=tally.skipped_in_a_row
-        )._asdict(),
-    }
+    history["metrics_offset"] = job.progress.offset
     checkpoints.save(int(state.count), state, history, params, loss)
     job.progress.end_epoch(
         f"{job.title(epoch)} · train {record['train_perplexity']:.2f} · "
@@ -243,7 +254,24 @@ def _end_epoch(
         f"{record['tokens_per_second']:,.0f} tokens/s · {seconds:.0f} s"
         f"{' · averaging begins' if triggered else ''}"
     )
+    for sign in signs:
+        job.progress.say(f"warning: {sign.text}")
     return state, history
+
+
+def _warning_signs(job: Job, history: Record, updates: int) -> list[Sign]:
+    """The signs that a stage does not learn, after an epoch.
+
+    That nothing has been learned is no sign before the stage has made a pass over the
+    training set or `ENOUGH_UPDATES`, whichever comes first, unless it ends before.
+    """
+    before = [loss for stage in history["before"] for loss in stage["raw_losses"]]
+    signs = [unstable([*before, *history["raw_losses"]])]
+    enough = min(windows_of_a_pass(job), ENOUGH_UPDATES)
+    if updates >= enough or _finished(job, history):
+        loss = _losses(history)[-1]
+        signs.append(nothing_learned(loss, job.unigram.nats_per_token))
+    return [sign for sign in signs if sign is not None]
 
 
 def _averaging_begins(config: Config, losses: list[float]) -> bool:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,20 @@ class TrainState:
     count: Array
 
 
-Step = Callable[[TrainState, Window, Array], tuple[TrainState, Metrics]]
+class Step(Protocol):
+    """The jitted step of a stage; see `training_step`."""
+
+    def __call__(
+        self, state: TrainState, window: Window, key: Array
+    ) -> tuple[TrainState, Metrics]:
+        """One update. The state is donated."""
+        ...
+
+    def lower(
+        self, state: TrainState, window: Window, key: Array
+    ) -> jax.stages.Lowered:
+        """The program for such arguments, before XLA compiles it."""
+        ...
 
 
 def training_step(

@@ -144,8 +144,15 @@ def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[S
     folder = plan.folder / name
     mesh = share_batch(config.batch_size // config.num_parts)
     with job.taken_up(folder, config, corpus, plan.origin) as taken:
-        taken.progress.say(str(folder))
-        return phases.train(taken._replace(mesh=mesh, precision=PRECISIONS["float32"]))
+        unigram = taken.unigram.perplexity
+        taken.progress.say(
+            f"{folder}; validation perplexity of word frequencies alone: {unigram:.2f}"
+        )
+        summaries = phases.train(
+            taken._replace(mesh=mesh, precision=PRECISIONS["float32"])
+        )
+        phases.say_warnings(taken)
+        return summaries
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

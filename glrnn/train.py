@@ -38,6 +38,8 @@ class Runtime:
         on_nonfinite: What to do about a loss or gradient that is not finite: stop; skip
             that update; or rewind to the newest checkpoint and draw other dropout
             masks from there on.
+        check: Compare a GPU or TPU with the CPU on one update before it is trained on.
+            A check that was passed is remembered.
     """
 
     data: str = "python-docs"
@@ -47,6 +49,7 @@ class Runtime:
     matmul_precision: str = field(default="float32", metadata=choice(PRECISIONS))
     checkpoint_minutes: float = field(default=5.0, metadata=at_least(0))
     on_nonfinite: str = field(default="stop", metadata=choice(job.ON_NONFINITE))
+    check: bool = True
 
     def __post_init__(self):
         check(self)
@@ -120,15 +123,21 @@ def _run(command: Command) -> None:
             f"{corpus.name}: {len(corpus.train):,} training tokens, "
             f"{len(corpus.vocabulary):,} words; run in {runtime.workdir}{shared}"
         )
+        taken.progress.say(
+            f"validation perplexity of word frequencies alone: "
+            f"{taken.unigram.perplexity:.2f}"
+        )
         summaries = phases.train(
             taken._replace(
                 mesh=mesh,
                 precision=precision,
                 checkpoint_minutes=runtime.checkpoint_minutes,
                 on_nonfinite=runtime.on_nonfinite,
+                check=runtime.check,
             )
         )
         taken.progress.table([phases.row(summary) for summary in summaries])
+        phases.say_warnings(taken)
 
 
 if __name__ == "__main__":

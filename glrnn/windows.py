@@ -167,23 +167,35 @@ def passes(
 
 
 def paddings(
-    window_length: int = 70, rows: int | None = None, max_extra: int = 40
+    window_length: int = 70,
+    rows: int | None = None,
+    max_extra: int = 40,
+    platform: str = "cpu",
 ) -> tuple[int, ...]:
     """The static lengths that drawn lengths are padded up to.
 
-    With w the window length: w / 2 + 5, w - 4, w, w + 5, w + 12 and w + `max_extra`,
-    which is close to the best that six lengths can do for deviations of 5 around w and
-    w / 2. Simulated epochs came out longer by 4.1 percent at w = 70 (at best: 4.0), 5.6
-    at 50, 7.6 at 35, 12.5 at 20 and 19 at 10. The longest is hardly ever reached, and a
+    Each length is a program: it costs its compilation once, and saves padding in every
+    epoch. With w the window length, simulated epochs come out longer by
+
+        w                                           70   50   35   20   10
+        w/2 + 5, w - 4, w, w + 5, w + 12, w + 40   4.1  5.6  7.6   12   19 percent
+        w, w + 10, w + 40                          9.7   13   17   28   47 percent
+
+    A CPU has the six, close to the best that six lengths can do: there a program
+    compiles in a few seconds, less than the padding of three would cost in an epoch. A
+    GPU or TPU has the three: there a program compiles in 10 to 20 seconds, and an epoch
+    of Penn Treebank at full size takes hardly longer than that, so that three programs
+    less pay for a hundred epochs of padding. The longest is hardly ever reached, and a
     length that is not used is never compiled.
 
     Args:
         window_length: w, at least 2.
         rows: of the stream, where it is known: no padding exceeds its rows - 1 targets.
         max_extra: as in `draw_lengths`.
+        platform: of the device that trains, as `devices.platform` has it.
 
     Returns:
-        Ascending lengths, six or fewer.
+        Ascending lengths, six or fewer; three or fewer but on a CPU.
 
     Raises:
         UsageError: `window_length` is too small, or `max_extra` is negative.
@@ -193,12 +205,16 @@ def paddings(
         (40, 66, 70, 75, 82, 110)
         >>> paddings(70, rows=51)
         (40, 50)
+        >>> paddings(70, platform="gpu")
+        (70, 80, 110)
     """
     _check_window(window_length, max_extra)
     longest = window_length + max_extra
     if rows is not None:
         longest = min(longest, rows - 1)
-    wanted = [window_length // 2 + 5] + [window_length + d for d in (-4, 0, 5, 12)]
+    wanted = [window_length, window_length + 10]
+    if platform == "cpu":
+        wanted = [window_length // 2 + 5, *(window_length + d for d in (-4, 0, 5, 12))]
     return (*sorted({p for p in wanted if 2 <= p < longest}), longest)
 
 

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+from glrnn import devices
 from glrnn.cells import CELLS, Cell, affine, unroll
+from glrnn.cells.cell import UNROLL
 
 # What has settings of its own is tested with others than the default ones, too.
 VARIANTS = {
@@ -85,6 +87,19 @@ def assert_close(actual, expected, rtol=1e-5):
 
 
 # Against the plain scan.
+
+
+@pytest.mark.parametrize("name", ["lstm", "rhn"])
+def test_steps_written_out_for_a_gpu_are_the_plain_scans(name, monkeypatch):
+    monkeypatch.setattr(devices, "platform", lambda: "gpu")
+    monkeypatch.setitem(UNROLL, "gpu", 4)  # of 6 steps two are left over
+    cell, *values = draw(name)
+    arguments = cell, *values, jnp.int32(T - 1)
+    # Traced anew, for another platform.
+    by_gpu = jax.jit(with_gradients.__wrapped__, static_argnums=(0, 1))
+    found, grads = by_gpu(unroll, *arguments)
+    expected, plain_grads = with_gradients(plain_scan, *arguments)
+    assert_close((found, grads), (expected, plain_grads))
 
 
 @every_cell

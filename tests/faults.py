@@ -231,7 +231,7 @@ def failing_write(run):
     # What is larger cannot be written, as the system has it.
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6000, hard))
     try:
         yield
     finally:

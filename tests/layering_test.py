@@ -9,17 +9,19 @@ PACKAGE = Path(__file__).parents[1] / "glrnn"
 
 # Levels from the top. A room may import itself and what stands on the lines below.
 DRAWING = """
-train runs study
+train runs study check
 phases
 stages
+device_check
 epoch
 beginning
 job
 evaluate
 tuning
-dynamic temperature
-checkpoints
+dynamic temperature agreement
+checkpoints metrics_log
 scoring step run_folder
+warning_signs
 checkpoint data progress experiment
 datasets
 optimizer
@@ -28,7 +30,8 @@ variants
 config
 heads
 cells losses clipping rules windows
-averaging noise settings table vocabulary compilation devices
+averaging noise scatter settings table vocabulary compilation
+devices
 checksums interruption
 files
 errors

@@ -161,12 +161,6 @@ def beginning(folder):
     )
 
 
-def unigram_perplexity(corpus):
-    """On the validation set, of how often words are in the training set."""
-    counts = 1 + np.bincount(corpus.train, minlength=len(corpus.vocabulary))
-    return float(np.exp(-np.mean(np.log(counts / counts.sum())[corpus.valid])))
-
-
 def tensor(array):
     return torch.tensor(np.asarray(array))
 
@@ -245,7 +239,7 @@ def test_two_epochs_of_ptb_small_learn_as_much_as_pytorch(corpora, tmp_path):
     corpus = beginning(corpora / "ptb")
     run = run_folder.start(tmp_path / "run", config, corpus)
     perplexities = train_ours(run, corpus)
-    unigram = unigram_perplexity(corpus)
+    unigram = Job(run, corpus, None).unigram.perplexity
     assert perplexities[0] < 0.9 * unigram
     assert perplexities[1] < 0.8 * unigram
     # Asked for are 2 percent; the same windows and masks bring it far below.

@@ -203,6 +203,7 @@ OPTIONS = {
                 "it must be one of rewind, skip, stop",
             ),
         ],
+        "--check": [(["EXPERIMENT", "--check", "yes"], "yes")],
         "--colour": [
             (["--colour", "red"], "--colour"),
             (["--phases.3.main.epochs", "3"], "--phases.3.main.epochs"),
@@ -322,6 +323,34 @@ OPTIONS = {
                 ["EXPERIMENT", "--data", "DATA", "--workdir", "EXPERIMENT"],
                 "Not a directory",
             ),
+        ],
+        "--colour": [(["--colour", "red"], "--colour")],
+    },
+    "check": {
+        "EXPERIMENT": [
+            (["nowhere.py"], "no experiment 'nowhere.py'"),
+            (["DATA"], "no run in"),
+        ],
+        "--data": [
+            (["EXPERIMENT", "--data", "nowhere"], "unknown data set 'nowhere'"),
+            (["EXPERIMENT", "--data"], "--data"),
+        ],
+        "--manual-dir": [
+            (["EXPERIMENT", "--manual-dir", "DATA"], "is of no use to python-docs"),
+        ],
+        "--num-devices": [
+            (["EXPERIMENT", "--num-devices", "-1"], "Check.num_devices is -1"),
+            (["RUN", "--num-devices", "99"], "devices here, not 99"),
+        ],
+        "--matmul-precision": [
+            (
+                ["EXPERIMENT", "--matmul-precision", "float16"],
+                "it must be one of bfloat16, float32, tensorfloat32",
+            ),
+        ],
+        "--phase": [
+            (["EXPERIMENT", "--phase", "x"], "--phase"),
+            (["EXPERIMENT", "--phase", "0"], "there is no phase 0: there are 1"),
         ],
         "--colour": [(["--colour", "red"], "--colour")],
     },

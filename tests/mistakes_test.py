@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mistakes import COMBINATIONS, DIRECTORY, FIELDS, FILES, MISSING, OPTIONS, RUN_FILES
 from tensorflow_datasets.core import constants
 
-from glrnn import data, evaluate, experiment, run_folder, runs, study, train
+from glrnn import check, data, evaluate, experiment, run_folder, runs, study, train
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
 from glrnn.progress import Progress
@@ -28,6 +28,7 @@ MAINS = {
     "evaluate": evaluate.main,
     "runs": runs.main,
     "study": study.main,
+    "check": check.main,
 }
 HINTS = {kind: typing.get_type_hints(kind) for kind in KINDS}
 

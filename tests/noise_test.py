@@ -38,6 +38,20 @@ def masks_of(noise):
     return jax.tree.leaves(noise, is_leaf=lambda mask: mask is None)
 
 
+# The same on every platform.
+
+
+@pytest.mark.parametrize("size", [1, 127, 128, 1000])
+def test_a_tpu_draws_the_same_masks(size, monkeypatch):
+    def drawn():
+        shapes = Noise(input=shape(1, size), latent=shape(size))
+        return sample(jax.random.key(3), Noise(input=0.4, latent=0.5), shapes)
+
+    expected = drawn()
+    monkeypatch.setattr(noise_module.devices, "platform", lambda: "tpu")
+    jax.tree.map(np.testing.assert_array_equal, drawn(), expected)
+
+
 # Values and frequencies.
 
 

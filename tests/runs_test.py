@@ -4,15 +4,17 @@ import json
 import math
 import shlex
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from glrnn import data, run_folder, runs, train
 from glrnn.config import Config, Layer, Phase, Stage
+from glrnn.metrics_log import read_epochs
 from glrnn.run_folder import Summary
 from glrnn.vocabulary import Vocabulary
+from glrnn.warning_signs import nothing_learned, unstable
 
 CONFIG = Config(
     embedding_size=8,
@@ -36,13 +38,16 @@ def corpus(tmp_path):
 
 @pytest.fixture
 def start(tmp_path, corpus):
-    """Begins a run with metrics; an epoch is its phase, stage, number and loss."""
+    """Begins a run with metrics.
+
+    An epoch is its phase, stage, number and loss, and its warnings if it records any.
+    """
 
     def start(name, *epochs, finished=(), experiment="papers/ptb.py"):
         folder = tmp_path / "runs" / name
         run = run_folder.start(folder, CONFIG, corpus, experiment)
-        names = "phase", "stage", "epoch", "valid_loss"
-        records = [dict(zip(names, epoch, strict=True)) for epoch in epochs]
+        names = "phase", "stage", "epoch", "valid_loss", "warnings"
+        records = [dict(zip(names, epoch, strict=False)) for epoch in epochs]
         lines = [json.dumps(record | {"train_loss": 9.0}) for record in records]
         (folder / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
         for phase in finished:
@@ -108,7 +113,29 @@ def test_a_last_line_that_was_cut_short_does_not_count(start):
     run = start("cut", (1, "main", 1, 3.0))
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write('{"phase": 1, "sta')
-    assert [epoch.epoch for epoch in runs.read_epochs(run)] == [1]
+    assert [epoch.epoch for epoch in read_epochs(run)] == [1]
+
+
+NOTHING = asdict(nothing_learned(2.1, 2.0))
+UNSTABLE = asdict(unstable([0.5, 2.1]))
+
+
+def test_warnings_are_repeated_below_the_table(start, tmp_path, capsys):
+    """That nothing is learned only where it is so still."""
+    start("fine", (1, "main", 1, 2.1, [NOTHING]), (1, "main", 2, 0.5, []))
+    start("bad", (1, "main", 1, 0.5), (1, "finetune", 2, 2.1, [UNSTABLE, NOTHING]))
+    start("was", (1, "main", 2, 2.1, [UNSTABLE, NOTHING]), (2, "main", 1, 0.5, []))
+    start("old", (1, "main", 1, 2.1))
+    lines, _, _ = listed(capsys, tmp_path / "runs")
+    bad, was = (
+        f"warning: {tmp_path / 'runs' / name}: phase 1 · " for name in ("bad", "was")
+    )
+    assert [line for line in lines if line.startswith("warning: ")] == [
+        f"{bad}finetune · epoch 2: {UNSTABLE['text']}",
+        f"{bad}finetune · epoch 2: {NOTHING['text']}",
+        f"{was}main · epoch 2: {UNSTABLE['text']}",
+    ]
+    assert len(lines) == 4 + 1 + 3
 
 
 def test_all_runs_below_a_folder_are_listed_by_name(start, tmp_path, capsys):
@@ -165,6 +192,11 @@ def test_a_damaged_run_does_not_hide_the_others(start, tmp_path, capsys):
         ('{"phase": 3, "stage": "main", "epoch": 1, "valid_loss": 1}', "no phase 3"),
         ('{"phase": 1, "stage": "mian", "epoch": 1, "valid_loss": 1}', "is 'mian'"),
         ('{"phase": 1, "stage": "main", "epoch": 0, "valid_loss": 1}', "epoch is 0"),
+        (
+            '{"phase": 1, "stage": "main", "epoch": 1, "valid_loss": 1, "warnings": '
+            '[{"kind": "bad", "text": ""}]}',
+            "Sign.kind is 'bad'",
+        ),
         ('{"phase": 1, "stage": "main", "epoch": 1, "valid_loss": NaN}', "is nan"),
     ],
 )

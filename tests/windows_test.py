@@ -124,21 +124,36 @@ def test_fixed_lengths_score_every_target(rows, window_length):
 
 
 @pytest.mark.parametrize(
-    ("window_length", "waste"), [(10, 0.21), (20, 0.14), (35, 0.085), (70, 0.0425)]
+    ("platform", "most", "window_length", "waste"),
+    [
+        ("cpu", 6, 10, 0.21),
+        ("cpu", 6, 20, 0.14),
+        ("cpu", 6, 35, 0.085),
+        ("cpu", 6, 70, 0.0425),
+        ("gpu", 3, 35, 0.175),
+        ("tpu", 3, 70, 0.1),
+    ],
 )
-def test_padding_wastes_little(window_length, waste):
+def test_padding_wastes_little(platform, most, window_length, waste):
     rows = 77_465
     lengths = windows.draw_lengths(np.random.default_rng(0), rows, window_length)
-    sizes = windows.paddings(window_length, rows)
+    sizes = windows.paddings(window_length, rows, platform=platform)
     padded = [min(size for size in sizes if size >= length) for length in lengths]
-    assert len(sizes) <= 6
+    assert len(sizes) <= most
     assert sum(padded) <= (1 + waste) * sum(lengths)
 
 
 @quick
-@hypothesis.given(st.integers(2, 200), st.integers(3, 400), st.integers(0, 40))
-def test_paddings_are_ascending_and_fit_the_stream(window_length, rows, max_extra):
-    sizes = windows.paddings(window_length, rows, max_extra)
+@hypothesis.given(
+    st.integers(2, 200),
+    st.integers(3, 400),
+    st.integers(0, 40),
+    st.sampled_from(["cpu", "gpu", "tpu"]),
+)
+def test_paddings_are_ascending_and_fit_the_stream(
+    window_length, rows, max_extra, platform
+):
+    sizes = windows.paddings(window_length, rows, max_extra, platform)
     assert list(sizes) == sorted(set(sizes))
     assert sizes[0] >= 2
     assert sizes[-1] == min(window_length + max_extra, rows - 1)

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from glrnn.devices import platform
+from glrnn import devices
+from glrnn.scatter import add_rows
 
 Tree = Any
 
@@ -178,8 +179,9 @@ def _forward(latents, log_prior, table, bias, targets, weights):
     # Up to here every word was a wrong one.
     latents_grad -= responsibility[..., None] * own[:, :, None]
     right = jnp.sum(responsibility[..., None] * latents, axis=2)
-    table_grad = table_grad.at[targets].add(-right)
-    bias_grad = bias_grad.at[targets].add(-jnp.sum(responsibility, axis=-1))
+    words, share = targets.ravel(), jnp.sum(responsibility, axis=-1)
+    table_grad = add_rows(table_grad, words, -right.reshape(-1, table.shape[1]))
+    bias_grad = add_rows(bias_grad, words, -share.ravel())
     return total, (latents_grad, -responsibility, table_grad, bias_grad)
 
 
@@ -191,7 +193,7 @@ mixture_nll.defvjp(_forward, _backward)
 
 
 def _block() -> Block:
-    return BLOCKS.get(platform(), OTHER_BLOCK)
+    return BLOCKS.get(devices.platform(), OTHER_BLOCK)
 
 
 def _num_tiles(table, num_rows):

@@ -1,0 +1,130 @@
+"""A whole run in so many minutes: `python -m benchmarks.gpu --parts minutes`."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from glrnn import data, evaluate, phases, run_folder
+from glrnn.config import Config, Phase, Stage
+from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.interruption import Interruption
+from glrnn.job import Job
+from glrnn.model import Params
+from glrnn.progress import Progress
+
+# Of a file of parameters; several make a whole.
+FILE_BYTES = 15_000_000
+
+
+def scaled(config: Config, minutes: float) -> Config:
+    """The same experiment with stages that take so many minutes together.
+
+    Args:
+        config: Every stage of it that has epochs is timed.
+        minutes: Of all stages together.
+    """
+    stages = [
+        stage for phase in config.phases for stage in (phase.main, phase.finetune)
+    ]
+    factor = minutes / sum(stage.minutes for stage in stages)
+
+    def shorter(stage: Stage) -> Stage:
+        return replace(stage, minutes=factor * stage.minutes)
+
+    def shorten(phase: Phase) -> Phase:
+        return replace(
+            phase, main=shorter(phase.main), finetune=shorter(phase.finetune)
+        )
+
+    return replace(config, phases=tuple(map(shorten, config.phases)))
+
+
+def train(
+    config: Config,
+    corpus: data.Corpus,
+    workdir: Path,
+    output: Path,
+    precision: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Trains a run to its end, or resumes it; then scores the test set dynamically.
+
+    The metrics and the best parameters of the last phase, in half precision, are left
+    in the output folder, and are small.
+
+    Args:
+        config: What is learned.
+        corpus: On what.
+        workdir: The run's folder, with its checkpoints.
+        output: A folder for what is to be carried away.
+        precision: Of matrix products in training.
+
+    Returns:
+        A row a phase, and one of dynamic evaluation.
+    """
+    run = run_folder.start(workdir, config, corpus)
+    interruption = Interruption()
+    with Progress(output / "minutes.jsonl") as progress, interruption.awaited():
+        job = Job(
+            run,
+            corpus,
+            progress,
+            precision=precision,
+            on_nonfinite="skip",
+            interruption=interruption,
+        )
+        summaries = phases.train(job)
+    for summary in summaries:
+        yield phases.row(summary)
+    number = len(config.phases)
+    params = evaluate.best_params(run, number)
+    export(params, output)
+    model, rule = job._replace(number=number).model, DynamicRule()
+    rms = gradient_rms(
+        model, params, corpus.train, batch_size=rule.statistics_batch_size
+    )
+    score = dynamic_perplexity(model, params, rms, corpus.test, rule)
+    yield {"phase": "dynamic evaluation", "test": score.perplexity}
+
+
+def export(params: Params, folder: Path) -> list[Path]:
+    """Writes parameters in half precision, one after another, cut into small files.
+
+    Returns:
+        The files, `parameters-0.f16` and so on.
+    """
+    leaves = jax.tree.leaves(jax.device_get(params))
+    content = b"".join(leaf.astype("<f2").tobytes() for leaf in leaves)
+    paths = []
+    for number, start in enumerate(range(0, len(content), FILE_BYTES)):
+        paths.append(folder / f"parameters-{number}.f16")
+        paths[-1].write_bytes(content[start : start + FILE_BYTES])
+    return paths
+
+
+def load(like: Params, folder: Path) -> Params:
+    """What `export` wrote, in single precision.
+
+    Args:
+        like: The parameters' shapes.
+        folder: With the files.
+
+    Raises:
+        ValueError: there are more or fewer numbers than `like` has.
+    """
+    paths = (
+        folder / f"parameters-{number}.f16"
+        for number in range(len(list(folder.glob("parameters-*.f16"))))
+    )
+    numbers = np.frombuffer(b"".join(path.read_bytes() for path in paths), "<f2")
+    leaves, structure = jax.tree.flatten(like)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    if ends[-1] != numbers.size:
+        raise ValueError(f"{numbers.size} numbers, where {ends[-1]} were expected")
+    parts = np.split(numbers.astype(np.float32), ends[:-1])
+    return structure.unflatten(
+        part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
+    )

@@ -1,0 +1,129 @@
+"""Compares one update on a device with the CPU's: `python -m glrnn.check`."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from glrnn import data, devices, experiment, run_folder
+from glrnn.compilation import keep_programs, return_memory
+from glrnn.config import Config
+from glrnn.device_check import compare, device_kind, refuse
+from glrnn.errors import UsageError, told_plainly
+from glrnn.job import Job
+from glrnn.progress import Progress
+from glrnn.settings import at_least, check, choice
+from glrnn.table import print_table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line.
+
+    Args:
+        arguments: As typed; `sys.argv` by default.
+    """
+    import tyro
+
+    @dataclass(frozen=True)
+    class Check:
+        """Compare one training update on this device with the CPU's, number by number.
+
+        Attributes:
+            experiment: A Python file with a `config`, or the folder of a run; the
+                quickstart if there is none.
+            data: A folder with train.txt, valid.txt and test.txt, or the name of a
+                corpus: python-docs, ptb or wikitext-2; of a run, its own by default.
+            manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
+                download.
+            num_devices: How many devices share the batch; 0 for as many as there are
+                and divide it.
+            matmul_precision: Of matrix products: float32, tensorfloat32 or bfloat16.
+            phase: Of which phase, from 1; of the deepest by default.
+        """
+
+        experiment: Annotated[
+            tyro.conf.Positional[str], tyro.conf.arg(metavar="[EXPERIMENT]")
+        ] = ""
+        data: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
+        manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+        num_devices: int = field(default=0, metadata=at_least(0))
+        matmul_precision: str = field(
+            default="float32", metadata=choice(devices.PRECISIONS)
+        )
+        phase: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+
+        def __post_init__(self):
+            check(self)
+
+    with told_plainly():
+        command = tyro.cli(
+            Check,
+            prog="python -m glrnn.check",
+            args=sys.argv[1:] if arguments is None else arguments,
+        )
+        config, origin = _experiment(command.experiment)
+        count = len(config.phases)
+        number = count if command.phase is None else command.phase
+        if not 1 <= number <= count:
+            raise UsageError(f"there is no phase {number}: there are {count}")
+        keep_programs()
+        return_memory()
+        corpus = data.load(command.data or origin, manual_dir=command.manual_dir)
+        mesh = devices.share_batch(
+            config.batch_size // config.num_parts, command.num_devices
+        )
+        precision = devices.PRECISIONS[command.matmul_precision]
+        with _job(config, corpus) as job:
+            _show(job._replace(number=number, mesh=mesh, precision=precision))
+
+
+def _experiment(named: str) -> tuple[Config, str]:
+    """What is learned, and on what by default."""
+    if named and os.path.isdir(named):
+        run = run_folder.read(Path(named))
+        return run.config, run.origin.data
+    config = experiment.load(Path(named)) if named else Config()
+    return config, "python-docs"
+
+
+@contextmanager
+def _job(config: Config, corpus: data.Corpus) -> Iterator[Job]:
+    """A run that leaves nothing behind."""
+    origin = run_folder.Origin(corpus.name, data.fingerprint(corpus))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Progress(Path(folder) / "metrics.jsonl") as progress,
+    ):
+        run = run_folder.Run(Path(folder), config, corpus.vocabulary, origin)
+        yield Job(run, corpus, progress)
+
+
+def _show(job: Job) -> None:
+    """Compares, prints what was compared, and refuses a device that is wrong."""
+    kind = device_kind(job)
+    if devices.platform() == "cpu":
+        job.progress.say("the device is a CPU: the program is compared with itself")
+    rows = compare(job)
+    print_table(
+        [
+            {
+                "figure": row.name,
+                kind: f"{row.found:.6g}",
+                "CPU": f"{row.expected:.6g}",
+                "difference": f"{row.difference:.1e}",
+                "tolerance": f"{row.tolerance:.1e}",
+                "": "" if row.excess <= 1 else "wrong",
+            }
+            for row in rows
+        ]
+    )
+    refuse(kind, rows)
+    print(f"\n{kind} computes what the CPU does, but for rounding.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,333 @@
+"""A device that computes something else than the CPU is found out, and nothing else is.
+
+The device here is the CPU, for which the program of a GPU is traced: `gpu`. A fault is
+in that program alone.
+"""
+
+import json
+import re
+import time
+from dataclasses import replace
+from functools import cache
+from unittest.mock import Mock
+
+import jax
+import numpy as np
+import pytest
+
+from glrnn import (
+    agreement,
+    beginning,
+    check,
+    data,
+    device_check,
+    devices,
+    model,
+    noise,
+    train,
+)
+from glrnn.cells import cell
+from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.heads import head
+from glrnn.job import Job
+from glrnn.run_folder import Origin, Run
+from glrnn.vocabulary import Vocabulary
+
+V = 40
+STAGE = Stage(1, max_norms=(0.01,) * 4)  # every group is clipped
+CONFIG = Config(
+    embedding_size=6,
+    layers=(Layer(hidden_size=8), Layer(hidden_size=8)),
+    head="mixture",
+    num_softmaxes=2,
+    phases=(
+        Phase(
+            2,
+            Dropout(0.1, 0.2, (0.2,), 0.2, 0.2, 0.3),
+            main=STAGE,
+            finetune=replace(STAGE, learning_rate=10.0),
+        ),
+    ),
+    batch_size=5,
+    window_length=14,
+)
+
+
+def make_job(tmp_path, config=CONFIG, **changes):
+    tokens = np.random.default_rng(0).integers(V, size=60, dtype=np.int32)
+    words = Vocabulary(tuple(map(str, range(V))))
+    corpus = data.Corpus("random", words, tokens, tokens, tokens, unknown={})
+    run = Run(tmp_path, config, words, Origin("random", "0"))
+    return Job(run, corpus, None, **{"precision": "float32"} | changes)
+
+
+UPDATE_RULE = beginning._update_rule.__wrapped__
+ON_CPU = cache(UPDATE_RULE)
+
+
+def pretend(monkeypatch):
+    """JAX's default device seems to be a GPU, and its choices differ from a CPU's."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setitem(head.BLOCKS, "cpu", head.Block(logits=300, table=100))
+    monkeypatch.setitem(cell.UNROLL, "gpu", 2)  # ten take long to compile
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU whose program is another one in every test; that of the CPU is not."""
+    pretend(monkeypatch)
+
+    def update_rule(*arguments):
+        *_, precision = arguments
+        return (ON_CPU if precision == "float32" else UPDATE_RULE)(*arguments)
+
+    monkeypatch.setattr(beginning, "_update_rule", update_rule)
+
+
+def on_gpu(faulty, right):
+    """A function that is wrong in the program of a GPU only."""
+
+    def either(*arguments):
+        function = faulty if devices.platform() == "gpu" else right
+        return function(*arguments)
+
+    return either
+
+
+def of_another_key(monkeypatch):
+    """Dropout masks."""
+    sample = noise.sample
+
+    def faulty(key, rates, shapes):
+        return sample(jax.random.fold_in(key, 1), rates, shapes)
+
+    monkeypatch.setattr(noise, "sample", on_gpu(faulty, sample))
+
+
+def transposed(monkeypatch):
+    """The window of the second layer, [B, T, H] in memory and read as [T, B, H]."""
+    unroll = model.unroll
+
+    def faulty(layer, params, state, window, length):
+        if window.shape[-1] == CONFIG.layers[0].hidden_size:
+            window = window.transpose(1, 0, 2).reshape(window.shape)
+        return unroll(layer, params, state, window, length)
+
+    monkeypatch.setattr(model, "unroll", on_gpu(faulty, unroll))
+
+
+@jax.custom_vjp
+def with_larger_gradient(params):
+    return params
+
+
+with_larger_gradient.defvjp(
+    lambda params: (params, None),
+    lambda _, ct: (jax.tree.map(lambda grad: 1.1 * grad, ct),),
+)
+
+
+def scaled(monkeypatch):
+    """The gradient of the second layer, by 1.1."""
+    unroll = model.unroll
+
+    def faulty(layer, params, state, window, length):
+        if window.shape[-1] == CONFIG.layers[0].hidden_size:
+            params = with_larger_gradient(params)
+        return unroll(layer, params, state, window, length)
+
+    monkeypatch.setattr(model, "unroll", on_gpu(faulty, unroll))
+
+
+def exceeding(rows):
+    return [row.name for row in rows if not row.excess <= 1]
+
+
+GROUPS = ("embedding", "layer 1", "layer 2", "head")
+
+
+@pytest.mark.usefixtures("gpu")
+def test_other_choices_of_the_same_program_pass(tmp_path):
+    rows = device_check.compare(make_job(tmp_path, precision="tensorfloat32"))
+    # On a CPU products are in float32, whatever is asked for.
+    strict = agreement.TOLERANCES["float32"]
+    rows = [row._replace(tolerance=strict.norm) for row in rows]
+    assert exceeding(rows) == []
+    # Not because one program was compared with itself.
+    assert max(row.difference for row in rows) > 0
+    # Every group and every array of parameters is among them.
+    names = [row.name for row in rows]
+    assert len(names) == len(set(names)) == 2 + 4 + (4 + 13) + 2
+    for group in GROUPS:
+        assert f"gradient norm of {group}" in names
+        assert any(name.startswith(f"update of {group}, ") for name in names)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_masks_of_another_key_are_seen(tmp_path, monkeypatch):
+    of_another_key(monkeypatch)
+    found = exceeding(device_check.compare(make_job(tmp_path, precision=None)))
+    for group in GROUPS:
+        assert any(name.startswith(f"update of {group}, ") for name in found)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_transposed_window_is_seen(tmp_path, monkeypatch):
+    transposed(monkeypatch)
+    found = exceeding(device_check.compare(make_job(tmp_path, precision=None)))
+    assert "gradient norm of layer 2" in found
+    assert "update of layer 1, input" in found
+    assert "state of layer 1" not in found
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_scaled_gradient_of_one_group_is_seen(tmp_path, monkeypatch):
+    """Though the group is clipped to the same norm."""
+    scaled(monkeypatch)
+    found = exceeding(device_check.compare(make_job(tmp_path, precision=None)))
+    assert found == ["gradient norm of layer 2"]
+
+
+# A run.
+
+
+@pytest.fixture
+def run(texts, tmp_path, monkeypatch, capsys):
+    """Trains on what seems to be a GPU; the exit status, and what was said."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pretend(monkeypatch)
+    monkeypatch.setattr(beginning, "_update_rule", cache(UPDATE_RULE))
+    given = [str(texts / "small.py"), "--data", str(texts)]
+    short = ["--phases.0.main.epochs", "1", "--phases.0.finetune.epochs", "1"]
+
+    def train_in(folder, *options, main=train.main):
+        place = []
+        if main is train.main:
+            place = ["--workdir", str(tmp_path / folder), *short]
+        try:
+            main([*given, *place, *options])
+        except SystemExit as exit_:
+            return exit_.code, "".join(capsys.readouterr())
+        return 0, "".join(capsys.readouterr())
+
+    return train_in
+
+
+def test_a_run_on_a_wrong_device_ends_before_it_begins(run, tmp_path, monkeypatch):
+    scaled(monkeypatch)
+    started = time.monotonic()
+    status, said = run("run")
+    assert time.monotonic() - started < 60
+    assert status == 2
+    (line,) = (line for line in said.splitlines() if line.startswith("error: "))
+    assert re.match(
+        r"error: cpu computes wrong numbers: update of layer 1 is [\d.]+ there and "
+        r"[\d.]+ on the CPU, a difference of 0\.1 where rounding explains 0\.001 \(",
+        line,
+    )
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    files = {"config.json", "origin.json", "vocabulary.json"}
+    assert left == files | {"metrics.jsonl", ".lock"}
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == b""
+    # Nor is it remembered as right.
+    assert not list((tmp_path / "cache").rglob("checks/*"))
+    # On request all of it is shown, and refused likewise.
+    status, said = run("", main=check.main)
+    assert status == 2
+    (row,) = (line for line in said.splitlines() if "update of layer 1  " in line)
+    assert row.endswith("wrong")
+    # Who knows better trains all the same.
+    status, said = run("run", "--no-check")
+    assert status == 0
+    assert "computes" not in said
+
+
+def test_a_right_device_is_trained_on_and_remembered(run, tmp_path):
+    status, said = run("one")
+    assert status == 0
+    assert "cpu computes the first update as the CPU does: of 12 figures " in said
+    (passed,) = (tmp_path / "cache" / "glrnn" / "checks").iterdir()
+    key = json.loads(passed.read_text())
+    assert (key["device"], key["devices"], key["precision"]) == ("cpu", 1, "float32")
+    status, said = run("two")
+    assert status == 0
+    assert "cpu has passed the check of this program before" in said
+    assert "computes" not in said
+
+
+@pytest.fixture
+def checks(tmp_path, monkeypatch):
+    """Counts the comparisons that the stages of a phase need, all of them passed."""
+    pretend(monkeypatch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    compared = []
+    right = agreement.Row("nll", 1.0, 1.0, 0.0, 1.0)
+    monkeypatch.setattr(
+        device_check, "compare", lambda job: compared.append(job) or [right]
+    )
+
+    def count(job, stages=("main", "finetune")):
+        compared.clear()
+        device_check.require(job._replace(progress=Mock()), stages)
+        return len(compared)
+
+    return count
+
+
+def test_every_program_is_checked_once(tmp_path, monkeypatch, checks):
+    job = make_job(tmp_path)
+    # The stages have learning rates of their own.
+    assert checks(job) == 2
+    assert checks(job) == checks(job, ["finetune"]) == 0
+    seeded = make_job(tmp_path, replace(CONFIG, seed=1))
+    assert checks(seeded) == 0
+    # What is another program, or compiled in another way, is another thing.
+    assert checks(job._replace(precision="BF16_BF16_F32"), ["main"]) == 1
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=0")
+    assert checks(job, ["main"]) == 1
+    monkeypatch.setattr(device_check, "version", lambda name: "99")
+    assert checks(job, ["main"]) == 1
+    assert checks(job, ["main"]) == 0
+
+
+def test_what_cannot_be_remembered_is_checked_again(tmp_path, checks):
+    (tmp_path / "cache").write_text("in the way")
+    job = make_job(tmp_path)
+    assert checks(job, ["main"]) == checks(job, ["main"]) == 1
+
+
+def test_nothing_is_checked_where_it_is_not_wanted_or_on_a_cpu(
+    tmp_path, monkeypatch, checks
+):
+    job = make_job(tmp_path)
+    assert checks(job._replace(check=False)) == 0
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    assert checks(job) == 0
+
+
+def test_without_a_cpu_nothing_is_checked_and_a_line_says_so(run, monkeypatch):
+    local_devices = jax.local_devices
+
+    def no_cpu(*arguments, backend=None):
+        if backend == "cpu":
+            raise RuntimeError("Unknown backend cpu")
+        return local_devices(*arguments)
+
+    monkeypatch.setattr(jax, "local_devices", no_cpu)
+    status, said = run("run")
+    assert status == 0
+    assert "the device is not checked, for JAX has no CPU" in said
+    assert "add `,cpu` to JAX_PLATFORMS, or leave it unset" in said
+    status, said = run("", main=check.main)
+    assert (status, said.count("\n")) == (2, 1)
+    assert said.startswith("error: JAX has no CPU to compare with: add `,cpu`")
+
+
+def test_a_cpu_is_compared_with_itself_on_request_alone(texts, trained, capsys):
+    assert "computes" not in trained[2]
+    check.main([str(texts / "small.py"), "--data", str(texts), "--phase", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "the device is a CPU: the program is compared with itself"
+    assert lines[1].split() == ["figure", "cpu", "CPU", "difference", "tolerance"]
+    assert lines[-1] == "cpu computes what the CPU does, but for rounding."
+    assert all(line.split()[-2] == "0.0e+00" for line in lines[3:-2])

@@ -1,0 +1,145 @@
+"""How often a device that is right is taken for a wrong one: never, it should be.
+
+Small networks of every cell and head are compared as `glrnn.device_check` does it, the
+program of a GPU with that of a CPU, from many seeds: other parameters, tokens, dropout
+masks and window lengths. Both run on this CPU. It multiplies in float32 whatever is
+asked for, so the operands of a GPU's products are rounded before they are multiplied,
+as many bits as the precision leaves them.
+
+    python tests/false_alarms.py --seeds 50
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+import numpy as np
+from jax import lax
+from jax.interpreters import mlir
+
+from glrnn import data, device_check
+from glrnn.agreement import Row
+from glrnn.cells import CELLS, cell
+from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.heads import HEADS, head
+from glrnn.job import Job
+from glrnn.run_folder import Origin, Run
+from glrnn.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary(tuple(map(str, range(60))))
+# Bits of a significand after the first, by the name that a product has in a program.
+BITS = {"BF16_BF16_F32": 7, "HIGH": 10}
+PRECISIONS = {"float32": "float32", "bfloat16": "BF16_BF16_F32"}
+
+
+def round_operands() -> None:
+    """Has products on this CPU round their operands as their precision says."""
+    product = lax.dot_general_p
+    exact = mlir._platform_specific_lowerings["cpu"].get(product)
+    exact = exact or mlir._lowerings[product]
+
+    def lower(context: Any, x: Any, y: Any, *, precision: Any, **rest: Any) -> Any:
+        names = precision if isinstance(precision, tuple) else (precision,)
+        bits = BITS.get(getattr(names[0], "name", ""))
+        if bits is None:
+            rule = getattr(exact, "rule", exact)
+            return rule(context, x, y, precision=precision, **rest)
+
+        def rounded(x: jax.Array, y: jax.Array) -> jax.Array:
+            x, y = (lax.reduce_precision(each, 8, bits) for each in (x, y))
+            return product.bind(x, y, precision=None, **rest)
+
+        return mlir.lower_fun(rounded, multiple_results=False)(context, x, y)
+
+    mlir.register_lowering(product, lower, platform="cpu")
+
+
+def experiment(kind: str, distribution: str) -> Config:
+    """Two layers of one cell, one head, noise everywhere; one padded length."""
+    dropout = Dropout(
+        embedding=0.1,
+        input=0.2,
+        hidden=(0.2,),
+        output=0.2,
+        latent=0.0 if distribution == "softmax" else 0.2,
+        recurrent=0.2,
+    )
+    stage = Stage(1, max_norms=(0.1,) * (3 + (distribution != "softmax")))
+    return Config(
+        embedding_size=12,
+        layers=(Layer(kind, 12), Layer(kind, 12)),
+        head=distribution,
+        num_softmaxes=3 if distribution == "mixture" else 1,
+        phases=(Phase(2, dropout, main=stage),),
+        batch_size=6,
+        window_length=16,
+    )
+
+
+def rows_of(config: Config, precision: str, seed: int) -> list[Row]:
+    """What is compared, from one seed."""
+    tokens = np.random.default_rng(seed).integers(60, size=13 * 6, dtype=np.int32)
+    corpus = data.Corpus("random", VOCABULARY, tokens, tokens, tokens, unknown={})
+    config = replace(config, seed=seed)
+    run = Run(Path(), config, VOCABULARY, Origin("random", ""))
+    # Nothing is shown of it.
+    return device_check.compare(Job(run, corpus, Any, precision=precision))
+
+
+def alarms(seeds: int) -> Iterator[dict[str, Any]]:
+    """One row for each cell, head and precision."""
+    for kind in CELLS:
+        for distribution in HEADS:
+            config = experiment(kind, distribution)
+            for name, precision in PRECISIONS.items():
+                found = [rows_of(config, precision, seed) for seed in range(seeds)]
+                worst = max(
+                    (row for rows in found for row in rows), key=lambda row: row.excess
+                )
+                wrong = sum(any(row.excess > 1 for row in rows) for rows in found)
+                yield {
+                    "cell": kind,
+                    "head": distribution,
+                    "precision": name,
+                    "updates": len(found),
+                    "alarms": wrong,
+                    "excess": worst.excess,
+                    "worst": worst.name,
+                }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=50)
+    arguments = parser.parse_args()
+    round_operands()
+    # The program of a GPU, but for how far it is unrolled: ten steps compile slowly.
+    jax.default_backend = lambda: "gpu"
+    cell.UNROLL["gpu"] = 2
+    # The CPU's takes several parts of so small a vocabulary, the GPU's one.
+    head.BLOCKS["cpu"] = head.Block(logits=1000, table=200)
+    started = time.perf_counter()
+    updates, wrong, most = 0, 0, 0.0
+    for row in alarms(arguments.seeds):
+        print(
+            f"{row['cell']:10}{row['head']:10}{row['precision']:10}"
+            f"{row['alarms']} of {row['updates']}, at most {row['excess']:.3f} of the "
+            f"tolerance ({row['worst']})",
+            flush=True,
+        )
+        updates, wrong = updates + row["updates"], wrong + row["alarms"]
+        most = max(most, row["excess"])
+    seconds = time.perf_counter() - started
+    print(f"{wrong} alarms in {updates} updates, at most {most:.3f}; {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
