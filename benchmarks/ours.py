@@ -6,6 +6,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jax.sharding import Mesh
 
 from benchmarks.presets import (
     DYNAMIC_DECAY_RATE,
@@ -19,11 +21,12 @@ from benchmarks.presets import (
     make_config,
 )
 from glrnn.compilation import return_memory
+from glrnn.config import Config
 from glrnn.dynamic import DynamicRule, dynamic_perplexity
-from glrnn.model import language_model, noise_rates
+from glrnn.model import Model, language_model, noise_rates
 from glrnn.optimizer import clip_limits, stage_optimizer
 from glrnn.scoring import perplexity
-from glrnn.step import TrainState, training_step
+from glrnn.step import Step, TrainState, training_step
 from glrnn.windows import Window
 
 
@@ -38,17 +41,30 @@ def make_step(preset: Preset, mode: str) -> tuple[Callable[[], float], int]:
     return make(preset, config, model, params), size
 
 
-def _training(preset, config, model, params):
+def make_update(
+    config: Config,
+    model: Model,
+    mesh: Mesh | None = None,
+    precision: str | None = None,
+) -> tuple[optax.GradientTransformationExtraArgs, Step]:
+    """The optimizer and the step of a config that has one phase."""
     (phase,) = config.phases
-    optimizer = stage_optimizer(config, phase.main, preset.layers)
+    optimizer = stage_optimizer(config, phase.main, phase.num_layers)
     step = training_step(
         model,
         optimizer,
         rates=noise_rates(phase.dropout),
-        groups=clip_limits(phase.main.max_norms, preset.layers),
+        groups=clip_limits(phase.main.max_norms, phase.num_layers),
         activation=config.activation_regularization,
         temporal_activation=config.temporal_activation_regularization,
+        mesh=mesh,
+        precision=precision,
     )
+    return optimizer, step
+
+
+def _training(preset, config, model, params):
+    optimizer, step = make_update(config, model)
     opt_state = jax.jit(optimizer.init)(params)
     carry = model.initial_carry(preset.batch)
     state = TrainState(params, opt_state, carry, jnp.zeros((), jnp.int32))

@@ -4,14 +4,14 @@ import datetime
 import json
 import multiprocessing
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from glrnn.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
-LIBRARIES = ("glrnn", "jax", "jaxlib", "torch")
+LIBRARIES = ("glrnn", "jax", "jaxlib", "torch", "libtpu")
 
 
 def machine() -> dict[str, Any]:
@@ -27,8 +27,15 @@ def machine() -> dict[str, Any]:
         "processor": models[0] if models else platform.processor(),
         "cores": multiprocessing.cpu_count(),
         "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
+        **{name: version(name) for name in LIBRARIES if _installed(name)},
     }
+
+
+def _installed(name: str) -> bool:
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False
 
 
 def write(folder: Path, name: str, result: dict[str, Any]) -> None:

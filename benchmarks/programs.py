@@ -1,0 +1,220 @@
+"""The programs of devices that are not there: `python -m benchmarks.programs`.
+
+A training update and a window of evaluation, of dynamic evaluation and of the gradient
+statistics that it needs, compiled for H100s or a TPU by XLA's own compilers, which run
+on any CPU, and what was compiled, counted. It takes the extra `programs`.
+
+    python -m benchmarks.programs --device h100 8xh100 v5e:2x2 --preset ptb wikitext-2
+    python -m benchmarks.programs --device h100 --preset ptb --workload train --list
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NamedTuple
+
+import tyro
+
+from benchmarks import compiled, hlo
+from benchmarks.absent import DEVICES, TPUS, absent_mesh
+from benchmarks.presets import PRESETS
+from benchmarks.results import RESULTS, write
+from benchmarks.workloads import NUM_WINDOWS, WORKLOADS, lowered, network_of
+from glrnn.cells import CELLS
+from glrnn.heads import HEADS
+from glrnn.table import print_table
+
+NETWORKS = (*PRESETS, *CELLS, *HEADS)
+# Devices that share a batch. All but training is on each of them the program of one.
+SHARING = ("8xh100", "16xh100")
+
+Device = Annotated[str, tyro.conf.arg(constructor=Literal[*DEVICES])]
+Network = Annotated[str, tyro.conf.arg(constructor=Literal[*NETWORKS])]
+Workload = Annotated[str, tyro.conf.arg(constructor=Literal[*WORKLOADS])]
+
+# What a program should have none of.
+FAULTS = "odd_layouts adding_scatters callbacks remade_weights padded".split()
+
+
+@dataclass(frozen=True)
+class Command:
+    """Compile for devices that are not there, and count.
+
+    Attributes:
+        device: What to compile for: H100s of one host or of two, or a chip of a TPU.
+        preset: The size of the network; or a cell or a head, one layer of the size of
+            `small`.
+        workload: What to compile.
+        list: Whether to print what each loop launches, and from which line of source.
+        output: A folder for the results.
+    """
+
+    device: tuple[Device, ...] = ("h100",)
+    preset: tuple[Network, ...] = ("ptb",)
+    workload: tuple[Workload, ...] = tuple(WORKLOADS)
+    list: bool = False
+    output: Path = RESULTS
+
+
+class Program(NamedTuple):
+    """A compiled program.
+
+    Attributes:
+        workload: What it computes.
+        module: Its text, read.
+        loops: Its loops.
+        facts: What was counted, as JSON has it. GPUs alone have `launches` (of an
+            update, or of a window), `odd_layouts` and `adding_scatters`, which a TPU's
+            own calls and order make meaningless; TPUs alone have `padded`.
+    """
+
+    workload: str
+    module: hlo.Module
+    loops: list[compiled.Loop]
+    facts: dict[str, Any]
+
+
+def compile_program(
+    device: str,
+    network: str,
+    workload: str,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Program:
+    """Compiles a program for a device and counts what is in it.
+
+    Args:
+        device: A name in `absent.DEVICES`.
+        network: A name in `NETWORKS`.
+        workload: A name in `WORKLOADS`.
+        options: Of XLA.
+    """
+    mesh = absent_mesh(device)
+    config, vocabulary_size = network_of(network, mesh.size)
+    program = lowered(workload, config, vocabulary_size, mesh)
+    started = time.perf_counter()
+    executable = program.compile(compiler_options=dict(options))
+    seconds = time.perf_counter() - started
+    memory = executable.memory_analysis()
+    module = hlo.read(executable.as_text())
+    loops = compiled.loops(module)
+    width = min(layer.hidden_size for layer in config.layers)
+    facts = {
+        "device": device,
+        "network": network,
+        "workload": workload,
+        "loops": [
+            {
+                "trips": loop.trips,
+                "launches": loop.launches,
+                "depth": loop.depth,
+                "over_time": loop.over_time,
+            }
+            for loop in loops
+        ],
+        "callbacks": compiled.host_callbacks(module),
+        "remade_weights": compiled.remade_weights(module, at_least=width**2),
+        "collectives": [
+            {
+                "opcode": each.opcode,
+                "numbers": each.num_elements,
+                "in_loop": each.in_loop,
+            }
+            for each in compiled.collectives(module)
+        ],
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "seconds_to_compile": seconds,
+    }
+    if device in TPUS:
+        facts["padded"] = compiled.padded(module)
+    else:
+        facts |= {
+            "launches": _launches(workload, module, loops),
+            "odd_layouts": compiled.odd_layouts(module),
+            "adding_scatters": compiled.adding_scatters(module),
+        }
+    return Program(workload, module, loops, facts)
+
+
+def _launches(workload: str, module: hlo.Module, loops: list[compiled.Loop]) -> int:
+    if workload == "train":
+        return compiled.launches(module)
+    (over_windows,) = (loop for loop in loops if loop.trips == NUM_WINDOWS)
+    return over_windows.launches
+
+
+def row(facts: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table; a loop is its trips and the launches of one."""
+    loops = [f"{loop['trips']}x{loop['launches']}" for loop in facts["loops"]]
+    exchanged = facts["collectives"]
+    return {
+        "device": facts["device"],
+        "network": facts["network"],
+        "workload": facts["workload"],
+        "launches": facts.get("launches"),
+        "loops": " ".join(f"{n}({each})" for each, n in Counter(loops).items()),
+        **{
+            fault.replace("_", " "): len(facts[fault]) if fault in facts else None
+            for fault in FAULTS
+        },
+        "collectives": len(exchanged),
+        "in loops": sum(each["in_loop"] for each in exchanged),
+        "temporary MB": round(facts["temporary_bytes"] / 1e6),
+        "arguments MB": round(facts["argument_bytes"] / 1e6),
+        "s to compile": facts["seconds_to_compile"],
+    }
+
+
+def listing(program: Program) -> Iterator[str]:
+    """What the entry and each loop launch themselves, and from which line of source."""
+    module = program.module
+    titles = {"entry": module.entry}
+    for loop in program.loops:
+        trips = f"{loop.trips} time steps" if loop.over_time else f"{loop.trips} trips"
+        title = f"{loop.instruction.name}, {trips}, {loop.source[0]}"
+        titles[title] = loop.instruction.called("body")[0]
+    for title, name in titles.items():
+        launched = [
+            each for each in module.computations[name] if compiled.is_launch(each)
+        ]
+        kinds = Counter(each.opcode for each in launched)
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        yield f"\n{title}: {len(launched)} launches ({counts})"
+        for each in launched:
+            made = ", ".join(map(str, each.arrays[:3]))
+            line = "".join(module.source(each)[:1])
+            yield (
+                f"  {each.name:40} {made:40} {line:30} "
+                f"{each.attribute('op_name') or ''}"
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    command = tyro.cli(Command, prog="python -m benchmarks.programs", args=arguments)
+    for device in command.device:
+        for network in command.preset:
+            found = []
+            for workload in command.workload:
+                if workload != "train" and device in SHARING:
+                    continue
+                program = compile_program(device, network, workload)
+                found.append(program.facts)
+                if command.list:
+                    print(f"{device}, {network}, {workload}")
+                    print("\n".join(listing(program)), end="\n\n")
+            print_table([row(facts) for facts in found])
+            for facts in found:
+                for fault in FAULTS:
+                    for each in facts.get(fault, ()):
+                        print(f"{facts['workload']}, {fault.replace('_', ' ')}: {each}")
+            print(flush=True)
+            name = f"programs-{network}-{device.replace(':', '-')}"
+            write(command.output, name, {"programs": found})
+
+
+if __name__ == "__main__":
+    main()

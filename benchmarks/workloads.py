@@ -1,0 +1,143 @@
+"""The programs that training and evaluation run, lowered for devices of any kind.
+
+Each is made by the very function that a run makes it by. Only shapes are handed in, so
+that nothing is computed and the devices need not be there.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from benchmarks.absent import on_devices, platform_of
+from benchmarks.ours import make_update
+from benchmarks.presets import PRESETS, make_config
+from glrnn import dynamic, scoring
+from glrnn.cells import CELLS
+from glrnn.config import Config, Layer
+from glrnn.devices import PRECISIONS, platform
+from glrnn.dynamic import DynamicRule
+from glrnn.model import Model, language_model
+from glrnn.step import TrainState
+from glrnn.windows import Window
+
+# Of evaluation: more than any other loop has trips, so that its loop is known by it.
+NUM_WINDOWS = 101
+SHARED_BATCH = 16
+# Of the head `mixture` at the size of `small`, which has one.
+NUM_SOFTMAXES = 5
+
+
+def network_of(name: str, num_devices: int = 1) -> tuple[Config, int]:
+    """The settings of a network by name, and the size of its vocabulary.
+
+    Args:
+        name: A preset; or a cell or a head, then one layer of the size of `small`.
+        num_devices: If there are several, the batch is one that 8 or 16 share equally.
+    """
+    preset = PRESETS.get(name, PRESETS["small"]._replace(layers=1))
+    if num_devices > 1:
+        preset = preset._replace(batch=SHARED_BATCH)
+    config = make_config(preset)
+    (phase,) = config.phases
+    if name in CELLS:
+        config = replace(config, layers=(Layer(name, preset.hidden),))
+    elif name == "mixture":
+        config = replace(config, num_softmaxes=NUM_SOFTMAXES)
+    elif name == "projected":
+        config = replace(config, head=name)
+    elif name == "softmax":
+        # As wide as the embedding, and without parameters, so without a limit.
+        main = replace(phase.main, max_norms=phase.main.max_norms[:-1])
+        phase = replace(phase, main=main, dropout=replace(phase.dropout, latent=0.0))
+        layers = (Layer("lstm", preset.embedding),)
+        config = replace(config, head=name, layers=layers, phases=(phase,))
+    return config, preset.vocabulary
+
+
+def lowered(workload: str, config: Config, vocabulary_size: int, mesh: Mesh) -> Any:
+    """A program for devices, lowered and yet to be compiled.
+
+    Several devices share the batch in training; in all else each does the same.
+
+    Args:
+        workload: A name in `WORKLOADS`.
+        config: The settings, of one phase.
+        vocabulary_size: V.
+        mesh: From `benchmarks.absent`.
+
+    Returns:
+        A `jax.stages.Lowered`.
+    """
+    model = language_model(config, vocabulary_size, config.phases[0].num_layers)
+    with jax.default_device(platform_of(mesh)):
+        return WORKLOADS[workload](config, model, mesh)
+
+
+def _train(config: Config, model: Model, mesh: Mesh) -> Any:
+    """An update, its matrix products in TF32 on a GPU, in float32 on a TPU."""
+    optimizer, step = make_update(
+        config,
+        model,
+        mesh if mesh.size > 1 else None,
+        PRECISIONS["tensorfloat32" if platform() == "gpu" else "float32"],
+    )
+
+    def start(key: jax.Array) -> TrainState:
+        params = model.init(key)
+        carry = model.initial_carry(config.batch_size)
+        return TrainState(params, optimizer.init(params), carry, jnp.zeros((), int))
+
+    state = on_devices(mesh, jax.eval_shape(start, _key()))
+    rows = on_devices(mesh, state.carry, mesh.axis_names)
+    window = _windows(mesh, config.window_length, config.batch_size, shared=True)
+    return step.lower(state.replace(carry=rows), window, on_devices(mesh, _key()))
+
+
+def _evaluate(config: Config, model: Model, mesh: Mesh) -> Any:
+    stream = _windows(mesh, NUM_WINDOWS, config.window_length, config.batch_size)
+    return scoring._window_means.lower(model, _params(model, mesh), stream)
+
+
+def _adapt(config: Config, model: Model, mesh: Mesh) -> Any:
+    rule = DynamicRule()
+    params = _params(model, mesh)
+    rates = rule.learning_rate, rule.decay_rate, rule.epsilon
+    stream = _windows(mesh, NUM_WINDOWS, rule.window_length, 1)
+    return dynamic._adapted_means.lower(model, params, params, rates, stream)
+
+
+def _measure(config: Config, model: Model, mesh: Mesh) -> Any:
+    rule = DynamicRule()
+    stream = _windows(mesh, NUM_WINDOWS, rule.window_length, rule.statistics_batch_size)
+    return dynamic._root_mean_squares.lower(model, _params(model, mesh), stream)
+
+
+def _key() -> jax.ShapeDtypeStruct:
+    return jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _params(model: Model, mesh: Mesh) -> Any:
+    return on_devices(mesh, jax.eval_shape(model.init, _key()))
+
+
+def _windows(mesh: Mesh, *sizes: int, shared: bool = False) -> Window:
+    """Of the sizes `[..., T, B]`; B split over the devices, or all on each."""
+    axes = (None,) * (len(sizes) - 1) + (mesh.axis_names,)
+    tokens = on_devices(
+        mesh, jax.ShapeDtypeStruct(sizes, np.int32), *(axes if shared else ())
+    )
+    lengths = on_devices(mesh, jax.ShapeDtypeStruct(sizes[:-2], np.int32))
+    return Window(tokens, tokens, lengths)
+
+
+WORKLOADS: dict[str, Callable[[Config, Model, Mesh], Any]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "dynamic": _adapt,
+    "statistics": _measure,
+}
