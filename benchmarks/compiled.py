@@ -27,6 +27,15 @@ COLLECTIVES = re.compile(
     r"(-start)?$"
 )
 
+# What makes nothing of its operands. A TPU moves a copy nearer by `copy-start`, or a
+# piece of one by `slice-start`, while it computes.
+MADE_ELSEWHERE = set(
+    """
+    bitcast get-tuple-element tuple opt-barrier while conditional call
+    copy-start copy-done slice-start slice-done
+    """.split()
+)
+
 
 class Visit(NamedTuple):
     """An instruction that a call of the program runs.
@@ -247,16 +256,6 @@ def remade_weights(module: Module, at_least: int) -> list[str]:
                     place = (loop.source or ["?"])[0]
                     found.append(f"{weight} by {each.name}, {place}")
     return found
-
-
-# What makes nothing of its operands. A TPU moves a copy nearer by `copy-start`, or a
-# piece of one by `slice-start`, while it computes.
-MADE_ELSEWHERE = set(
-    """
-    bitcast get-tuple-element tuple opt-barrier while conditional call
-    copy-start copy-done slice-start slice-done
-    """.split()
-)
 
 
 def _writes_in_place(module: Module, instruction: Instruction) -> bool:
