@@ -56,18 +56,26 @@ class Tolerance(NamedTuple):
     array: float
 
 
-# Where these come from: with the operands of every product rounded as BF16_BF16_F32
-# rounds them, on a CPU, the full-size networks of `experiments/` came to at most 3e-4
-# of a norm and 5e-3 of an array (`ptb_nas`: 4e-2), an eighth of that in TF32, and to
-# 6e-6 of an array in float32; the small ones of
-# `tests/false_alarms.py` stay below a fifth of what is allowed here.
-# Of a GPU or TPU nothing was measured. On the other side, a gradient scaled by 1.1
-# makes a difference of 0.1 in a norm; a transposed window or masks of another key make
-# 0.02 to 0.1 in norms and 0.1 to 1 in arrays.
+# With the operands of every product rounded as a precision has it, on a CPU, networks
+# at full size came to at most
+#
+#                     norm     array    norm     array
+#     float32         1e-7     8e-6     9e-8     3e-7
+#     tensorfloat32   6e-6     6e-4     3e-4     1.2e-2
+#     BF16_BF16_F32   8e-5     4e-3     1.4e-3   4.1e-2
+#                     experiments/ptb   experiments/ptb_nas
+#
+# and to 1e-7 of a loss. NAS cells set the tolerances: a rectified product whose sign
+# rounding turns changes a gradient by the same amount in any precision, the more the
+# fewer units, tokens and sequences there are, up to 0.02 of a norm in TF32 and 0.03 in
+# BF16_BF16_F32 among the small networks of `tests/false_alarms.py`, where all other
+# cells stay below 0.005. No GPU or TPU has been measured. On the other side, a gradient
+# scaled by 1.1 is 0.1 of a norm; a transposed window or masks of another key are 0.1 to
+# 1 of many arrays.
 TOLERANCES = {
-    "float32": Tolerance(1e-4, 1e-3, 2e-3),
-    "tensorfloat32": Tolerance(1e-3, 5e-3, 2e-2),
-    "BF16_BF16_F32": Tolerance(2e-3, 2e-2, 1.5e-1),
+    "float32": Tolerance(1e-4, 2e-3, 2e-2),
+    "tensorfloat32": Tolerance(1e-3, 5e-2, 2e-1),
+    "BF16_BF16_F32": Tolerance(2e-3, 7e-2, 3e-1),
 }
 # Of a precision that nobody stated, the most that a device takes for its default.
 LOOSEST = TOLERANCES["BF16_BF16_F32"]
