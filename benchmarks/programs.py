@@ -106,12 +106,7 @@ def compile_program(
         "network": network,
         "workload": workload,
         "loops": [
-            {
-                "trips": loop.trips,
-                "launches": loop.launches,
-                "depth": loop.depth,
-                "over_time": loop.over_time,
-            }
+            {"trips": loop.trips, "depth": loop.depth, "over_time": loop.over_time}
             for loop in loops
         ],
         "callbacks": compiled.host_callbacks(module),
@@ -131,6 +126,8 @@ def compile_program(
     if device in TPUS:
         facts["padded"] = compiled.padded(module)
     else:
+        for told_of, loop in zip(facts["loops"], loops, strict=True):
+            told_of["launches"] = loop.launches
         facts |= {
             "launches": _launches(workload, module, loops),
             "odd_layouts": compiled.odd_layouts(module),
@@ -147,8 +144,11 @@ def _launches(workload: str, module: hlo.Module, loops: list[compiled.Loop]) -> 
 
 
 def row(facts: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table; a loop is its trips and the launches of one."""
-    loops = [f"{loop['trips']}x{loop['launches']}" for loop in facts["loops"]]
+    """A row of the table; a loop is its trips, times the launches of one on a GPU."""
+    loops = [
+        f"{loop['trips']}x{loop['launches']}" if "launches" in loop else loop["trips"]
+        for loop in facts["loops"]
+    ]
     exchanged = facts["collectives"]
     return {
         "device": facts["device"],
@@ -182,7 +182,7 @@ def listing(program: Program) -> Iterator[str]:
     titles = {"entry": module.entry}
     for loop in program.loops:
         trips = f"{loop.trips} time steps" if loop.over_time else f"{loop.trips} trips"
-        title = f"{loop.instruction.name}, {trips}, {"".join(loop.source[:1])}"
+        title = ", ".join([loop.instruction.name, trips, *loop.source[:1]])
         titles[title] = loop.instruction.called("body")[0]
     for title, name in titles.items():
         launched = [
