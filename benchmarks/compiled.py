@@ -253,8 +253,8 @@ def remade_weights(module: Module, at_least: int) -> list[str]:
             for weight in (_weight(lines, end, name) for name in each.operands):
                 large = weight and weight.num_elements >= at_least
                 if large and weight.num_elements in _sizes(each):
-                    place = (loop.source or ["?"])[0]
-                    found.append(f"{weight} by {each.name}, {place}")
+                    place = (module.source(each) or loop.source)[0]
+                    found.append(f"{weight} by {each.opcode} at {place}")
     return found
 
 

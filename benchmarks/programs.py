@@ -106,12 +106,7 @@ def compile_program(
         "network": network,
         "workload": workload,
         "loops": [
-            {
-                "trips": loop.trips,
-                "launches": loop.launches,
-                "depth": loop.depth,
-                "over_time": loop.over_time,
-            }
+            {"trips": loop.trips, "depth": loop.depth, "over_time": loop.over_time}
             for loop in loops
         ],
         "callbacks": compiled.host_callbacks(module),
@@ -131,6 +126,8 @@ def compile_program(
     if device in TPUS:
         facts["padded"] = compiled.padded(module)
     else:
+        for told_of, loop in zip(facts["loops"], loops, strict=True):
+            told_of["launches"] = loop.launches
         facts |= {
             "launches": _launches(workload, module, loops),
             "odd_layouts": compiled.odd_layouts(module),
@@ -147,8 +144,11 @@ def _launches(workload: str, module: hlo.Module, loops: list[compiled.Loop]) -> 
 
 
 def row(facts: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table; a loop is its trips and the launches of one."""
-    loops = [f"{loop['trips']}x{loop['launches']}" for loop in facts["loops"]]
+    """A row of the table; a loop is its trips, times the launches of one on a GPU."""
+    loops = [
+        f"{loop['trips']}x{loop['launches']}" if "launches" in loop else loop["trips"]
+        for loop in facts["loops"]
+    ]
     exchanged = facts["collectives"]
     return {
         "device": facts["device"],
@@ -168,13 +168,21 @@ def row(facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def told(facts: dict[str, Any]) -> Iterator[str]:
+    """A line for each fault of a program, and how often it has it."""
+    for fault in FAULTS:
+        for each, times in Counter(facts.get(fault, ())).items():
+            often = f", {times} times" if times > 1 else ""
+            yield f"{facts['workload']}, {fault.replace('_', ' ')}: {each}{often}\n"
+
+
 def listing(program: Program) -> Iterator[str]:
     """What the entry and each loop launch themselves, and from which line of source."""
     module = program.module
     titles = {"entry": module.entry}
     for loop in program.loops:
         trips = f"{loop.trips} time steps" if loop.over_time else f"{loop.trips} trips"
-        title = f"{loop.instruction.name}, {trips}, {loop.source[0]}"
+        title = ", ".join([loop.instruction.name, trips, *loop.source[:1]])
         titles[title] = loop.instruction.called("body")[0]
     for title, name in titles.items():
         launched = [
@@ -208,9 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     print("\n".join(listing(program)), end="\n\n")
             print_table([row(facts) for facts in found])
             for facts in found:
-                for fault in FAULTS:
-                    for each in facts.get(fault, ()):
-                        print(f"{facts['workload']}, {fault.replace('_', ' ')}: {each}")
+                print("".join(told(facts)), end="")
             print(flush=True)
             name = f"programs-{network}-{device.replace(':', '-')}"
             write(command.output, name, {"programs": found})
