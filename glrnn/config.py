@@ -276,7 +276,7 @@ class Config:
 
     @property
     def num_parts(self) -> int:
-        """How many parts of the batch a gradient is added up from."""
+        """The number of microbatches that a gradient is accumulated over."""
         return self.batch_size // (self.small_batch_size or self.batch_size)
 
     def _check_phase(self, phase: Phase) -> None:

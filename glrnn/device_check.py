@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 
 from glrnn import devices
-from glrnn.agreement import LOOSEST, TOLERANCES, Row, Update, compare_updates
+from glrnn.agreement import Row, Update, compare_updates, tolerance
 from glrnn.beginning import first_state, params_like, update_rule
 from glrnn.devices import PRECISIONS
 from glrnn.epoch import first_window
@@ -156,8 +156,9 @@ def compare(job: Job) -> list[Row]:
         expected = _first_update(on_cpu, params, window)
     found = _first_update(job, params, window)
     groups = group_names(job.stage.max_norms, job.phase.num_layers)
-    tolerance = TOLERANCES.get(job.precision or "", LOOSEST)
-    return list(compare_updates(params, found, expected, groups, tolerance))
+    cells = [layer.cell for layer in job.config.layers[: job.phase.num_layers]]
+    allowed = tolerance(job.precision, cells)
+    return list(compare_updates(params, found, expected, groups, allowed))
 
 
 def _first_update(job: Job, params: Params, window: Window) -> Update:

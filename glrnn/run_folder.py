@@ -149,7 +149,7 @@ def start(
         if different:
             raise UsageError(
                 f"{folder} holds another experiment: {'; '.join(different)}; choose "
-                f"another --workdir, or the same settings to go on with it, or delete "
+                f"another --workdir, or the same settings to resume it, or delete "
                 f"{folder} if nothing in it is worth keeping"
             )
         if run.origin.sha256 != origin.sha256:

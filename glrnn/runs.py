@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     @dataclass(frozen=True)
     class Command:
-        """List runs: how far each has come, and the command to go on with it.
+        """List runs: how far each has come, and the command that resumes it.
 
         Attributes:
             folder: Where the runs are.

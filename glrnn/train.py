@@ -60,7 +60,7 @@ class Command:
     """Train a language model gradually, layer by layer.
 
     Attributes:
-        experiment: A Python file with a `config`, or the folder of a run to go on with;
+        experiment: A Python file with a `config`, or the folder of a run to resume;
             the quickstart if there is none.
     """
 
