@@ -3,7 +3,7 @@
 Each fault is done to a run that was stopped in the middle of an epoch; then the same
 command is given again. It goes on, or says why not in one line; in that case the fault
 is mended and the command given once more. Either way the run has to end as if nothing
-had been. Run as a program this writes the table of the README.
+had been. Run as a program this writes the table of docs/resuming.md.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from glrnn.phases import train
 from glrnn.progress import Progress
 from glrnn.vocabulary import Vocabulary
 
-README = Path(__file__).parents[1] / "README.md"
+TABLE = Path(__file__).parents[1] / "docs" / "resuming.md"
 BEGIN, END = "<!-- faults -->\n", "<!-- end of faults -->\n"
 WORDS = "the cat sat on a mat and saw".split()
 # Four windows an epoch.
@@ -325,9 +325,9 @@ def main() -> None:
             run = folder / str(number)
             shutil.copytree(folder / "stopped", run)
             rows.append(row(fault, outcome(fault, run, corpus, whole)))
-    head, rest = README.read_text().split(BEGIN)
+    head, rest = TABLE.read_text().split(BEGIN)
     _, tail = rest.split(END)
-    README.write_text(head + BEGIN + "".join(rows) + END + tail)
+    TABLE.write_text(head + BEGIN + "".join(rows) + END + tail)
 
 
 if __name__ == "__main__":

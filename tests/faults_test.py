@@ -1,4 +1,4 @@
-"""Every fault of the README's table, made; what becomes of the run is what it says."""
+"""Every fault of the table in docs/resuming.md, made, with what it says of the run."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from faults import (
     BEGIN,
     END,
     FAULTS,
-    README,
+    TABLE,
     NotPossibleError,
     mounted,
     outcome,
@@ -34,7 +34,7 @@ def test_what_becomes_of_a_run(stopped, tmp_path, fault):
         told = outcome(fault, run, corpus, whole)
     except NotPossibleError as error:
         pytest.skip(str(error))
-    table = README.read_text().split(BEGIN)[1].split(END)[0]
+    table = TABLE.read_text().split(BEGIN)[1].split(END)[0]
     assert row(fault, told) in table
 
 
@@ -62,7 +62,7 @@ def test_a_full_disk_takes_one_line(texts, kilobytes):
 
 
 def test_nothing_else_is_in_the_table():
-    table = README.read_text().split(BEGIN)[1].split(END)[0]
+    table = TABLE.read_text().split(BEGIN)[1].split(END)[0]
     rows = table.splitlines()[2:]
     assert [line.split(" | ")[0].removeprefix("| ") for line in rows] == [
         fault.name for fault in FAULTS
