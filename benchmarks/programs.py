@@ -24,6 +24,7 @@ from benchmarks.presets import PRESETS
 from benchmarks.results import RESULTS, write
 from benchmarks.workloads import NUM_WINDOWS, WORKLOADS, lowered, network_of
 from glrnn.cells import CELLS
+from glrnn.errors import told_plainly
 from glrnn.heads import HEADS
 from glrnn.table import print_table
 
@@ -203,6 +204,11 @@ def listing(program: Program) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     command = tyro.cli(Command, prog="python -m benchmarks.programs", args=arguments)
+    with told_plainly():
+        _compile(command)
+
+
+def _compile(command: Command) -> None:
     for device in command.device:
         for network in command.preset:
             found = []
