@@ -1,13 +1,10 @@
 """Epochs without a run's folder: how long one takes, in the loop and by bare steps."""
 
-import contextlib
 import itertools
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,9 +14,7 @@ from glrnn import data, devices
 from glrnn.beginning import begin
 from glrnn.config import Config
 from glrnn.epoch import first_window, train_epoch
-from glrnn.job import Job
-from glrnn.progress import Progress
-from glrnn.run_folder import Origin, Run
+from glrnn.job import Job, temporary
 from glrnn.step import Step, TrainState
 from glrnn.vocabulary import Vocabulary
 from glrnn.windows import Window, columns, draw_lengths, paddings, windows
@@ -50,21 +45,6 @@ def random_corpus(vocabulary_size: int, train: int, valid: int) -> data.Corpus:
     ]
     words = tuple(map(str, range(vocabulary_size)))
     return data.Corpus("random", Vocabulary(words), *streams, unknown={})
-
-
-@contextlib.contextmanager
-def job(
-    config: Config,
-    corpus: data.Corpus,
-    number: int = 1,
-    precision: str | None = None,
-) -> Iterator[Job]:
-    """The main stage of a phase, in a folder that is thrown away."""
-    origin = Origin(corpus.name, data.fingerprint(corpus))
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder), config, corpus.vocabulary, origin)
-        with Progress(Path(folder) / "metrics.jsonl") as progress:
-            yield Job(run, corpus, progress, number, precision=precision)
 
 
 def same_bits(job: Job) -> bool:
@@ -99,7 +79,8 @@ def epoch_seconds(
     tokens = sum(lengths) * config.batch_size
     beginning = corpus.train[: IN_THE_LOOP * config.window_length * config.batch_size]
     for number in range(len(config.phases), 0, -1):
-        with job(config, corpus, number, precision) as phase_job:
+        with temporary(config, corpus) as first_job:
+            phase_job = first_job._replace(number=number, precision=precision)
             params = phase_job.model.init(phase_job.phase_key)
             state, step = begin(phase_job, params)
             first, seconds = 0.0, 0.0

@@ -53,6 +53,7 @@ from glrnn.cells import cell
 from glrnn.config import Config
 from glrnn.devices import PRECISIONS
 from glrnn.files import write_text
+from glrnn.job import temporary
 from glrnn.table import print_table
 
 Command = argparse.Namespace
@@ -116,7 +117,8 @@ def check(command: Command) -> Rows:
 
     wrong = []
     config, corpus = _ptb(command), _corpus(command)
-    with epochs.job(config, corpus, len(config.phases)) as job:
+    with temporary(config, corpus) as job:
+        job = job._replace(number=len(config.phases))
         for name in ("tensorfloat32", "float32", "bfloat16"):
             found = device_check.compare(job._replace(precision=PRECISIONS[name]))
             worst = max(found, key=lambda row: row.excess)

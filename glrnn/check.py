@@ -2,9 +2,7 @@
 
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +12,7 @@ from glrnn.compilation import keep_programs, return_memory
 from glrnn.config import Config
 from glrnn.device_check import compare, device_kind, refuse
 from glrnn.errors import UsageError, told_plainly
-from glrnn.job import Job
-from glrnn.progress import Progress
+from glrnn.job import Job, temporary
 from glrnn.settings import at_least, check, choice
 from glrnn.table import print_table
 
@@ -77,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             config.batch_size // config.num_parts, command.num_devices
         )
         precision = devices.PRECISIONS[command.matmul_precision]
-        with _job(config, corpus) as job:
+        with temporary(config, corpus) as job:
             _show(job._replace(number=number, mesh=mesh, precision=precision))
 
 
@@ -88,18 +85,6 @@ def _experiment(named: str) -> tuple[Config, str]:
         return run.config, run.origin.data
     config = experiment.load(Path(named)) if named else Config()
     return config, "python-docs"
-
-
-@contextmanager
-def _job(config: Config, corpus: data.Corpus) -> Iterator[Job]:
-    """A run that leaves nothing behind."""
-    origin = run_folder.Origin(corpus.name, data.fingerprint(corpus))
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Progress(Path(folder) / "metrics.jsonl") as progress,
-    ):
-        run = run_folder.Run(Path(folder), config, corpus.vocabulary, origin)
-        yield Job(run, corpus, progress)
 
 
 def _show(job: Job) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from glrnn.errors import StoppedError
 from glrnn.interruption import Interruption
 from glrnn.model import Model, language_model
 from glrnn.progress import Progress
-from glrnn.run_folder import STAGES, Run
+from glrnn.run_folder import STAGES, Origin, Run
 from glrnn.scoring import Score, unigram_score
 
 # What to do about a loss or gradient that is not finite: stop the run; do without that
@@ -143,3 +144,19 @@ def taken_up(
         interruption.awaited(),
     ):
         yield Job(run, corpus, progress, interruption=interruption)
+
+
+@contextmanager
+def temporary(config: Config, corpus: data.Corpus) -> Iterator[Job]:
+    """A run in a folder that is deleted with the block.
+
+    Args:
+        config: What is to be learned.
+        corpus: On what.
+    """
+    origin = Origin(corpus.name, data.fingerprint(corpus))
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        run = Run(folder, config, corpus.vocabulary, origin)
+        with Progress(folder / "metrics.jsonl") as progress:
+            yield Job(run, corpus, progress)

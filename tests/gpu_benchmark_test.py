@@ -14,6 +14,7 @@ import pytest
 from benchmarks import epochs, gpu, kernels, minutes
 from glrnn import experiment
 from glrnn.config import Config, Layer, Phase, Stage
+from glrnn.job import temporary
 from glrnn.model import language_model
 
 CONFIG = Config(
@@ -157,7 +158,7 @@ def test_an_epoch_is_all_updates_of_its_lengths():
 
 
 def test_the_same_bits_twice_are_told_from_others(monkeypatch):
-    with epochs.job(CONFIG, epochs.random_corpus(30, 300, 20)) as job:
+    with temporary(CONFIG, epochs.random_corpus(30, 300, 20)) as job:
         assert epochs.same_bits(job)
         calls = []
 
