@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 from glrnn import data, devices
-from glrnn.beginning import begin
 from glrnn.config import Config
-from glrnn.epoch import first_window, train_epoch
-from glrnn.job import Job, temporary
-from glrnn.step import Step, TrainState
-from glrnn.vocabulary import Vocabulary
-from glrnn.windows import Window, columns, draw_lengths, paddings, windows
+from glrnn.data.vocabulary import Vocabulary
+from glrnn.data.windows import Window, columns, draw_lengths, paddings, windows
+from glrnn.training.context import Job, temporary
+from glrnn.training.epoch import first_window, train_epoch
+from glrnn.training.programs import begin
+from glrnn.training.step import Step, TrainState
 
 WARM_UP = 2
 TIMED = 20

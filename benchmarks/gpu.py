@@ -48,13 +48,13 @@ from benchmarks import epochs, kernels, minutes, ours
 from benchmarks.pairs import compare
 from benchmarks.presets import PRESETS, Preset
 from benchmarks.results import RESULTS
-from glrnn import data, experiment
+from glrnn import data
 from glrnn.cells import cell
-from glrnn.config import Config
+from glrnn.config import Config, experiment
+from glrnn.console.table import print_table
 from glrnn.devices import PRECISIONS
 from glrnn.files import write_text
-from glrnn.job import temporary
-from glrnn.table import print_table
+from glrnn.training.context import temporary
 
 Command = argparse.Namespace
 Rows = Iterator[dict[str, Any]]
@@ -113,7 +113,7 @@ def check(command: Command) -> Rows:
     Raises:
         ArithmeticError: at the end, if the device is wrong, or not the same twice.
     """
-    from glrnn import device_check
+    from glrnn.training import device_check
 
     wrong = []
     config, corpus = _ptb(command), _corpus(command)

@@ -21,12 +21,14 @@ import numpy as np
 import tyro
 
 from benchmarks.results import RESULTS, write
-from glrnn import beginning, data, experiment, phases, run_folder, stages
-from glrnn.compilation import return_memory
-from glrnn.config import Config, Stage
-from glrnn.job import Job
-from glrnn.progress import Progress
-from glrnn.windows import Window
+from glrnn import data
+from glrnn.config import Config, Stage, experiment
+from glrnn.console.compilation import return_memory
+from glrnn.console.progress import Progress
+from glrnn.data.windows import Window
+from glrnn.storage import run_folder
+from glrnn.training import phases, programs, stages
+from glrnn.training.context import Job
 
 BARE_STEPS = 50
 
@@ -81,7 +83,7 @@ def bare_seconds(config: Config, corpus: data.Corpus, what: str) -> float:
         run = run_folder.start(path / "run", config, corpus, what)
         with Progress(path / "run" / "metrics.jsonl") as progress:
             job = Job(run, corpus, progress, number=1)
-            state, step = beginning.begin(job, phases.first_params(job))
+            state, step = programs.begin(job, phases.first_params(job))
             times = []
             for _ in range(BARE_STEPS):
                 started = time.perf_counter()

@@ -8,13 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from glrnn import data, evaluate, phases, run_folder
+from glrnn import data
 from glrnn.config import Config, Phase, Stage
-from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
-from glrnn.interruption import Interruption
-from glrnn.job import Job
+from glrnn.console.interruption import Interruption
+from glrnn.console.progress import Progress
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.model import Params
-from glrnn.progress import Progress
+from glrnn.storage import run_folder
+from glrnn.storage.best_params import best_params
+from glrnn.training import phases
+from glrnn.training.context import Job
 
 # Of a file of parameters; several make a whole.
 FILE_BYTES = 15_000_000
@@ -80,7 +83,7 @@ def train(
     for summary in summaries:
         yield phases.row(summary)
     number = len(config.phases)
-    params = evaluate.best_params(run, number)
+    params = best_params(run, number)
     export(params, output)
     model, rule = job._replace(number=number).model, DynamicRule()
     rms = gradient_rms(

@@ -20,14 +20,14 @@ from benchmarks.presets import (
     Preset,
     make_config,
 )
-from glrnn.compilation import return_memory
 from glrnn.config import Config
-from glrnn.dynamic import DynamicRule, dynamic_perplexity
+from glrnn.console.compilation import return_memory
+from glrnn.data.windows import Window
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
+from glrnn.evaluation.perplexity import perplexity
 from glrnn.model import Model, language_model, noise_rates
-from glrnn.optimizer import clip_limits, stage_optimizer
-from glrnn.scoring import perplexity
-from glrnn.step import Step, TrainState, training_step
-from glrnn.windows import Window
+from glrnn.training.optimizer import clip_limits, stage_optimizer
+from glrnn.training.step import Step, TrainState, training_step
 
 
 def make_step(preset: Preset, mode: str) -> tuple[Callable[[], float], int]:

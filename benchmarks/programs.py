@@ -24,9 +24,9 @@ from benchmarks.presets import PRESETS
 from benchmarks.results import RESULTS, write
 from benchmarks.workloads import NUM_WINDOWS, WORKLOADS, lowered, network_of
 from glrnn.cells import CELLS
+from glrnn.console.table import print_table
 from glrnn.errors import told_plainly
 from glrnn.heads import HEADS
-from glrnn.table import print_table
 
 NETWORKS = (*PRESETS, *CELLS, *HEADS)
 # Devices that share a batch. All but training is on each of them the program of one.

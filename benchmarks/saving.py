@@ -19,10 +19,11 @@ import tyro
 
 from benchmarks.loop import loop_seconds, one_epoch
 from benchmarks.results import RESULTS, write
-from glrnn import data, experiment
-from glrnn.checkpoints import StageCheckpoints
-from glrnn.compilation import return_memory
-from glrnn.job import Job
+from glrnn import data
+from glrnn.config import experiment
+from glrnn.console.compilation import return_memory
+from glrnn.storage.stage_checkpoints import StageCheckpoints
+from glrnn.training.context import Job
 
 DEFAULT_SECONDS = 60 * Job._field_defaults["checkpoint_minutes"]
 

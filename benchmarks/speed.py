@@ -17,7 +17,7 @@ from benchmarks import floor
 from benchmarks.pairs import compare, time_floor
 from benchmarks.presets import PRESETS
 from benchmarks.results import RESULTS, write
-from glrnn.table import print_table
+from glrnn.console.table import print_table
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from benchmarks.results import RESULTS, write
 
 CHILD = """
 import os, sys
-from glrnn import progress, train
+from glrnn import train
+from glrnn.console import progress
 progress.Progress.update = lambda *arguments: os._exit(0)
 train.main(sys.argv[1:])
 """

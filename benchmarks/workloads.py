@@ -16,14 +16,14 @@ from jax.sharding import Mesh
 from benchmarks.absent import on_devices, platform_of
 from benchmarks.ours import make_update
 from benchmarks.presets import PRESETS, make_config
-from glrnn import dynamic, scoring
 from glrnn.cells import CELLS
 from glrnn.config import Config, Layer
+from glrnn.data.windows import Window
 from glrnn.devices import PRECISIONS, platform
-from glrnn.dynamic import DynamicRule
+from glrnn.evaluation import dynamic, perplexity
+from glrnn.evaluation.dynamic import DynamicRule
 from glrnn.model import Model, language_model
-from glrnn.step import TrainState
-from glrnn.windows import Window
+from glrnn.training.step import TrainState
 
 # Of evaluation: more than any other loop has trips, so that its loop is known by it.
 NUM_WINDOWS = 101
@@ -100,7 +100,7 @@ def _train(config: Config, model: Model, mesh: Mesh) -> Any:
 
 def _evaluate(config: Config, model: Model, mesh: Mesh) -> Any:
     stream = _windows(mesh, NUM_WINDOWS, config.window_length, config.batch_size)
-    return scoring._window_means.lower(model, _params(model, mesh), stream)
+    return perplexity._window_means.lower(model, _params(model, mesh), stream)
 
 
 def _adapt(config: Config, model: Model, mesh: Mesh) -> Any:

@@ -13,6 +13,6 @@ through this one:
 
 from ptb import config as best
 
-from glrnn.variants import without_finetuning
+from glrnn.config.variants import without_finetuning
 
 config = without_finetuning(best)

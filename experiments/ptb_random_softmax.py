@@ -10,6 +10,6 @@ No perplexities were published.
 
 from ptb import config as best
 
-from glrnn.variants import random_softmax
+from glrnn.config.variants import random_softmax
 
 config = random_softmax(best)

@@ -12,7 +12,7 @@ theirs leave out the last window of an epoch, which is short.
 """
 
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.rules import Schedule
+from glrnn.optim.learning_rate import Schedule
 
 config = Config(
     embedding_size=830,

@@ -15,7 +15,7 @@ validation loss that points nowhere; they count one word more.
 """
 
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.rules import Schedule
+from glrnn.optim.learning_rate import Schedule
 
 config = Config(
     embedding_size=723,

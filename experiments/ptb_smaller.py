@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from ptb_small import config as larger
 
-from glrnn.variants import resized
+from glrnn.config.variants import resized
 
 config = replace(
     resized(larger, embedding_size=64, hidden_size=64, epochs=2),

@@ -13,6 +13,6 @@ through this one:
 
 from ptb import config as best
 
-from glrnn.variants import two_layers
+from glrnn.config.variants import two_layers
 
 config = two_layers(best)

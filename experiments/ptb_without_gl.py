@@ -11,6 +11,6 @@ and whether they include finetuning, it does not say.
 
 from ptb import config as best
 
-from glrnn.variants import without_gl
+from glrnn.config.variants import without_gl
 
 config = without_gl(best)

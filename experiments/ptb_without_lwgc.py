@@ -10,6 +10,6 @@ The paper's perplexities, valid and test: 56.32 and 54.09; finetuning did not he
 
 from ptb import config as best
 
-from glrnn.variants import without_lwgc
+from glrnn.config.variants import without_lwgc
 
 config = without_lwgc(best)

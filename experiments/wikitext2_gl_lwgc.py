@@ -14,6 +14,6 @@ passes through this one:
 
 from wikitext2 import config as best
 
-from glrnn.variants import without_finetuning
+from glrnn.config.variants import without_finetuning
 
 config = without_finetuning(best)

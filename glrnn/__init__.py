@@ -36,37 +36,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glrnn.averaging import averaged_params as averaged_params
-    from glrnn.averaging import non_monotonic_trigger as non_monotonic_trigger
-    from glrnn.averaging import nt_asgd as nt_asgd
-    from glrnn.averaging import start_averaging as start_averaging
     from glrnn.cells import CELLS as CELLS
     from glrnn.cells import unroll as unroll
-    from glrnn.clipping import layerwise_clip_by_norm as layerwise_clip_by_norm
     from glrnn.config import Config as Config
-    from glrnn.dynamic import DynamicRule as DynamicRule
-    from glrnn.dynamic import dynamic_perplexity as dynamic_perplexity
-    from glrnn.dynamic import gradient_rms as gradient_rms
+    from glrnn.evaluation.dynamic import DynamicRule as DynamicRule
+    from glrnn.evaluation.dynamic import dynamic_perplexity as dynamic_perplexity
+    from glrnn.evaluation.dynamic import gradient_rms as gradient_rms
+    from glrnn.evaluation.perplexity import perplexity as perplexity
     from glrnn.heads import HEADS as HEADS
     from glrnn.model import language_model as language_model
-    from glrnn.scoring import perplexity as perplexity
+    from glrnn.optim.averaging import averaged_params as averaged_params
+    from glrnn.optim.averaging import non_monotonic_trigger as non_monotonic_trigger
+    from glrnn.optim.averaging import nt_asgd as nt_asgd
+    from glrnn.optim.averaging import start_averaging as start_averaging
+    from glrnn.optim.clipping import layerwise_clip_by_norm as layerwise_clip_by_norm
 
     __version__: str
 
 _HOMES = {
     "CELLS": "cells",
     "Config": "config",
-    "DynamicRule": "dynamic",
+    "DynamicRule": "evaluation.dynamic",
     "HEADS": "heads",
-    "averaged_params": "averaging",
-    "dynamic_perplexity": "dynamic",
-    "gradient_rms": "dynamic",
+    "averaged_params": "optim.averaging",
+    "dynamic_perplexity": "evaluation.dynamic",
+    "gradient_rms": "evaluation.dynamic",
     "language_model": "model",
-    "layerwise_clip_by_norm": "clipping",
-    "non_monotonic_trigger": "averaging",
-    "nt_asgd": "averaging",
-    "perplexity": "scoring",
-    "start_averaging": "averaging",
+    "layerwise_clip_by_norm": "optim.clipping",
+    "non_monotonic_trigger": "optim.averaging",
+    "nt_asgd": "optim.averaging",
+    "perplexity": "evaluation.perplexity",
+    "start_averaging": "optim.averaging",
     "unroll": "cells",
 }
 

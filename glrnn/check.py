@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from glrnn import data, devices, experiment, run_folder
-from glrnn.compilation import keep_programs, return_memory
-from glrnn.config import Config
-from glrnn.device_check import compare, device_kind, refuse
+from glrnn import data, devices
+from glrnn.config import Config, experiment
+from glrnn.console.compilation import keep_programs, return_memory
+from glrnn.console.table import print_table
 from glrnn.errors import UsageError, told_plainly
-from glrnn.job import Job, temporary
-from glrnn.settings import at_least, check, choice
-from glrnn.table import print_table
+from glrnn.storage import run_folder
+from glrnn.training.context import Job, temporary
+from glrnn.training.device_check import compare, device_kind, refuse
+from glrnn.validation import at_least, check, choice
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,53 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jax
-
-from glrnn import data, run_folder
-from glrnn.checkpoints import StageCheckpoints
-from glrnn.compilation import keep_programs, return_memory
-from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn import data
+from glrnn.console.compilation import keep_programs, return_memory
+from glrnn.data.vocabulary import Ids, read_tokens
 from glrnn.errors import DivergedError, UsageError, told_plainly
-from glrnn.model import Model, Params, language_model
-from glrnn.scoring import Score, perplexity
-from glrnn.temperature import FIRST_TOKENS, best_temperature, tempered
-from glrnn.tuning import tune
-from glrnn.vocabulary import Ids, read_tokens
-
-
-def best_params(run: run_folder.Run, phase: int, stage: str | None = None) -> Params:
-    """The best parameters of a phase.
-
-    Args:
-        run: The run.
-        phase: Its number, from 1.
-        stage: Of which stage; of the last one that has any if not given.
-
-    Raises:
-        UsageError: if there is no checkpoint yet.
-    """
-    params = _best_params(run, phase, stage)
-    if params is None:
-        which = f"phase {phase}" + (f", {stage}," if stage else "")
-        raise UsageError(f"no checkpoint of {which} in {run.folder} yet")
-    return params
-
-
-def _best_params(
-    run: run_folder.Run, phase: int, stage: str | None = None
-) -> Params | None:
-    like = jax.eval_shape(_phase_model(run, phase).init, jax.random.key(0))
-    for name in (stage,) if stage else reversed(run_folder.STAGES):
-        folder = run.stage_folder(phase, name)
-        with StageCheckpoints(folder, read_only=True) as checkpoints:
-            if checkpoints.best is not None:
-                return checkpoints.restore_best(like)[0]
-    return None
-
-
-def _phase_model(run: run_folder.Run, phase: int) -> Model:
-    num_layers = run.config.phases[phase - 1].num_layers
-    return language_model(run.config, len(run.vocabulary), num_layers)
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.evaluation.perplexity import Score, perplexity
+from glrnn.evaluation.temperature import FIRST_TOKENS, best_temperature, tempered
+from glrnn.evaluation.tuning import tune
+from glrnn.model import Model, Params
+from glrnn.storage import run_folder
+from glrnn.storage.best_params import best_params, find_best_params, phase_model
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -129,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if command.text is not None
             else _split(corpus(), command.split)
         )
-        model, rule, temperature = _phase_model(run, phase), None, command.temperature
+        model, rule, temperature = phase_model(run, phase), None, command.temperature
         if command.tune_temperature:
             temperature = _tune_temperature(run, model, params, corpus())
         if temperature is not None:
@@ -201,7 +165,7 @@ def _chosen(
     if phase is not None:
         return phase, best_params(run, phase, stage)
     for number in range(count, 0, -1):
-        params = _best_params(run, number, stage)
+        params = find_best_params(run, number, stage)
         if params is not None:
             return number, params
     raise UsageError(f"no checkpoint in {run.folder} yet")

@@ -19,11 +19,11 @@ from jax import Array
 
 from glrnn.cells import CELLS, unroll
 from glrnn.config import Config, Dropout
+from glrnn.data.windows import Window
+from glrnn.dropout import LayerNoise, Noise, drop
 from glrnn.heads import HEADS
+from glrnn.heads.scatter import add_rows
 from glrnn.losses import token_weights
-from glrnn.noise import LayerNoise, Noise, drop
-from glrnn.scatter import add_rows
-from glrnn.windows import Window
 
 Tree = Any
 Carry = tuple[Tree, ...]

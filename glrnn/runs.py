@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glrnn import run_folder
+from glrnn.console.table import print_table
 from glrnn.errors import UsageError, told_plainly
 from glrnn.losses import to_perplexity
-from glrnn.metrics_log import lasting_warnings, read_epochs
-from glrnn.run_folder import Run
-from glrnn.table import print_table
+from glrnn.storage import run_folder
+from glrnn.storage.metrics_log import lasting_warnings, read_epochs
+from glrnn.storage.run_folder import Run
 
 
 def find(folder: Path) -> list[Path]:

@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from glrnn import data, experiment, job, phases
-from glrnn.compilation import keep_programs, return_memory
-from glrnn.config import Config
+from glrnn import data
+from glrnn.config import Config, experiment
+from glrnn.config.variants import VARIANTS, first_epochs, with_learning_rate
+from glrnn.console.compilation import keep_programs, return_memory
+from glrnn.console.table import print_table
 from glrnn.devices import PRECISIONS, share_batch
 from glrnn.errors import DivergedError, UsageError, told_plainly
 from glrnn.losses import to_perplexity
-from glrnn.run_folder import Summary
-from glrnn.table import print_table
-from glrnn.variants import VARIANTS, first_epochs, with_learning_rate
+from glrnn.storage.run_folder import Summary
+from glrnn.training import context, phases
 
 TRIED = 0.25
 
@@ -143,7 +144,7 @@ def _best_loss(summary: Summary) -> float:
 def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[Summary]:
     folder = plan.folder / name
     mesh = share_batch(config.batch_size // config.num_parts)
-    with job.taken_up(folder, config, corpus, plan.origin) as taken:
+    with context.taken_up(folder, config, corpus, plan.origin) as taken:
         unigram = taken.unigram.perplexity
         taken.progress.say(
             f"{folder}; validation perplexity of word frequencies alone: {unigram:.2f}"

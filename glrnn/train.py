@@ -13,11 +13,11 @@ from typing import Annotated
 
 import tyro
 
-from glrnn import experiment, job
-from glrnn.config import Config
+from glrnn.config import Config, experiment
 from glrnn.devices import PRECISIONS, share_batch
 from glrnn.errors import UsageError, told_plainly
-from glrnn.settings import at_least, check, choice
+from glrnn.training import context
+from glrnn.validation import at_least, check, choice
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Runtime:
     num_devices: int = field(default=0, metadata=at_least(0))
     matmul_precision: str = field(default="float32", metadata=choice(PRECISIONS))
     checkpoint_minutes: float = field(default=5.0, metadata=at_least(0))
-    on_nonfinite: str = field(default="stop", metadata=choice(job.ON_NONFINITE))
+    on_nonfinite: str = field(default="stop", metadata=choice(context.ON_NONFINITE))
     check: bool = True
 
     def __post_init__(self):
@@ -99,7 +99,7 @@ def _default(named: str) -> tuple[Runtime, Config]:
         return Runtime(), Config()
     path = Path(named)
     if os.path.isdir(path):
-        from glrnn import run_folder
+        from glrnn.storage import run_folder
 
         run = run_folder.read(path)
         return Runtime(run.origin.data, workdir=path), run.config
@@ -107,8 +107,9 @@ def _default(named: str) -> tuple[Runtime, Config]:
 
 
 def _run(command: Command) -> None:
-    from glrnn import data, phases
-    from glrnn.compilation import keep_programs, return_memory
+    from glrnn import data
+    from glrnn.console.compilation import keep_programs, return_memory
+    from glrnn.training import phases
 
     keep_programs()
     return_memory()
@@ -116,7 +117,7 @@ def _run(command: Command) -> None:
     mesh = share_batch(config.batch_size // config.num_parts, runtime.num_devices)
     precision = PRECISIONS[runtime.matmul_precision]
     corpus = data.load(runtime.data, manual_dir=runtime.manual_dir)
-    taken_up = job.taken_up(runtime.workdir, config, corpus, command.experiment)
+    taken_up = context.taken_up(runtime.workdir, config, corpus, command.experiment)
     with taken_up as taken:
         shared = f" on {mesh.size} devices" if mesh is not None else ""
         taken.progress.say(

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from glrnn import agreement
-from glrnn.agreement import TOLERANCES, compare_updates
 from glrnn.model import Embedding, Params
+from glrnn.training import agreement
+from glrnn.training.agreement import TOLERANCES, compare_updates
 
 STRICT = TOLERANCES["float32"]
 

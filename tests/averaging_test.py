@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glrnn.averaging import (
+from glrnn.optim.averaging import (
     TRIGGERS,
     AveragingState,
     averaged_params,
@@ -20,7 +20,7 @@ from glrnn.averaging import (
     plateau_trigger,
     start_averaging,
 )
-from glrnn.clipping import layerwise_clip_by_norm
+from glrnn.optim.clipping import layerwise_clip_by_norm
 
 # Names of the state's own fields: none of them may be mistaken for the state.
 PARAMS = {"active": jnp.ones((2, 3)), "count": jnp.zeros(()), "average": (jnp.ones(4),)}
@@ -321,7 +321,7 @@ def test_on_a_mesh_of_two_devices():
         import numpy as np
         import optax
         from jax.sharding import AxisType, NamedSharding, PartitionSpec
-        from glrnn.averaging import averaged_params, nt_asgd, start_averaging
+        from glrnn.optim.averaging import averaged_params, nt_asgd, start_averaging
 
         optimizer = optax.chain(optax.sgd(0.5), nt_asgd())
         mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from glrnn.checksums import SUMS, check_checksums, write_checksums
 from glrnn.errors import DamagedError
+from glrnn.storage.checksums import SUMS, check_checksums, write_checksums
 
 
 @pytest.fixture

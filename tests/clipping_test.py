@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glrnn.clipping import LayerwiseClipState, group_norms, layerwise_clip_by_norm
+from glrnn.optim.clipping import LayerwiseClipState, group_norms, layerwise_clip_by_norm
 
 NAMES = ("a", "b", "c")
 SHAPES = {"table": (4, 3), "layers": ({"w": (4, 3), "b": ()}, {"w": (4, 3), "b": ()})}
@@ -434,7 +434,7 @@ def test_on_a_mesh_of_two_devices():
         import jax.numpy as jnp
         import numpy as np
         from jax.sharding import AxisType, NamedSharding, PartitionSpec
-        from glrnn.clipping import layerwise_clip_by_norm
+        from glrnn.optim.clipping import layerwise_clip_by_norm
 
         updates = {"w": jnp.arange(8.0), "layer": {"b": -jnp.ones((3, 4))}}
         specs = {"w": PartitionSpec("x"), "layer": {"b": PartitionSpec(None, "x")}}

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from glrnn import experiment
+from glrnn.config import experiment
 from glrnn.model import language_model
 
 FOLDER = Path(__file__).parents[1] / "experiments"

@@ -8,7 +8,7 @@ import pytest
 
 PROGRAM = """
 import jax, jax.numpy as jnp
-from glrnn import compilation
+from glrnn.console import compilation
 
 compilation.SHORTEST_COMPILATION_SECONDS = 0.0
 compilation.keep_programs()

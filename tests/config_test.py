@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
-from glrnn.settings import differences, to_json
-from glrnn.settings import from_json as any_from_json
+from glrnn.validation import differences, to_json
+from glrnn.validation import from_json as any_from_json
 
 ONE = Stage(epochs=1)
 

@@ -15,23 +15,14 @@ import jax
 import numpy as np
 import pytest
 
-from glrnn import (
-    agreement,
-    beginning,
-    check,
-    data,
-    device_check,
-    devices,
-    model,
-    noise,
-    train,
-)
+from glrnn import check, data, devices, dropout, model, train
 from glrnn.cells import cell
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.data.vocabulary import Vocabulary
 from glrnn.heads import head
-from glrnn.job import Job
-from glrnn.run_folder import Origin, Run
-from glrnn.vocabulary import Vocabulary
+from glrnn.storage.run_folder import Origin, Run
+from glrnn.training import agreement, device_check, programs
+from glrnn.training.context import Job
 
 V = 40
 STAGE = Stage(1, max_norms=(0.01,) * 4)  # every group is clipped
@@ -61,7 +52,7 @@ def make_job(tmp_path, config=CONFIG, **changes):
     return Job(run, corpus, None, **{"precision": "float32"} | changes)
 
 
-UPDATE_RULE = beginning._update_rule.__wrapped__
+UPDATE_RULE = programs._update_rule.__wrapped__
 ON_CPU = cache(UPDATE_RULE)
 
 
@@ -81,7 +72,7 @@ def gpu(monkeypatch):
         *_, precision = arguments
         return (ON_CPU if precision == "float32" else UPDATE_RULE)(*arguments)
 
-    monkeypatch.setattr(beginning, "_update_rule", update_rule)
+    monkeypatch.setattr(programs, "_update_rule", update_rule)
 
 
 def on_gpu(faulty, right):
@@ -96,12 +87,12 @@ def on_gpu(faulty, right):
 
 def of_another_key(monkeypatch):
     """Dropout masks."""
-    sample = noise.sample
+    sample = dropout.sample
 
     def faulty(key, rates, shapes):
         return sample(jax.random.fold_in(key, 1), rates, shapes)
 
-    monkeypatch.setattr(noise, "sample", on_gpu(faulty, sample))
+    monkeypatch.setattr(dropout, "sample", on_gpu(faulty, sample))
 
 
 def transposed(monkeypatch):
@@ -208,7 +199,7 @@ def run(texts, tmp_path, monkeypatch, capsys):
     """Trains on what seems to be a GPU; the exit status, and what was said."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     pretend(monkeypatch)
-    monkeypatch.setattr(beginning, "_update_rule", cache(UPDATE_RULE))
+    monkeypatch.setattr(programs, "_update_rule", cache(UPDATE_RULE))
     path = texts / "small.py"
     path.write_text(path.read_text().replace("Stage(2,", "Stage(1,"))
     given = [str(path), "--data", str(texts)]

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glrnn.config import Config, Dropout, Layer, Phase
-from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.errors import UsageError
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.evaluation.perplexity import perplexity
 from glrnn.model import language_model
-from glrnn.scoring import perplexity
 
 V = 11
 CONFIG = Config(

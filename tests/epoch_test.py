@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from glrnn import data, run_folder
-from glrnn.beginning import begin
+from glrnn import data
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.epoch import epoch_metrics, train_epoch
-from glrnn.job import Job
-from glrnn.progress import Progress
-from glrnn.vocabulary import Vocabulary
+from glrnn.console.progress import Progress
+from glrnn.data.vocabulary import Vocabulary
+from glrnn.storage import run_folder
+from glrnn.training.context import Job
+from glrnn.training.epoch import epoch_metrics, train_epoch
+from glrnn.training.programs import begin
 
 WORDS = "the cat sat on a mat and saw".split()
 # 25 columns of 8 rows: windows of 3, 3 and 1 steps.

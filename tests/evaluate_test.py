@@ -8,12 +8,15 @@ import shutil
 import numpy as np
 import pytest
 
-from glrnn import data, evaluate, run_folder, tuning
-from glrnn.checkpoints import StageCheckpoints
-from glrnn.checksums import SUMS
-from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn import data, evaluate
+from glrnn.evaluation import tuning
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.evaluation.temperature import TEMPERATURES, best_temperature
 from glrnn.model import language_model
-from glrnn.temperature import TEMPERATURES, best_temperature
+from glrnn.storage import run_folder
+from glrnn.storage.best_params import best_params
+from glrnn.storage.checksums import SUMS
+from glrnn.storage.stage_checkpoints import StageCheckpoints
 
 
 @pytest.mark.parametrize("split", ["valid", "test", "train"])
@@ -132,7 +135,7 @@ def test_dynamic_evaluation_is_that_of_the_function(trained, capsys):
     run = run_folder.read(folder)
     corpus = data.load(run.origin.data, run.vocabulary)
     model = language_model(run.config, len(run.vocabulary), 1)
-    params = evaluate.best_params(run, 1)
+    params = best_params(run, 1)
     rule = DynamicRule(1e-3, statistics_batch_size=8)
     rms = gradient_rms(model, params, corpus.train, batch_size=8)
     expected = dynamic_perplexity(model, params, rms, corpus.test, rule)

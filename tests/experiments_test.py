@@ -12,18 +12,20 @@ import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
-from glrnn import data, evaluate, experiment, phases, run_folder
-from glrnn.clipping import group_norms
-from glrnn.config import Config, Dropout, Stage
+from glrnn import data, evaluate
+from glrnn.config import Config, Dropout, Stage, experiment
+from glrnn.config.variants import resized
+from glrnn.console.progress import Progress
+from glrnn.data.windows import Window
+from glrnn.dropout import sample
 from glrnn.errors import UsageError
-from glrnn.job import Job
 from glrnn.model import language_model, noise_rates
-from glrnn.noise import sample
-from glrnn.optimizer import clip_limits, group_names, stage_optimizer
-from glrnn.progress import Progress
-from glrnn.settings import from_json, to_json
-from glrnn.variants import resized
-from glrnn.windows import Window
+from glrnn.optim.clipping import group_norms
+from glrnn.storage import run_folder
+from glrnn.training import phases
+from glrnn.training.context import Job
+from glrnn.training.optimizer import clip_limits, group_names, stage_optimizer
+from glrnn.validation import from_json, to_json
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 every_experiment = pytest.mark.parametrize(

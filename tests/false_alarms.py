@@ -1,6 +1,6 @@
 """How often a device that is right is taken for a wrong one: never, it should be.
 
-Small networks of every cell and head are compared as `glrnn.device_check` does it, the
+Small networks of every cell and head are compared as `device_check` does it, the
 program of a GPU with that of a CPU, from many seeds: other parameters, tokens, dropout
 masks and window lengths. Both run on this CPU. It multiplies in float32 whatever is
 asked for, so the operands of a GPU's products are rounded before they are multiplied,
@@ -24,14 +24,15 @@ import numpy as np
 from jax import lax
 from jax.interpreters import mlir
 
-from glrnn import data, device_check
-from glrnn.agreement import TOLERANCES, Row
+from glrnn import data
 from glrnn.cells import CELLS, cell
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.data.vocabulary import Vocabulary
 from glrnn.heads import HEADS, head
-from glrnn.job import Job
-from glrnn.run_folder import Origin, Run
-from glrnn.vocabulary import Vocabulary
+from glrnn.storage.run_folder import Origin, Run
+from glrnn.training import device_check
+from glrnn.training.agreement import TOLERANCES, Row
+from glrnn.training.context import Job
 
 VOCABULARY = Vocabulary(tuple(map(str, range(60))))
 # Bits of a significand after the first, by the name that a product has in a program.

@@ -24,15 +24,16 @@ import numpy as np
 from rich.console import Console
 from whole_runs import everything, same
 
-from glrnn import data, run_folder
-from glrnn.checksums import SUMS
+from glrnn import data
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.console.interruption import Interruption
+from glrnn.console.progress import Progress
+from glrnn.data.vocabulary import Vocabulary
 from glrnn.errors import StoppedError, UsageError
-from glrnn.interruption import Interruption
-from glrnn.job import Job
-from glrnn.phases import train
-from glrnn.progress import Progress
-from glrnn.vocabulary import Vocabulary
+from glrnn.storage import run_folder
+from glrnn.storage.checksums import SUMS
+from glrnn.training.context import Job
+from glrnn.training.phases import train
 
 TABLE = Path(__file__).parents[1] / "docs" / "resuming.md"
 BEGIN, END = "<!-- faults -->\n", "<!-- end of faults -->\n"

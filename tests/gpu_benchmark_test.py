@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from benchmarks import epochs, gpu, kernels, minutes
-from glrnn import experiment
-from glrnn.config import Config, Layer, Phase, Stage
-from glrnn.job import temporary
+from glrnn.config import Config, Layer, Phase, Stage, experiment
 from glrnn.model import language_model
+from glrnn.training.context import temporary
 
 CONFIG = Config(
     embedding_size=8,
@@ -175,7 +174,7 @@ def test_the_same_bits_twice_are_told_from_others(monkeypatch):
 
 
 def test_the_check_names_what_is_wrong(command, monkeypatch):
-    from glrnn import device_check
+    from glrnn.training import device_check
 
     def compare(job):
         wrong = job.precision == "float32"

@@ -10,19 +10,21 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from glrnn import beginning, data, evaluate, run_folder
-from glrnn.averaging import is_averaging
-from glrnn.checkpoints import StageCheckpoints
+from glrnn import data, evaluate
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.console.progress import Progress
+from glrnn.data.vocabulary import Vocabulary
+from glrnn.data.windows import paddings
 from glrnn.errors import DivergedError, UsageError
-from glrnn.evaluate import best_params
-from glrnn.job import Job
-from glrnn.phases import first_params, train
-from glrnn.progress import Progress
-from glrnn.rules import Schedule
-from glrnn.scoring import perplexity
-from glrnn.vocabulary import Vocabulary
-from glrnn.windows import paddings
+from glrnn.evaluation.perplexity import perplexity
+from glrnn.optim.averaging import is_averaging
+from glrnn.optim.learning_rate import Schedule
+from glrnn.storage import run_folder
+from glrnn.storage.best_params import best_params
+from glrnn.storage.stage_checkpoints import StageCheckpoints
+from glrnn.training import programs
+from glrnn.training.context import Job
+from glrnn.training.phases import first_params, train
 
 WORDS = "the cat sat on a mat and saw".split()
 TIMES = {"seconds", "tokens_per_second"}
@@ -143,7 +145,7 @@ def test_what_crosses_is_the_best_average_not_the_raw_parameters(finished, corpu
     run, _ = finished
     job = Job(run, corpus, None, 1, "finetune")
     params = best_params(run, 1)
-    state, _ = beginning.begin(job, params)
+    state, _ = programs.begin(job, params)
     with StageCheckpoints(run.stage_folder(1, "finetune"), read_only=True) as found:
         newest, history = found.restore_newest(state)
         best_epoch = found.best
@@ -275,7 +277,7 @@ def test_the_trigger_begins_averaging_and_patience_ends_a_stage(tmp_path, corpus
 def test_what_is_not_finite_stops_the_run_and_says_where(tmp_path, corpus, monkeypatch):
     stage = replace(CONFIG.phases[0].main, epochs=6)
     run = start(tmp_path / "run", corpus, one_phase(main=stage, finetune=Stage()))
-    apply = beginning.training_step
+    apply = programs.training_step
 
     def poisoned(*args, **kwargs):
         step = apply(*args, **kwargs)
@@ -289,8 +291,8 @@ def test_what_is_not_finite_stops_the_run_and_says_where(tmp_path, corpus, monke
 
         return poisoned_step
 
-    beginning._update_rule.cache_clear()
-    monkeypatch.setattr(beginning, "training_step", poisoned)
+    programs._update_rule.cache_clear()
+    monkeypatch.setattr(programs, "training_step", poisoned)
     message = r"gradient of .*layer 1.* update \d+ of phase 1/1 · main · epoch \d/6.*"
     with (
         pytest.raises(
@@ -299,7 +301,7 @@ def test_what_is_not_finite_stops_the_run_and_says_where(tmp_path, corpus, monke
         quiet(run) as progress,
     ):
         train(Job(run, corpus, progress))
-    beginning._update_rule.cache_clear()
+    programs._update_rule.cache_clear()
     assert np.isfinite(best_params(run, 1).embedding.table).all()
 
 

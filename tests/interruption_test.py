@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from glrnn.interruption import Interruption
+from glrnn.console.interruption import Interruption
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -46,7 +46,7 @@ def test_in_another_thread_signals_are_left_alone():
 
 IMPATIENT = """
 import signal
-from glrnn.interruption import Interruption
+from glrnn.console.interruption import Interruption
 
 interruption = Interruption()
 with interruption.awaited():

@@ -7,60 +7,76 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "glrnn"
 
-# Levels from the top. A room may import itself and what stands on the lines below.
-DRAWING = """
-train runs study check
+# Rooms from the top: each may import itself and what stands on the lines below.
+ROOMS = """
+train study runs evaluate check
+training
+evaluation console
+storage
+model
+config
+heads
+cells optim
+data losses dropout
+validation
+files devices
+errors
+"""
+# Files of one room, likewise; the other rooms have no order inside.
+TRAINING = """
 phases
 stages
 device_check
 epoch
-beginning
-job
-evaluate
-tuning
-dynamic temperature agreement
-checkpoints metrics_log
-scoring step run_folder
-warning_signs
-checkpoint data progress experiment
-datasets
-optimizer
-model
-variants
-config
-heads
-cells losses clipping rules windows
-averaging noise scatter settings table vocabulary compilation
-devices
-checksums interruption
-files
-errors
+programs
+agreement
+step
+context optimizer warning_signs
 """
-LEVELS = [line.split() for line in DRAWING.splitlines()]
 MODULES = [path.relative_to(PACKAGE) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
-def rooms_open_to(name: str) -> set[str]:
-    for height, level in enumerate(LEVELS):
+def levels(drawing: str) -> list[list[str]]:
+    return [line.split() for line in drawing.splitlines()]
+
+
+def open_to(name: str, drawing: str) -> set[str]:
+    """What a room may import, in the drawing; itself among it."""
+    below: set[str] = set()
+    for level in reversed(levels(drawing)):
         if name in level:
-            return {name}.union(*LEVELS[height + 1 :])
+            return {name, *below}
+        below |= {*level}
     pytest.fail(f"{name!r} is not in the drawing: give it a level")
 
 
-def imported_rooms(source: str) -> set[str]:
+def imported(source: str) -> set[tuple[str, ...]]:
+    """The modules of glrnn that a source imports, such as `("data", "windows")`."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("glrnn.")}
+    return {tuple(name.split(".")[1:]) for name in names if name.startswith("glrnn.")}
 
 
 @pytest.mark.parametrize(
     "module", [m for m in MODULES if m != Path("__init__.py")], ids=str
 )
 def test_module_imports_only_downwards(module):
-    upwards = imported_rooms((PACKAGE / module).read_text())
-    upwards -= rooms_open_to(module.parts[0].removesuffix(".py"))
+    room, *inside = module.with_suffix("").parts
+    names = imported((PACKAGE / module).read_text())
+    upwards = {name[0] for name in names} - open_to(room, ROOMS)
+    if room == "training" and inside != ["__init__"]:
+        own = {name[1] for name in names if name[0] == "training"}
+        upwards |= own - open_to(inside[0], TRAINING)
     assert not upwards, f"glrnn/{module} may not import {sorted(upwards)}"
+
+
+def test_nothing_but_doors_and_benchmarks_imports_training():
+    doors = levels(ROOMS)[1]
+    for module in MODULES:
+        if module.parts[0] not in ("training", *(f"{door}.py" for door in doors)):
+            names = imported((PACKAGE / module).read_text())
+            assert "training" not in {name[0] for name in names}, module

@@ -15,13 +15,15 @@ from golden import ours
 from hypothesis import strategies as st
 from rich.console import Console
 
-from glrnn import data, experiment, noise, phases, run_folder
-from glrnn.config import Layer
-from glrnn.job import Job
+from glrnn import data, dropout
+from glrnn.config import Layer, experiment
+from glrnn.console.progress import Progress
+from glrnn.data.vocabulary import Vocabulary
+from glrnn.data.windows import columns, draw_lengths
 from glrnn.model import noise_rates
-from glrnn.progress import Progress
-from glrnn.vocabulary import Vocabulary
-from glrnn.windows import columns, draw_lengths
+from glrnn.storage import run_folder
+from glrnn.training import phases
+from glrnn.training.context import Job
 
 torch = pytest.importorskip(
     "torch", reason="PyTorch is not installed (pip install -e '.[parity]')"
@@ -194,7 +196,7 @@ def windows(job):
 
     @jax.jit
     def sample(count):
-        return noise.sample(jax.random.fold_in(key, count), rates, shapes)
+        return dropout.sample(jax.random.fold_in(key, count), rates, shapes)
 
     starts = [0, *itertools.accumulate(lengths)]
     return [

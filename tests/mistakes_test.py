@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from mistakes import COMBINATIONS, DIRECTORY, FIELDS, FILES, MISSING, OPTIONS, RUN_FILES
 from tensorflow_datasets.core import constants
 
-from glrnn import check, data, evaluate, experiment, run_folder, runs, study, train
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn import check, data, evaluate, runs, study, train
+from glrnn.config import Config, Dropout, Layer, Phase, Stage, experiment
+from glrnn.console.progress import Progress
 from glrnn.errors import UsageError
-from glrnn.progress import Progress
-from glrnn.rules import Schedule
-from glrnn.settings import from_json, to_json
+from glrnn.optim.learning_rate import Schedule
+from glrnn.storage import run_folder
+from glrnn.validation import from_json, to_json
 
 KINDS = [Config, Layer, Dropout, Stage, Schedule, Phase]
 MAINS = {

@@ -12,10 +12,10 @@ from jax import lax
 
 from glrnn.cells import CELLS, affine
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.data.windows import Window
+from glrnn.dropout import LayerNoise, Noise, sample
 from glrnn.heads import HEADS
 from glrnn.model import Params, grow, language_model, noise_rates
-from glrnn.noise import LayerNoise, Noise, sample
-from glrnn.windows import Window
 
 V, E, H, K, T, B = 11, 4, 4, 3, 7, 2
 DEPTHS = (1, 2, 3)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glrnn.averaging import averaged_params, start_averaging
-from glrnn.clipping import group_norms, layerwise_clip_by_norm
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.model import Params, language_model
-from glrnn.optimizer import (
+from glrnn.optim.averaging import averaged_params, start_averaging
+from glrnn.optim.clipping import group_norms, layerwise_clip_by_norm
+from glrnn.training.optimizer import (
     clip_limits,
     group_names,
     stage_optimizer,

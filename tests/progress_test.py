@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from glrnn.progress import Progress
+from glrnn.console.progress import Progress
 
 TITLE = "phase 2/3 · finetune · epoch 3/40"
 NORMS = {
@@ -258,5 +258,5 @@ def test_terminal_table_fits(tmp_path):
 
 
 def test_rich_is_imported_late():
-    script = "import glrnn.progress, sys; assert 'rich' not in sys.modules"
+    script = "import glrnn.console.progress, sys; assert 'rich' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)

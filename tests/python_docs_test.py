@@ -9,9 +9,9 @@ import types
 import pytest
 
 from glrnn import data
-from glrnn.datasets import python_docs
+from glrnn.data.corpora import python_docs
+from glrnn.data.vocabulary import EOS, UNK
 from glrnn.errors import UsageError
-from glrnn.vocabulary import EOS, UNK
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from whole_runs import everything, records, same
 
-from glrnn import beginning, run_folder, stages
-from glrnn.checkpoints import StageCheckpoints
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.console.interruption import Interruption
+from glrnn.console.progress import Progress
 from glrnn.errors import DivergedError, StoppedError, UsageError
-from glrnn.interruption import Interruption
-from glrnn.progress import Progress
-from glrnn.settings import to_json
+from glrnn.storage import run_folder
+from glrnn.storage.stage_checkpoints import StageCheckpoints
+from glrnn.training import programs, stages
+from glrnn.validation import to_json
 
 # 25 columns of 12 rows: four windows a pass, three steps long but for the last.
 STAGE = Stage(3, learning_rate=5.0, max_norms=(0.3,))
@@ -241,7 +242,7 @@ def test_one_process_at_a_time(tmp_path):
 
 def poisoned(monkeypatch, bad):
     """Makes those windows bad, of which `bad(count, key)` is true."""
-    build = beginning.training_step
+    build = programs.training_step
 
     def poisoned_step(*args, **kwargs):
         step = build(*args, **kwargs)
@@ -265,14 +266,14 @@ def poisoned(monkeypatch, bad):
 
         return of_bad_masks
 
-    beginning._update_rule.cache_clear()
-    monkeypatch.setattr(beginning, "training_step", poisoned_step)
+    programs._update_rule.cache_clear()
+    monkeypatch.setattr(programs, "training_step", poisoned_step)
 
 
 @pytest.fixture
 def poison(monkeypatch):
     yield lambda bad: poisoned(monkeypatch, bad)
-    beginning._update_rule.cache_clear()
+    programs._update_rule.cache_clear()
 
 
 MAIN = replace(CONFIG, layers=CONFIG.layers[:1], phases=CONFIG.phases[:1])

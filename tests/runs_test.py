@@ -9,12 +9,13 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from glrnn import data, run_folder, runs, train
+from glrnn import data, runs, train
 from glrnn.config import Config, Layer, Phase, Stage
-from glrnn.metrics_log import read_epochs
-from glrnn.run_folder import Summary
-from glrnn.vocabulary import Vocabulary
-from glrnn.warning_signs import nothing_learned, unstable
+from glrnn.data.vocabulary import Vocabulary
+from glrnn.storage import run_folder
+from glrnn.storage.metrics_log import read_epochs
+from glrnn.storage.run_folder import Summary
+from glrnn.training.warning_signs import nothing_learned, unstable
 
 CONFIG = Config(
     embedding_size=8,

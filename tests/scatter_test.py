@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glrnn import devices, scatter
+from glrnn import devices
+from glrnn.heads import scatter
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])

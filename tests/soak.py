@@ -18,13 +18,14 @@ import numpy as np
 from rich.console import Console
 from whole_runs import strays
 
-from glrnn import data, run_folder
-from glrnn.compilation import return_memory
+from glrnn import data
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.job import Job
-from glrnn.phases import train
-from glrnn.progress import Progress
-from glrnn.vocabulary import Vocabulary
+from glrnn.console.compilation import return_memory
+from glrnn.console.progress import Progress
+from glrnn.data.vocabulary import Vocabulary
+from glrnn.storage import run_folder
+from glrnn.training.context import Job
+from glrnn.training.phases import train
 
 WORDS = tuple(f"word{number}" for number in range(50))
 EPOCHS = 10

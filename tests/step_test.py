@@ -14,12 +14,12 @@ import numpy as np
 import optax
 import pytest
 
-from glrnn import scoring
 from glrnn.config import Config, Dropout, Layer, Phase
+from glrnn.data.windows import Window
+from glrnn.dropout import Noise
+from glrnn.evaluation import perplexity
 from glrnn.model import language_model, noise_rates
-from glrnn.noise import Noise
-from glrnn.step import TrainState, training_step
-from glrnn.windows import Window
+from glrnn.training.step import TrainState, training_step
 
 T, B, V = 7, 6, 11
 CONFIG = Config(
@@ -172,7 +172,7 @@ def test_masks_follow_the_count_of_updates():
 ON_DEVICES = """
 import jax, numpy as np
 from step_test import KEEP, MODEL_OF_ALL_MASKS, NOISIER, make_state, make_window
-from glrnn.step import training_step
+from glrnn.training.step import training_step
 
 mesh = jax.make_mesh((3,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 for num_parts in (1, 2):
@@ -256,7 +256,7 @@ def programs(precision):
     arguments = make_window(5), jax.random.key(3)
     windows = jax.tree.map(lambda x: np.asarray(x)[None], make_window(5))
     with jax.default_matmul_precision(precision):
-        evaluation = scoring._window_means.lower(MODEL, make_state().params, windows)
+        evaluation = perplexity._window_means.lower(MODEL, make_state().params, windows)
     return [
         [line for line in lowered.as_text().splitlines() if "dot_general" in line]
         for lowered in (step.lower(make_state(), *arguments), evaluation)

@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 from whole_runs import everything, same, strays
 
-from glrnn import data, run_folder
+from glrnn import data
+from glrnn.storage import run_folder
 
 WORDS = "the cat sat on a mat and saw <unk>".split()
 EXPERIMENT = """

@@ -7,9 +7,9 @@ import pytest
 
 from glrnn import study
 from glrnn.config import Config
+from glrnn.config.variants import VARIANTS
 from glrnn.errors import DivergedError, UsageError
 from glrnn.study import Plan, carry_out, plans
-from glrnn.variants import VARIANTS
 
 NAMES = ("as_it_is", "without_gl")
 

@@ -17,12 +17,12 @@ import pytest
 from tensorflow_datasets.core import constants
 
 from glrnn import data, train
-from glrnn.datasets import download, texts
-from glrnn.datasets.download import Source, Text
-from glrnn.datasets.ptb import Ptb
-from glrnn.datasets.wikitext2 import Wikitext2
+from glrnn.data.corpora import download, texts
+from glrnn.data.corpora.download import Source, Text
+from glrnn.data.corpora.ptb import Ptb
+from glrnn.data.corpora.wikitext2 import Wikitext2
+from glrnn.data.vocabulary import EOS, UNK, read_tokens
 from glrnn.errors import UsageError
-from glrnn.vocabulary import EOS, UNK, read_tokens
 
 # More tokens than a record holds, a blank line, no newline at the end.
 CONTENT = {
@@ -382,8 +382,8 @@ def test_an_interrupted_preparation_leaves_nothing(
 
 PROGRAM = """
 import json, os, sys
-from glrnn.datasets import texts
-from glrnn.datasets.download import Source, Text
+from glrnn.data.corpora import texts
+from glrnn.data.corpora.download import Source, Text
 
 class Tiny(texts.TextsBuilder):
     name = "glrnn_tiny"

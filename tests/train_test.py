@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from glrnn import experiment, train
-from glrnn.config import Config
+from glrnn import train
+from glrnn.config import Config, experiment
 from glrnn.errors import UsageError
 
 

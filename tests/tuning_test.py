@@ -7,10 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from glrnn import tuning
-from glrnn.dynamic import DynamicRule
 from glrnn.errors import DivergedError, UsageError
-from glrnn.tuning import DECAY_RATES, FIRST_TOKENS, LEARNING_RATES, read_trials, tune
+from glrnn.evaluation import tuning
+from glrnn.evaluation.dynamic import DynamicRule
+from glrnn.evaluation.tuning import (
+    DECAY_RATES,
+    FIRST_TOKENS,
+    LEARNING_RATES,
+    read_trials,
+    tune,
+)
 
 GRID = len(LEARNING_RATES) * len(DECAY_RATES)
 # Around 6e-5 and 2e-3, beside those in the grid: 9e-5, and 4e-3.

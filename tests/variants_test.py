@@ -8,12 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glrnn import experiment
 from glrnn.cells import CELLS
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.errors import UsageError
-from glrnn.settings import differences
-from glrnn.variants import (
+from glrnn.config import Config, Dropout, Layer, Phase, Stage, experiment
+from glrnn.config.variants import (
     VARIANTS,
     first_epochs,
     random_softmax,
@@ -25,6 +22,8 @@ from glrnn.variants import (
     without_gl,
     without_lwgc,
 )
+from glrnn.errors import UsageError
+from glrnn.validation import differences
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 

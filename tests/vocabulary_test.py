@@ -10,8 +10,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from glrnn.data.vocabulary import EOS, UNK, Vocabulary, read_tokens
 from glrnn.errors import UsageError
-from glrnn.vocabulary import EOS, UNK, Vocabulary, read_tokens
 
 quick = hypothesis.settings(max_examples=60, deadline=None)
 

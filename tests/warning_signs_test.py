@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glrnn import run_folder, runs, stages, train
-from glrnn.job import Job
-from glrnn.scoring import perplexity, unigram_score
-from glrnn.warning_signs import nothing_learned, unstable
+from glrnn import runs, train
+from glrnn.evaluation.perplexity import perplexity, unigram_score
+from glrnn.storage import run_folder
+from glrnn.training import stages
+from glrnn.training.context import Job
+from glrnn.training.warning_signs import nothing_learned, unstable
 
 # Word frequencies.
 

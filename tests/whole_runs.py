@@ -8,10 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from glrnn import beginning, data, run_folder
-from glrnn.checkpoints import StageCheckpoints
-from glrnn.evaluate import best_params
-from glrnn.job import Job
+from glrnn import data
+from glrnn.storage import run_folder
+from glrnn.storage.best_params import best_params
+from glrnn.storage.stage_checkpoints import StageCheckpoints
+from glrnn.training import programs
+from glrnn.training.context import Job
 
 TIMES = ("seconds", "tokens_per_second")
 ITS_OWN = re.compile(
@@ -36,7 +38,7 @@ def everything(run: run_folder.Run, corpus: data.Corpus) -> list[Any]:
         for name in run_folder.STAGES:
             params = best_params(run, number, name)
             job = Job(run, corpus, None, number, name)
-            like, _ = beginning.begin(job, params)
+            like, _ = programs.begin(job, params)
             folder = run.stage_folder(number, name)
             with StageCheckpoints(folder, read_only=True) as checkpoints:
                 state, history = checkpoints.restore_newest(like)

@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from glrnn import windows
+from glrnn.data import windows
 from glrnn.errors import UsageError
 
 quick = hypothesis.settings(max_examples=60, deadline=None)

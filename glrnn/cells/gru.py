@@ -6,7 +6,7 @@ from flax import struct
 from jax import Array
 
 from glrnn.cells.cell import Cell, affine, uniform
-from glrnn.noise import drop
+from glrnn.dropout import drop
 
 
 @struct.dataclass

@@ -11,7 +11,7 @@ from jax.nn.initializers import lecun_normal, truncated_normal
 from glrnn.cells.capped import CappedParams, capped
 from glrnn.cells.cell import Cell, affine
 from glrnn.cells.lstm import LSTMState
-from glrnn.noise import drop
+from glrnn.dropout import drop
 
 
 @struct.dataclass

@@ -9,7 +9,7 @@ from jax.nn.initializers import lecun_normal
 
 from glrnn.cells.cell import Cell, affine
 from glrnn.cells.lstm import LSTMState, lstm
-from glrnn.noise import drop
+from glrnn.dropout import drop
 
 
 @struct.dataclass

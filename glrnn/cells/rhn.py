@@ -6,7 +6,7 @@ from flax import struct
 from jax import Array
 
 from glrnn.cells.cell import Cell, affine, keep, uniform
-from glrnn.noise import drop
+from glrnn.dropout import drop
 
 BOUND = 0.04
 GATE_BIAS = -2.0

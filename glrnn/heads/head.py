@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from glrnn import devices
-from glrnn.scatter import add_rows
+from glrnn.heads.scatter import add_rows
 
 Tree = Any
 

@@ -5,9 +5,9 @@ from flax import struct
 from jax import Array
 
 from glrnn.cells import affine
+from glrnn.dropout import drop
 from glrnn.heads.head import Head
 from glrnn.heads.softmax import softmax
-from glrnn.noise import drop
 
 
 @struct.dataclass

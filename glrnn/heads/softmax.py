@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jax import Array
 
+from glrnn.dropout import drop
 from glrnn.heads.head import Head, mixture_nll
-from glrnn.noise import drop
 
 
 def softmax(hidden_size: int, embedding_size: int, num_softmaxes: int = 1) -> Head:

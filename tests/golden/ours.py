@@ -10,20 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glrnn import noise
-from glrnn.averaging import averaged_params, start_averaging
+from glrnn import dropout
 from glrnn.cells.lstm import LSTMParams, LSTMState
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.data.windows import Window
+from glrnn.dropout import LayerNoise, Noise
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.evaluation.perplexity import perplexity
 from glrnn.heads import head
 from glrnn.heads.mixture import MixtureParams
 from glrnn.losses import activation_regularization, temporal_activation_regularization
 from glrnn.model import Embedding, Params, language_model, noise_rates
-from glrnn.noise import LayerNoise, Noise
-from glrnn.optimizer import clip_limits, stage_optimizer
-from glrnn.scoring import perplexity
-from glrnn.step import TrainState, training_step
-from glrnn.windows import Window
+from glrnn.optim.averaging import averaged_params, start_averaging
+from glrnn.training.optimizer import clip_limits, stage_optimizer
+from glrnn.training.step import TrainState, training_step
 
 # Large networks work through their logits piece by piece; so do these.
 SEVERAL_BLOCKS = head.Block(logits=300, table=100)
@@ -212,7 +212,7 @@ def check_updates_and_averages(settings, golden, padded):
     state = jax.tree.map(jnp.array, state)  # copies: a step donates its state
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(head.BLOCKS, jax.default_backend(), SEVERAL_BLOCKS)
-        patch.setattr(noise, "sample", injected)
+        patch.setattr(dropout, "sample", injected)
         state = train(state, phase.main, range(num_windows // 2))
         assert_close(state.params, make_params(golden, "sgd"), 1e-3)
 

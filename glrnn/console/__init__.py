@@ -1,0 +1,1 @@
+"""What a command line wraps around its work: progress, tables, Ctrl-C."""

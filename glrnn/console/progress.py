@@ -1,0 +1,290 @@
+"""What a person sees of a run, and the metrics it leaves behind.
+
+On a terminal, a bar with the time left stays below the lines of finished epochs. Where
+the output is a file or a pipe, plain lines: one an epoch, and one about every 30
+seconds so that a log shows life. `metrics.jsonl` is written either way.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glrnn.console.table import print_table
+from glrnn.errors import UsageError
+from glrnn.losses import to_perplexity
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import Task
+
+SECONDS_BETWEEN_PLAIN_LINES = 30.0
+REFRESH_SECONDS = 0.2
+
+
+class Progress:
+    """Shows a run to a person and writes its `metrics.jsonl`.
+
+    A context manager: the terminal is as it was when the block is left, however it is
+    left.
+
+    Example:
+        >>> import io, tempfile
+        >>> from rich.console import Console
+        >>> log = Console(file=io.StringIO())
+        >>> with tempfile.TemporaryDirectory() as run:
+        ...     with Progress(Path(run) / "metrics.jsonl", console=log) as progress:
+        ...         progress.begin_epoch("epoch 1/2", total_tokens=1000)
+        ...         progress.write({"epoch": 1, "loss": 4.5})
+        ...         progress.end_epoch("epoch 1/2: loss 4.5")
+        ...     print((Path(run) / "metrics.jsonl").read_text(), end="")
+        {"epoch": 1, "loss": 4.5}
+        >>> print(log.file.getvalue(), end="")
+        epoch 1/2: loss 4.5
+    """
+
+    def __init__(
+        self,
+        metrics_path: Path,
+        console: Console | None = None,
+        when_lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Opens `metrics_path`, and drops a last line that was cut short.
+
+        Args:
+            metrics_path: The file of metrics, one JSON object a line. Made if it does
+                not exist.
+            console: Where to show the run; standard output if not given.
+            when_lost: Called when nobody reads standard output any more; nothing is
+                shown from then on.
+        """
+        from rich.live import Live
+        from rich.progress import (
+            BarColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as Bars
+
+        self._console = console if console is not None else _console(when_lost)
+        self._bars = Bars(
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self._console,
+            auto_refresh=False,
+        )
+        self._title = ""
+        self._status: list[str] = []
+        self._live = None
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._render,
+                auto_refresh=False,
+                transient=True,
+            )
+        self._last_shown = 0.0
+        self._path = Path(metrics_path)
+        self._offset = _cut_back(self._path, None)
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    @property
+    def offset(self) -> int:
+        """The length of the file of metrics in bytes, to be kept in a checkpoint."""
+        return self._offset
+
+    def rewind(self, offset: int) -> None:
+        """Cuts the metrics back to where they stood when a checkpoint was saved.
+
+        Args:
+            offset: What `offset` was then. Later lines are of epochs that are going to
+                be repeated.
+        """
+        self._offset = _cut_back(self._path, offset)
+        if self._offset != offset:
+            self.say(
+                f"{self._path} is not as this run left it: kept {self._offset:,} bytes "
+                f"of {offset:,}, so the metrics of earlier epochs are missing"
+            )
+
+    def say(self, text: str) -> None:
+        """Shows one line, as it is."""
+        self._console.out(text, highlight=False)
+
+    def begin_epoch(self, title: str, total_tokens: int, tokens: int = 0) -> None:
+        """Begins to show one epoch, or the rest of it.
+
+        Args:
+            title: What is being done, such as `phase 2/3 · finetune · epoch 3/40`.
+            total_tokens: The tokens in the epoch.
+            tokens: Those that have been done before.
+        """
+        if self._title == title and self._bars.tasks[0].completed == tokens:
+            return
+        self._forget_epoch()
+        self._title = title
+        self._bars.add_task(title, total=total_tokens, completed=tokens)
+        self._refresh()
+        self._last_shown = self._console.get_time()
+
+    def update(
+        self,
+        tokens: int,
+        figures: Mapping[str, float],
+        norms: Mapping[str, tuple[float, float]],
+        averaging: bool,
+    ) -> None:
+        """Shows how far the epoch is.
+
+        Args:
+            tokens: The tokens done in this epoch.
+            figures: Numbers to show by their names. `loss`, in nats per token, is shown
+                as a perplexity too.
+            norms: The gradient norm of each group, and its limit.
+            averaging: Whether the averaging of parameters has begun.
+        """
+        task = self._bars.tasks[0]
+        self._bars.update(task.id, completed=tokens)
+        now = self._console.get_time()
+        pause = SECONDS_BETWEEN_PLAIN_LINES if self._live is None else REFRESH_SECONDS
+        if now - self._last_shown < pause:
+            return
+        self._last_shown = now
+        self._status = [
+            _join([*_figures(figures), _speed(task), _averaging(averaging)]),
+            "gradient norm/limit: " + _join(_norms(norms)),
+        ]
+        self._refresh()
+        if self._live is None:
+            done = f"{task.percentage:.0f}%"
+            self.say(_join([self._title, done, *self._status, _time_left(task)]))
+
+    def end_epoch(self, line: str) -> None:
+        """Shows one line in the place of the epoch's bar."""
+        self._forget_epoch()
+        self.say(line)
+
+    def write(self, record: Mapping[str, object]) -> None:
+        """Adds one line of metrics, and sees it safely on the disk.
+
+        Args:
+            record: Anything JSON has, and arrays. A number that is not finite, for
+                which JSON has no word, becomes null.
+        """
+        line = json.dumps(_strict(record), allow_nan=False, ensure_ascii=False) + "\n"
+        try:
+            with self._path.open("ab") as file:
+                self._offset += file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise UsageError(f"cannot write {self._path}: {error.strerror}") from None
+
+    def table(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Shows a table with one column a key, such as the phases of a finished run."""
+        print_table(rows, self._console)
+
+    def _forget_epoch(self) -> None:
+        self._title, self._status = "", []
+        for task in self._bars.task_ids:
+            self._bars.remove_task(task)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        if self._live is not None:
+            self._live.refresh()
+
+    def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        if not self._title:
+            return Text()
+        lines = [Text(line) for line in self._status]
+        return Group(Text(self._title, style="bold"), self._bars, *lines)
+
+
+def _console(when_lost: Callable[[], None]) -> Console:
+    """Standard output; once nobody reads it any more, nothing."""
+    from rich.console import Console
+
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            # rich would end the process.
+            self.quiet = True
+            when_lost()
+
+    return Quiet()
+
+
+def _cut_back(path: Path, offset: int | None) -> int:
+    """Cuts a file back to the last whole line that ends at or before `offset`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        kept = path.read_bytes()[:offset].rfind(b"\n") + 1
+        os.truncate(path, kept)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    return kept
+
+
+def _strict(value: Any) -> Any:
+    """`value` in JSON's own types, without the NaN and Infinity that JSON lacks."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _strict(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _join(pieces: Sequence[str]) -> str:
+    return " · ".join(piece for piece in pieces if piece)
+
+
+def _figures(figures: Mapping[str, float]) -> list[str]:
+    pieces = []
+    for name, value in figures.items():
+        pieces.append(f"{name} {value:.4g}")
+        if name == "loss":
+            pieces.append(f"perplexity {to_perplexity(value):,.2f}")
+    return pieces
+
+
+def _norms(norms: Mapping[str, tuple[float, float]]) -> list[str]:
+    return [f"{name} {norm:.3g}/{limit:.3g}" for name, (norm, limit) in norms.items()]
+
+
+def _speed(task: Task) -> str:
+    return f"{task.speed:,.0f} tokens/s" if task.speed else ""
+
+
+def _time_left(task: Task) -> str:
+    if task.time_remaining is None:
+        return ""
+    return f"{datetime.timedelta(seconds=round(task.time_remaining))} left"
+
+
+def _averaging(averaging: bool) -> str:
+    return f"averaging {'on' if averaging else 'off'}"

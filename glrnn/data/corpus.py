@@ -1,0 +1,154 @@
+"""A corpus by its name, or from a folder: three token streams over one vocabulary."""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from glrnn.data.vocabulary import Ids, PathLike, Vocabulary, read_tokens
+from glrnn.errors import UsageError
+
+SPLITS = ("train", "valid", "test")
+
+
+class Corpus(NamedTuple):
+    """Three token streams over one vocabulary.
+
+    Attributes:
+        name: what `load` was asked for.
+        vocabulary: the words of the ids.
+        train: int32 `[N]`.
+        valid: int32 `[N]`.
+        test: int32 `[N]`.
+        unknown: for each split, how many of its tokens were outside the vocabulary.
+    """
+
+    name: str
+    vocabulary: Vocabulary
+    train: Ids
+    valid: Ids
+    test: Ids
+    unknown: Mapping[str, int]
+
+
+def _python_docs(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
+    from glrnn.data.corpora import python_docs
+
+    _refuse(manual_dir, "python-docs")
+    return python_docs.splits()
+
+
+def _ptb(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
+    from glrnn.data.corpora import ptb, texts
+
+    return texts.splits(ptb.Ptb, manual_dir)
+
+
+def _wikitext2(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
+    from glrnn.data.corpora import texts, wikitext2
+
+    return texts.splits(wikitext2.Wikitext2, manual_dir)
+
+
+def _refuse(manual_dir: PathLike | None, name: str) -> None:
+    if manual_dir is not None:
+        raise UsageError(
+            f"--manual-dir {os.fspath(manual_dir)} is of no use to {name}, which is "
+            "not downloaded"
+        )
+
+
+# A corpus is a function of the folder its files are already in, or `None`; it gives the
+# tokens of each split, and imports what it needs only when it is called.
+CORPORA: Mapping[str, Callable[[PathLike | None], Mapping[str, list[str]]]] = {
+    "python-docs": _python_docs,
+    "ptb": _ptb,
+    "wikitext-2": _wikitext2,
+}
+
+
+def _read_folder(folder: pathlib.Path) -> Mapping[str, list[str]]:
+    paths = {split: folder / f"{split}.txt" for split in SPLITS}
+    try:
+        present = set(os.listdir(folder))
+    except OSError as error:
+        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
+    missing = [path.name for path in paths.values() if path.name not in present]
+    if missing:
+        raise UsageError(
+            f"{folder} has no {' and no '.join(missing)}; a data set is a folder with "
+            "train.txt, valid.txt and test.txt"
+        )
+    return {split: read_tokens(path) for split, path in paths.items()}
+
+
+def load(
+    name_or_folder: PathLike,
+    vocabulary: Vocabulary | None = None,
+    manual_dir: PathLike | None = None,
+) -> Corpus:
+    """Loads a corpus by its name, or from a folder of three texts.
+
+    Args:
+        name_or_folder: a name in `CORPORA`, or a folder with train.txt, valid.txt and
+            test.txt, read by `read_tokens`.
+        vocabulary: that of the model to be evaluated. Without one it is all the words
+            of train, then valid, then test, in order of first appearance.
+        manual_dir: a folder with the texts of a corpus that would be downloaded.
+
+    Returns:
+        The corpus.
+
+    Raises:
+        UsageError: there is no such corpus, it cannot be downloaded, a split is missing
+            or cannot be read, words are unknown to a vocabulary without `<unk>`, or
+            `manual_dir` is given for what is not downloaded.
+
+    Example:
+        >>> load("ptbb")
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: unknown data set 'ptbb'; choose from: python-docs, \
+ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
+    """
+    name = os.fspath(name_or_folder)
+    if name in CORPORA:
+        splits = CORPORA[name](manual_dir)
+    elif os.path.isdir(name):
+        _refuse(manual_dir, name)
+        splits = _read_folder(pathlib.Path(name))
+    else:
+        raise UsageError(
+            f"unknown data set {name!r}; choose from: {', '.join(CORPORA)}, or give a "
+            "folder with train.txt, valid.txt and test.txt"
+        )
+    if vocabulary is None:
+        vocabulary = Vocabulary.of(*(splits[split] for split in SPLITS))
+    encoded = {
+        split: vocabulary.encode(splits[split], f"{split} split of {name}")
+        for split in SPLITS
+    }
+    streams = {split: ids for split, (ids, _) in encoded.items()}
+    unknown = {split: count for split, (_, count) in encoded.items()}
+    return Corpus(name, vocabulary, **streams, unknown=unknown)
+
+
+def fingerprint(corpus: Corpus) -> str:
+    """SHA-256 of the vocabulary and the three streams; the name does not enter.
+
+    A run that is started again compares it, and refuses another corpus.
+
+    Example:
+        >>> import numpy as np
+        >>> ids = np.arange(2, dtype=np.int32)
+        >>> corpus = Corpus("a", Vocabulary(("b", "c")), ids, ids, ids, {})
+        >>> fingerprint(corpus) == fingerprint(corpus._replace(valid=ids[:1]))
+        False
+    """
+    digest = hashlib.sha256(json.dumps(corpus.vocabulary.words).encode())
+    for stream in (corpus.train, corpus.valid, corpus.test):
+        digest.update(f"[{stream.size}]".encode())
+        digest.update(stream.astype("<i4").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Optax transforms, for the projects of others too: clipping, averaging, rates."""

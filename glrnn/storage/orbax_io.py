@@ -1,0 +1,236 @@
+"""One checkpoint on disk: Orbax, and nothing but Orbax.
+
+A checkpoint is a folder of trees of arrays, by name, and of `about`: plain numbers and
+lists as JSON, with shape, dtype and CRC-32 of every array. The SHA-256 of every file,
+written last, makes it whole: Orbax itself restores a wrong shape or a flipped bit
+without a word.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glrnn.errors import DamagedError, UsageError
+from glrnn.storage.checksums import check_checksums, write_checksums
+
+PyTree = Any
+
+
+def to_host(tree: PyTree) -> PyTree:
+    """A copy of every array in the host's memory; the arrays may be donated at once.
+
+    Example:
+        >>> to_host({"w": jnp.ones(2)})
+        {'w': array([1., 1.], dtype=float32)}
+    """
+    # A copy even on a CPU, where np.asarray is a view of the very buffer that is
+    # donated to the next training step while the files are still being written.
+    return jax.tree.map(lambda leaf: np.array(leaf, copy=True), tree)
+
+
+def write(path: Path, trees: Mapping[str, PyTree], about: Mapping[str, Any]) -> None:
+    """Writes a checkpoint.
+
+    Args:
+        path: A folder that does not exist yet.
+        trees: NumPy arrays, by the name of their tree.
+        about: As JSON has it.
+
+    Raises:
+        OSError: if it cannot be written; what there is of it then is no checkpoint.
+
+    Example:
+        >>> import tempfile
+        >>> params = {"w": jnp.arange(3.0)}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "7")
+        ...     write(path, {"params": to_host(params)}, {"loss": 4.5})
+        ...     print(read_about(path))
+        ...     read(path, "params", params)
+        {'loss': 4.5}
+        ({'w': Array([0., 1., 2.], dtype=float32)}, {'loss': 4.5})
+    """
+    ocp = _orbax()
+    arrays = {
+        item: {name: _describe(leaf) for name, leaf in _leaves(tree)}
+        for item, tree in trees.items()
+    }
+    items = {item: ocp.args.StandardSave(tree) for item, tree in trees.items()}
+    items["about"] = ocp.args.JsonSave({**about, "arrays": arrays})
+    with _late_callbacks_unheard(), ocp.Checkpointer(_handler(trees)) as checkpointer:
+        try:
+            checkpointer.save(path.absolute(), args=ocp.args.Composite(**items))
+        except (ValueError, RuntimeError) as error:
+            raise _of_the_system(error) from error
+    write_checksums(path)
+
+
+def _of_the_system(error: Exception) -> OSError:
+    """An error of the system, which Orbax has as a number within its words."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code is None:
+        return OSError(f"{' '.join(str(error).split()):.300}")
+    return OSError(int(code[1]), os.strerror(int(code[1])))
+
+
+@contextlib.contextmanager
+def _late_callbacks_unheard() -> Iterator[None]:
+    """Of a write that failed Orbax leaves others behind, which find its loop closed.
+
+    They may come at any time later, so that this ends only if nothing fails.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds beside arrays, once every file has been checked.
+
+    Raises:
+        DamagedError: if a file is missing or not as it was written.
+    """
+    about = _checked_about(path)
+    del about["arrays"]
+    return about
+
+
+def _checked_about(path: Path) -> dict[str, Any]:
+    check_checksums(path)
+    return _restore(path, "about", _orbax().args.JsonRestore())
+
+
+def read(path: Path, item: str, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
+    """One tree of a checkpoint, and `about`, once every file has been checked.
+
+    Args:
+        path: The checkpoint.
+        item: The name of the tree.
+        like: The tree, of arrays or `jax.ShapeDtypeStruct`s. A leaf is restored to the
+            sharding it has here, or else to the first device; it is committed to its
+            devices if it is here.
+
+    Returns:
+        The tree, bit for bit, and what is beside it.
+
+    Raises:
+        DamagedError: if a file is missing or not as it was written.
+        UsageError: if the checkpoint has a different tree than `like`.
+    """
+    about = _checked_about(path)
+    arrays = about.pop("arrays")[item]
+    _check_same(f"{item} of {path}", arrays, like)
+    how = _orbax().args.StandardRestore(jax.tree.map(_like, like))
+    restored = _leaves(_restore(path, item, how))
+    wanted, structure = jax.tree.flatten(like)
+    leaves = []
+    while restored:  # each let go of as soon as there is another in its place
+        name, leaf = restored.pop(0)
+        if _describe(np.asarray(leaf)) != arrays[name]:
+            # Files as they were written, so what was written was not the array.
+            raise DamagedError(f"{item}/{name} is not what was to be written")
+        leaves.append(_as_free_as(leaf, wanted[len(leaves)]))
+    return jax.tree.unflatten(structure, leaves), about
+
+
+def _restore(path: Path, item: str, how: Any) -> Any:
+    ocp = _orbax()
+    composite = ocp.args.Composite(**{item: how})
+    try:
+        with ocp.Checkpointer(_handler({item} - {"about"})) as checkpointer:
+            return checkpointer.restore(path.absolute(), args=composite)[item]
+    except FileNotFoundError as error:
+        raise DamagedError(f"{item}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError) as error:
+        raise DamagedError(f"{item}: {' '.join(str(error).split()):.300}") from error
+
+
+def _handler(items: Iterable[str]) -> Any:
+    ocp = _orbax()
+    # A file of its own for every array. All in one database, which Orbax prefers,
+    # loses 20 KB of memory at every save.
+    trees = {item: ocp.StandardCheckpointHandler(use_ocdbt=False) for item in items}
+    return ocp.CompositeCheckpointHandler(about=ocp.JsonCheckpointHandler(), **trees)
+
+
+def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
+    """The leaves with their paths, such as `layers/0/recurrent`."""
+    keystr = jax.tree_util.keystr
+    return [
+        (keystr(path, simple=True, separator="/"), leaf)
+        for path, leaf in jax.tree.leaves_with_path(tree)
+    ]
+
+
+def _type(leaf: Any) -> str:
+    """For example `float32[3, 4]`."""
+    return f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
+
+
+def _describe(leaf: np.ndarray) -> dict[str, Any]:
+    content = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
+    return {"type": _type(leaf), "crc32": zlib.crc32(content.data)}
+
+
+def _like(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _as_free_as(leaf: jax.Array, like: Any) -> jax.Array:
+    """Tied to its devices only if `like` is.
+
+    Orbax ties whatever it restores, and a function compiled for arrays that are free is
+    compiled again for arrays that are not.
+    """
+    if getattr(like, "committed", False):
+        return leaf
+    return jnp.asarray(np.asarray(leaf))
+
+
+def _check_same(where: str, arrays: Mapping[str, Any], like: PyTree) -> None:
+    expected = {name: _type(leaf) for name, leaf in _leaves(like)}
+    for name in expected:
+        if name not in arrays:
+            raise UsageError(f"{where}: has no {name}, expected {expected[name]}")
+        if (found := arrays[name]["type"]) != expected[name]:
+            raise UsageError(f"{where}: {name} is {found}, expected {expected[name]}")
+    for name in arrays:
+        if name not in expected:
+            found = arrays[name]["type"]
+            raise UsageError(f"{where}: has {name}, {found}, which was not expected")
+
+
+def _orbax() -> Any:
+    # Orbax takes most of a second to import, which `--help` should not wait for.
+    import orbax.checkpoint as ocp
+
+    # Others log through absl too, so its level is left alone. Only after absl was
+    # imported: it has a class of logger of its own.
+    logging.getLogger("absl").addFilter(_is_for_the_user)
+    return ocp
+
+
+def _is_for_the_user(record: logging.LogRecord) -> bool:
+    # Orbax logs what it raises, too, and that is ours to tell.
+    return "/orbax/" not in record.pathname

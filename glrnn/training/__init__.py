@@ -1,0 +1,1 @@
+"""Gradual learning: phases, their stages, epochs of them, and one update."""

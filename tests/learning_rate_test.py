@@ -1,0 +1,106 @@
+"""Step sizes: schedules against the recipes' own formulas, rules against optax."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glrnn.optim.learning_rate import (
+    RULES,
+    Schedule,
+    rate_factor,
+    scale_by_rate,
+    set_rate_factor,
+)
+
+
+def test_the_rate_of_a_highway_networks_epochs_is_the_recipes():
+    """0.2 / 1.02^max(i - 19, 0) in epoch i from 0 (Zilly et al. 2017)."""
+    schedule = Schedule(decay=1 / 1.02, constant_epochs=19)
+    for i in (0, 18, 19, 20, 21, 60, 499):
+        expected = 1.02 ** -max(i - 19, 0)
+        assert rate_factor(schedule, [5.0] * i) == pytest.approx(expected, rel=1e-5)
+
+
+@given(st.lists(st.floats(1, 9), max_size=30), st.integers(1, 5), st.integers(0, 20))
+def test_the_rate_drops_once_and_stays_down(losses, patience, latest):
+    schedule = Schedule(drop=0.1, drop_patience=patience, drop_latest=latest)
+    expected, best, since = 1.0, np.inf, 0
+    assert rate_factor(schedule, []) == 1.0
+    for count, loss in enumerate(losses, 1):
+        since = 0 if loss < best else since + 1
+        best = min(best, loss)
+        if since >= patience or 0 < latest <= count:
+            expected = 0.1
+        assert rate_factor(schedule, losses[:count]) == pytest.approx(expected)
+
+
+def test_by_default_the_rate_stays():
+    assert {rate_factor(Schedule(), [9.0] * n) for n in range(50)} == {1.0}
+
+
+def test_rms_is_adam_without_a_first_moment():
+    ours, theirs = RULES["rms"](), optax.scale_by_adam(b1=0.0, b2=0.999, eps=1e-8)
+    rng = np.random.default_rng(0)
+    params = {"a": jnp.zeros((3, 2)), "b": jnp.zeros(4)}
+    states = ours.init(params), theirs.init(params)
+    for scale in (1.0, 1e-3, 10.0):
+        grads = jax.tree.map(
+            lambda p, scale=scale: jnp.asarray(scale * rng.normal(size=p.shape), "f"),
+            params,
+        )
+        (mine, first), (other, second) = (
+            rule.update(grads, state)
+            for rule, state in zip((ours, theirs), states, strict=True)
+        )
+        states = first, second
+        for name in params:
+            np.testing.assert_allclose(mine[name], other[name], rtol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(1e-3, 10), st.integers(1, 110), st.floats(0.01, 1))
+def test_an_update_is_in_proportion_to_the_windows_length(rate, length, factor):
+    sgd = scale_by_rate(rate, usual_length=70)
+    updates = {"a": jnp.array([1.0, -2.0]), "b": jnp.array(3.0)}
+    state = set_rate_factor(sgd.init(updates), factor)
+    scaled, after = sgd.update(updates, state, window_length=length)
+    assert after == state
+    for name, values in updates.items():
+        expected = -rate * factor * length / 70 * values
+        np.testing.assert_allclose(scaled[name], expected, rtol=1e-5)
+
+
+def test_without_a_usual_length_a_windows_does_not_matter():
+    sgd = scale_by_rate(0.5)
+    for length in ({}, {"window_length": 3}):
+        updates, _ = sgd.update(jnp.ones(1), sgd.init(None), **length)
+        assert updates.tolist() == [-0.5]
+
+
+def test_updates_keep_their_dtype():
+    sgd = scale_by_rate(0.5, usual_length=1)
+    updates, _ = sgd.update(
+        jnp.ones(2, jnp.bfloat16), sgd.init(None), window_length=jnp.int32(4)
+    )
+    assert updates.dtype == jnp.bfloat16
+    assert updates.tolist() == [-2, -2]
+
+
+def test_another_factor_does_not_retrace():
+    sgd = scale_by_rate(1.0)
+    traces = []
+
+    @jax.jit
+    def update(updates, state):
+        traces.append(state)
+        return sgd.update(updates, state)[0]
+
+    state = sgd.init(None)
+    first = update(jnp.ones(1), state)
+    second = update(jnp.ones(1), set_rate_factor(state, 0.25))
+    assert (first.tolist(), second.tolist()) == ([-1.0], [-0.25])
+    assert len(traces) == 1
