@@ -25,7 +25,7 @@ from glrnn.console.compilation import return_memory
 from glrnn.data.windows import Window
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
 from glrnn.evaluation.perplexity import perplexity
-from glrnn.model import Model, language_model, noise_rates
+from glrnn.model import Model, dropout_rates, language_model
 from glrnn.training.optimizer import clip_limits, stage_optimizer
 from glrnn.training.step import Step, TrainState, training_step
 
@@ -53,7 +53,7 @@ def make_update(
     step = training_step(
         model,
         optimizer,
-        rates=noise_rates(phase.dropout),
+        rates=dropout_rates(phase.dropout),
         groups=clip_limits(phase.main.max_norms, phase.num_layers),
         activation=config.activation_regularization,
         temporal_activation=config.temporal_activation_regularization,

@@ -1,7 +1,7 @@
-"""Dropout masks of one window, drawn once from one key and applied as data.
+"""The dropout masks of a window: drawn from one key, then passed to the model as data.
 
 The model is a deterministic function of its masks. Training draws them here, evaluation
-has none, and a test can inject those that another framework drew.
+passes none, and a test can inject those that another framework drew.
 """
 
 import itertools
@@ -17,23 +17,24 @@ from glrnn import devices
 
 Leaf = Any
 
-# Random words drawn at a time: they stay in the cache while the generator works on
-# them, and need no memory that would have to be found anew in every window.
+# The number of random words drawn at a time: few enough to stay in the cache while the
+# generator works on them, and to need no new memory in every window.
 BLOCK = 2**19
-# The last axis of a register of a TPU.
+# The size of the last axis of a TPU's registers.
 LANES = 128
 
 
-class LayerNoise(NamedTuple):
-    """One entry a place in a recurrent layer: a rate, a shape or a mask.
+class LayerMasks(NamedTuple):
+    """One entry for each place of dropout in a recurrent layer, as in `Masks`.
 
     Attributes:
-        recurrent: Weight-drop, one mask element a recurrent weight, the same at every
-            time step and for every sequence (Wan et al. 2013; Merity et al. 2018).
-        state: On the hidden state, `[B, H]`, the same at every time step (Gal and
-            Ghahramani 2016).
-        output: On what the layer hands upwards, `[1, B, H]`; or `[T, B, H]`, a mask of
-            its own for every time step.
+        recurrent: Weight-drop, one mask element for each recurrent weight, the same at
+            every time step and for every sequence (Wan et al. 2013; Merity et al.
+            2018).
+        state: Dropout of the hidden state, `[B, H]`, the same at every time step (Gal
+            and Ghahramani 2016).
+        output: Dropout of the layer's output, `[1, B, H]`; or `[T, B, H]`, another mask
+            for every time step.
     """
 
     recurrent: Leaf = None
@@ -41,35 +42,35 @@ class LayerNoise(NamedTuple):
     output: Leaf = None
 
 
-class Noise(NamedTuple):
-    """One entry a place where noise can enter: a rate, a shape or a mask.
+class Masks(NamedTuple):
+    """One entry for each place of dropout: its rate, the shape of its mask, or its mask.
 
-    `None` means no noise there. Masks are scaled by 1/(1 - rate), so that the mean of
+    `None` means no dropout there. Masks are scaled by 1/(1 - rate), so that the mean of
     what they multiply is unchanged.
 
     Attributes:
-        embedding: On whole word types of the input embedding, `[V, 1]`; or `[V, B]`,
-            where each sequence is without other words.
-        input: On the embedded input, `[1, B, E]` or `[T, B, E]`.
-        layers: One `LayerNoise` a layer.
-        latent: On the latent vectors of the head, `[1, B, ...]` or `[T, B, ...]`.
+        embedding: Drops whole word types of the input embedding, `[V, 1]`; or `[V, B]`,
+            other words for each sequence.
+        input: Dropout of the embedded input, `[1, B, E]` or `[T, B, E]`.
+        layers: One `LayerMasks` for each layer.
+        latent: Dropout of the head's latent vectors, `[1, B, ...]` or `[T, B, ...]`.
         carry: `[B, 1]`: where it is zero, a sequence forgets what came before the
             window. Its other value is not used.
     """
 
     embedding: Leaf = None
     input: Leaf = None
-    layers: tuple[LayerNoise, ...] = ()
+    layers: tuple[LayerMasks, ...] = ()
     latent: Leaf = None
     carry: Leaf = None
 
 
-def sample(key: Array, rates: Noise, shapes: Noise) -> Noise:
+def draw_masks(key: Array, rates: Masks, shapes: Masks) -> Masks:
     """Draws all masks of one window.
 
     Args:
         key: A key of its own for this window.
-        rates: Probability of dropping at each place, `None` for never. Python numbers.
+        rates: The probability of dropping at each place, a Python number, or `None`.
         shapes: A `jax.ShapeDtypeStruct` wherever `rates` has a number.
 
     Returns:
@@ -77,13 +78,13 @@ def sample(key: Array, rates: Noise, shapes: Noise) -> Noise:
         `None` or 0.
 
     Example:
-        >>> rates = Noise(input=0.5, layers=(LayerNoise(output=0.0),))
+        >>> rates = Masks(input=0.5, layers=(LayerMasks(output=0.0),))
         >>> shape = jax.ShapeDtypeStruct((1, 2, 4), jnp.float32)
-        >>> shapes = Noise(input=shape, layers=(LayerNoise(output=shape),))
-        >>> noise = sample(jax.random.key(0), rates, shapes)
-        >>> sorted(set(noise.input.ravel().tolist()))
+        >>> shapes = Masks(input=shape, layers=(LayerMasks(output=shape),))
+        >>> masks = draw_masks(jax.random.key(0), rates, shapes)
+        >>> sorted(set(masks.input.ravel().tolist()))
         [0.0, 2.0]
-        >>> noise.layers[0].output is None
+        >>> masks.layers[0].output is None
         True
     """
     leaves, structure = jax.tree.flatten(rates, is_leaf=lambda rate: rate is None)
@@ -92,7 +93,7 @@ def sample(key: Array, rates: Noise, shapes: Noise) -> Noise:
         for rate, shape in zip(leaves, structure.flatten_up_to(shapes), strict=True)
         if rate
     ]
-    # One draw for all places: a generator compiles slowly and starts slowly.
+    # One draw for all places: a random generator is slow to compile and to start.
     sizes = [math.prod(shape.shape) for _, shape in places]
     parts = jnp.split(_bits(key, sum(sizes)), list(itertools.accumulate(sizes))[:-1])
     masks = (
@@ -104,17 +105,17 @@ def sample(key: Array, rates: Noise, shapes: Noise) -> Noise:
     )
 
 
-def share(noise: Noise, index: Array | int, count: int) -> Noise:
-    """One of `count` equal shares of the sequences; what all have in common is whole.
+def shard_masks(masks: Masks, index: Array | int, count: int) -> Masks:
+    """The masks of one shard of the batch; masks that all sequences share stay whole.
 
     Args:
-        noise: Masks of all sequences.
-        index: Which share, from 0.
-        count: How many; it must divide the number of sequences.
+        masks: The masks of all sequences.
+        index: The number of the shard, from 0.
+        count: The number of equal shards; it must divide the batch size.
 
     Example:
-        >>> noise = Noise(input=jnp.arange(4.0).reshape(1, 4, 1))
-        >>> share(noise, 1, 2).input.ravel().tolist()
+        >>> masks = Masks(input=jnp.arange(4.0).reshape(1, 4, 1))
+        >>> shard_masks(masks, 1, 2).input.ravel().tolist()
         [2.0, 3.0]
     """
 
@@ -124,20 +125,20 @@ def share(noise: Noise, index: Array | int, count: int) -> Noise:
         size = mask.shape[axis] // count
         return jax.lax.dynamic_slice_in_dim(mask, index * size, size, axis)
 
-    return Noise(
-        cut(noise.embedding, 1),
-        cut(noise.input, 1),
+    return Masks(
+        cut(masks.embedding, 1),
+        cut(masks.input, 1),
         tuple(
-            LayerNoise(layer.recurrent, cut(layer.state, 0), cut(layer.output, 1))
-            for layer in noise.layers
+            LayerMasks(layer.recurrent, cut(layer.state, 0), cut(layer.output, 1))
+            for layer in masks.layers
         ),
-        cut(noise.latent, 1),
-        cut(noise.carry, 0),
+        cut(masks.latent, 1),
+        cut(masks.carry, 0),
     )
 
 
 def drop(x: Array, mask: Array | None) -> Array:
-    """x times a mask that may be missing, broadcast over axes of size 1.
+    """x times a mask, or x if there is none; axes of size 1 are broadcast.
 
     Example:
         >>> drop(jnp.ones(3), jnp.array([0.0, 2.0, 2.0])).tolist()
@@ -147,7 +148,7 @@ def drop(x: Array, mask: Array | None) -> Array:
 
 
 def _bits(key, size):
-    """Random numbers of 16 bits, which decide as well as 32; a word serves twice."""
+    """Random numbers of 16 bits, two from each 32-bit word."""
     num_words = -(-size // 2)
     num_blocks = max(1, -(-num_words // BLOCK))
     shape = (-(-num_words // num_blocks),)
@@ -165,7 +166,7 @@ def _halves(words):
 
 
 def _halves_on_tpu(words):
-    """The same, put in order by a product.
+    """The same halves, put in order by a matrix product.
 
     `bitcast_convert_type` gives an array whose last axis is 2, and a TPU pads that axis
     to its 128 lanes.

@@ -4,12 +4,12 @@ x_0 = drop(D[w]);  x_l, s_l = unroll(cell_l, drop(theta_l), s_l, x_{l-1}), dropp
 nll = head(x_L, D).
 
 The tree is the design: `Params` has three fields, and these are the groups that
-gradients are clipped by, one a layer. Growing, grafting, clipping and averaging are
-maps over it.
+gradients are clipped by, one for each layer. Growing, grafting, clipping and averaging
+are maps over it.
 """
 
-from collections.abc import Callable
-from functools import cache, partial, reduce
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -17,11 +17,11 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from glrnn.cells import CELLS, unroll
-from glrnn.config import Config, Dropout
+from glrnn.cells import CELLS, Cell, unroll
+from glrnn.config import Config, Dropout, Layer
 from glrnn.data.windows import Window
-from glrnn.dropout import LayerNoise, Noise, drop
-from glrnn.heads import HEADS
+from glrnn.dropout import LayerMasks, Masks, drop
+from glrnn.heads import HEADS, Head
 from glrnn.heads.scatter import add_rows
 from glrnn.losses import token_weights
 
@@ -47,14 +47,14 @@ class Params:
 
 
 class Outcome(NamedTuple):
-    """What the model makes of a window.
+    """The model's result for a window.
 
     Attributes:
-        nll: Mean negative log-likelihood of the true tokens, nats per token.
+        nll: The mean negative log-likelihood of the true tokens, nats per token.
         carry: The layers' states after the last true step.
-        outputs: What the layers make of it, raw: outputs of the last one, or the sum of
-            all, `[T, B, H]`.
-        dropped: The same after its dropout, which is what the head sees.
+        outputs: The raw outputs of the last layer, or the sum of all layers' outputs,
+            `[T, B, H]`.
+        dropped: These outputs after their dropout: the head's input.
     """
 
     nll: Array
@@ -69,30 +69,30 @@ class Model(NamedTuple):
     Attributes:
         init: `key -> Params`.
         initial_carry: `batch_size -> carry`, zeros.
-        noise_shapes: `(batch_size, num_steps) -> Noise` of shapes, for `noise.sample`.
-        apply: `(params, carry, window, noise=None, temperature=None) -> Outcome`;
-            without noise it is the model to evaluate. All logits are divided by the
+        mask_shapes: `(batch_size, num_steps) -> Masks` that hold shapes, for
+            `dropout.draw_masks`.
+        apply: `(params, carry, window, masks=None, temperature=None) -> Outcome`;
+            without masks it is the model to evaluate. All logits are divided by the
             temperature if there is one.
     """
 
     init: Callable[[Array], Params]
     initial_carry: Callable[[int], Carry]
-    noise_shapes: Callable[[int, int], Noise]
+    mask_shapes: Callable[[int, int], Masks]
     apply: Callable[..., Outcome]
 
 
-@cache
 def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Model:
     """The network of one phase.
 
     Args:
-        config: Its sizes, cells and head.
+        config: The sizes, cells and head.
         vocabulary_size: V.
-        num_layers: How many of `config.layers` it has.
+        num_layers: The number of layers, the first ones of `config.layers`.
 
     Returns:
-        The same `Model` for the same arguments, so that what was compiled for it is
-        found again.
+        The same `Model` for the same network, whatever else the config says, so that
+        compiled programs are shared.
 
     Example:
         >>> model = language_model(Config(), vocabulary_size=50, num_layers=2)
@@ -102,103 +102,174 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
         >>> outcome = model.apply(params, model.initial_carry(3), window)
         >>> outcome.outputs.shape
         (5, 3, 128)
+        >>> language_model(Config(seed=1), 50, 2) is model
+        True
     """
-    layers = config.layers[:num_layers]
-    hidden_sizes = [layer.hidden_size for layer in layers]
-    input_sizes = [config.embedding_size, *hidden_sizes[:-1]]
-    cells = [
-        CELLS[layer.cell](input_size, layer.hidden_size, **layer.options)
-        for layer, input_size in zip(layers, input_sizes, strict=True)
-    ]
-    head = HEADS[config.head](
-        hidden_sizes[-1], config.embedding_size, config.num_softmaxes
+    return _model(
+        Network(
+            vocabulary_size=vocabulary_size,
+            embedding_size=config.embedding_size,
+            embedding_bound=config.embedding_bound,
+            layers=config.layers[:num_layers],
+            head=config.head,
+            num_softmaxes=config.num_softmaxes,
+            sum_outputs=config.sum_outputs,
+            masks_per_step=config.masks_per_step,
+            word_masks_per_sequence=config.word_masks_per_sequence,
+        )
     )
 
-    def init(key: Array) -> Params:
-        table_key, head_key, *layer_keys = jax.random.split(key, 2 + num_layers)
-        table_shape = (vocabulary_size, config.embedding_size)
-        return Params(
-            embedding=Embedding(
-                _init_table(table_key, table_shape, config.embedding_bound),
-                jnp.zeros(vocabulary_size),
-            ),
-            layers=tuple(
-                cell.init(layer_key)
-                for cell, layer_key in zip(cells, layer_keys, strict=True)
-            ),
-            head=head.init(head_key),
-        )
+
+class Network(NamedTuple):
+    """The settings of a `Config` that a network depends on, and its vocabulary's size.
+
+    Its cells and its head are made of these.
+    """
+
+    vocabulary_size: int
+    embedding_size: int
+    embedding_bound: float | None
+    layers: tuple[Layer, ...]
+    head: str
+    num_softmaxes: int
+    sum_outputs: bool
+    masks_per_step: bool
+    word_masks_per_sequence: bool
+
+
+@lru_cache(maxsize=64)
+def _model(network: Network) -> Model:
+    hidden_sizes = [layer.hidden_size for layer in network.layers]
+    input_sizes = [network.embedding_size, *hidden_sizes[:-1]]
+    cells = [
+        CELLS[layer.cell](input_size, layer.hidden_size, **layer.options)
+        for layer, input_size in zip(network.layers, input_sizes, strict=True)
+    ]
+    head = HEADS[network.head](
+        hidden_sizes[-1], network.embedding_size, network.num_softmaxes
+    )
+    init = partial(_init, network, cells, head)
 
     def initial_carry(batch_size: int) -> Carry:
         return tuple(cell.initial_state(batch_size) for cell in cells)
 
-    def noise_shapes(batch_size: int, num_steps: int) -> Noise:
+    def mask_shapes(batch_size: int, num_steps: int) -> Masks:
         params = jax.eval_shape(init, jax.random.key(0))
-        steps = num_steps if config.masks_per_step else 1
+        return _mask_shapes(network, head, params, batch_size, num_steps)
 
-        def shape(*sizes: int) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct(sizes, jnp.float32)
+    return Model(
+        init, initial_carry, mask_shapes, partial(_apply, network, cells, head)
+    )
 
-        return Noise(
-            embedding=shape(
-                vocabulary_size, batch_size if config.word_masks_per_sequence else 1
-            ),
-            input=shape(steps, batch_size, config.embedding_size),
-            layers=tuple(
-                LayerNoise(
-                    recurrent=layer.recurrent,
-                    state=shape(batch_size, hidden_size),
-                    output=shape(steps, batch_size, hidden_size),
-                )
-                for layer, hidden_size in zip(params.layers, hidden_sizes, strict=True)
-            ),
-            latent=head.latent_size and shape(steps, batch_size, head.latent_size),
-            carry=shape(batch_size, 1),
-        )
 
-    def apply(
-        params: Params,
-        carry: Carry,
-        window: Window,
-        noise: Noise | None = None,
-        temperature: float | None = None,
-    ) -> Outcome:
-        if noise is None:
-            noise = Noise(layers=(LayerNoise(),) * num_layers)
-        table, bias = params.embedding.table, params.embedding.bias
-        num_steps, batch_size = window.targets.shape
-        length = jnp.asarray(window.length)
-        x, table = _look_up(table, window.inputs)
-        if noise.embedding is not None:
-            words = jnp.asarray(noise.embedding)
-            # One column for all sequences, or a column each.
-            column = jnp.arange(batch_size) % words.shape[1]
-            x = x * words[window.inputs, column[None]][..., None]
-        if noise.carry is not None:
-            carry = jax.tree.map(partial(_forget, noise.carry), carry)
-        states, all_outputs, mask = [], [], noise.input
-        for cell, layer, state, masks in zip(
-            cells, params.layers, carry, noise.layers, strict=True
-        ):
-            in_force = layer.replace(recurrent=drop(layer.recurrent, masks.recurrent))
-            if masks.state is not None:
-                in_force = in_force.replace(mask=masks.state)
-            state, x = unroll(cell, in_force, state, drop(x, mask), length)
-            states.append(state)
-            all_outputs.append(x)
-            mask = masks.output
-        seen = all_outputs if config.sum_outputs else all_outputs[-1:]
-        outputs = reduce(jnp.add, seen)
-        x = drop(outputs, mask)
-        if temperature is not None:
-            table, bias = table / temperature, bias / temperature
-        weights = token_weights(num_steps, batch_size, length)
-        nll = head.nll(
-            params.head, table, bias, x, window.targets, weights, noise.latent
-        )
-        return Outcome(nll, tuple(states), outputs, x)
+def _init(network: Network, cells: Sequence[Cell], head: Head, key: Array) -> Params:
+    table_key, head_key, *layer_keys = jax.random.split(key, 2 + len(cells))
+    table_shape = network.vocabulary_size, network.embedding_size
+    return Params(
+        embedding=Embedding(
+            _init_table(table_key, table_shape, network.embedding_bound),
+            jnp.zeros(network.vocabulary_size),
+        ),
+        layers=tuple(
+            cell.init(layer_key)
+            for cell, layer_key in zip(cells, layer_keys, strict=True)
+        ),
+        head=head.init(head_key),
+    )
 
-    return Model(init, initial_carry, noise_shapes, apply)
+
+def _init_table(key: Array, shape: tuple[int, int], bound: float | None) -> Array:
+    if bound is None:
+        normal = jax.nn.initializers.variance_scaling(1, "fan_out", "truncated_normal")
+        return normal(key, shape)
+    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+def _mask_shapes(
+    network: Network, head: Head, params: Params, batch_size: int, num_steps: int
+) -> Masks:
+    steps = num_steps if network.masks_per_step else 1
+    columns = batch_size if network.word_masks_per_sequence else 1
+
+    def shape(*sizes: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, jnp.float32)
+
+    return Masks(
+        embedding=shape(network.vocabulary_size, columns),
+        input=shape(steps, batch_size, network.embedding_size),
+        layers=tuple(
+            LayerMasks(
+                recurrent=params_of_layer.recurrent,
+                state=shape(batch_size, layer.hidden_size),
+                output=shape(steps, batch_size, layer.hidden_size),
+            )
+            for params_of_layer, layer in zip(
+                params.layers, network.layers, strict=True
+            )
+        ),
+        latent=head.latent_size and shape(steps, batch_size, head.latent_size),
+        carry=shape(batch_size, 1),
+    )
+
+
+def _apply(
+    network: Network,
+    cells: Sequence[Cell],
+    head: Head,
+    params: Params,
+    carry: Carry,
+    window: Window,
+    masks: Masks | None = None,
+    temperature: float | None = None,
+) -> Outcome:
+    if masks is None:
+        masks = Masks(layers=(LayerMasks(),) * len(cells))
+    num_steps, batch_size = window.targets.shape
+    length = jnp.asarray(window.length)
+    x, table = _look_up(params.embedding.table, window.inputs)
+    bias = params.embedding.bias
+    if masks.embedding is not None:
+        words = jnp.asarray(masks.embedding)
+        # One column for all sequences, or a column each.
+        column = jnp.arange(batch_size) % words.shape[1]
+        x = x * words[window.inputs, column[None]][..., None]
+    if masks.carry is not None:
+        carry = jax.tree.map(partial(_forget, masks.carry), carry)
+    states, outputs, dropped = _stack(
+        cells, params.layers, carry, drop(x, masks.input), masks.layers, length
+    )
+    if network.sum_outputs:
+        summed = reduce(jnp.add, outputs)
+        dropped = drop(summed, masks.layers[-1].output)
+        outputs = [summed]
+    if temperature is not None:
+        table, bias = table / temperature, bias / temperature
+    weights = token_weights(num_steps, batch_size, length)
+    nll = head.nll(
+        params.head, table, bias, dropped, window.targets, weights, masks.latent
+    )
+    return Outcome(nll, tuple(states), outputs[-1], dropped)
+
+
+def _stack(
+    cells: Sequence[Cell],
+    layers: Sequence[Tree],
+    carry: Carry,
+    x: Array,
+    masks: Sequence[LayerMasks],
+    length: Array,
+) -> tuple[list[Tree], list[Array], Array]:
+    """Each layer's last state, each layer's raw outputs, and the last ones dropped."""
+    states, outputs = [], []
+    for cell, layer, state, mask in zip(cells, layers, carry, masks, strict=True):
+        in_force = layer.replace(recurrent=drop(layer.recurrent, mask.recurrent))
+        if mask.state is not None:
+            in_force = in_force.replace(mask=mask.state)
+        state, raw = unroll(cell, in_force, state, x, length)
+        states.append(state)
+        outputs.append(raw)
+        x = drop(raw, mask.output)
+    return states, outputs, x
 
 
 def _forget(mask: Array, state: Array) -> Array:
@@ -207,10 +278,10 @@ def _forget(mask: Array, state: Array) -> Array:
 
 @jax.custom_vjp
 def _look_up(table: Array, ids: Array) -> tuple[Array, Array]:
-    """Rows of the table, and the table for its other use.
+    """The rows of some ids, and the table itself for the output distribution.
 
-    Their gradients meet here: those of the rows are added to the whole table's where
-    they belong, without a table of zeros that holds nothing else.
+    The backward pass adds the rows' gradients into the table's. Plain indexing would
+    make a second table, of zeros but for these rows, and add the two.
     """
     return table[ids], table
 
@@ -223,21 +294,14 @@ def _look_up_backward(ids, cotangents):
 _look_up.defvjp(lambda table, ids: (_look_up(table, ids), ids), _look_up_backward)
 
 
-def _init_table(key: Array, shape: tuple[int, int], bound: float | None) -> Array:
-    if bound is None:
-        normal = jax.nn.initializers.variance_scaling(1, "fan_out", "truncated_normal")
-        return normal(key, shape)
-    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-
-
-def noise_rates(dropout: Dropout) -> Noise:
-    """A phase's dropout rates, place by place."""
+def dropout_rates(dropout: Dropout) -> Masks:
+    """The dropout rates of a phase, one for each place of dropout."""
     outputs = (*dropout.hidden, dropout.output)
-    return Noise(
+    return Masks(
         embedding=dropout.embedding,
         input=dropout.input,
         layers=tuple(
-            LayerNoise(recurrent=dropout.recurrent, state=dropout.state, output=rate)
+            LayerMasks(recurrent=dropout.recurrent, state=dropout.state, output=rate)
             for rate in outputs
         ),
         latent=dropout.latent,
@@ -249,12 +313,12 @@ def grow(params: Params, fresh: Params, inherit_head: bool = True) -> Params:
     """Grafts a trained network onto a deeper, randomly initialised one.
 
     Args:
-        params: What the previous phase learned, l layers.
-        fresh: The next phase's network as it was initialised, more than l layers.
-        inherit_head: Whether the head is the trained one or the fresh one.
+        params: The parameters that the previous phase has learned, l layers.
+        fresh: The next phase's network as initialised, more than l layers.
+        inherit_head: Whether to take the trained head rather than the fresh one.
 
     Returns:
-        `fresh` with the embedding, the first l layers and, if so chosen, the head of
+        `fresh` with the embedding, the first l layers and, if inherited, the head of
         `params`, bit for bit.
 
     Source:

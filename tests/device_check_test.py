@@ -87,12 +87,12 @@ def on_gpu(faulty, right):
 
 def of_another_key(monkeypatch):
     """Dropout masks."""
-    sample = dropout.sample
+    sample = dropout.draw_masks
 
     def faulty(key, rates, shapes):
         return sample(jax.random.fold_in(key, 1), rates, shapes)
 
-    monkeypatch.setattr(dropout, "sample", on_gpu(faulty, sample))
+    monkeypatch.setattr(dropout, "draw_masks", on_gpu(faulty, sample))
 
 
 def transposed(monkeypatch):

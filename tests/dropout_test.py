@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from glrnn import dropout as noise_module
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.dropout import LayerNoise, Noise, drop, sample, share
-from glrnn.model import language_model, noise_rates
+from glrnn.dropout import LayerMasks, Masks, draw_masks, drop, shard_masks
+from glrnn.model import dropout_rates, language_model
 
 few = settings(max_examples=20, deadline=None)
 
@@ -20,10 +20,10 @@ def shape(*sizes):
 
 
 # A place of every kind, all shapes alike so that equal masks would be seen.
-SHAPES = Noise(
+SHAPES = Masks(
     embedding=shape(60, 1),
     input=shape(60, 1),
-    layers=tuple(LayerNoise(*(shape(60, 1),) * 3) for _ in range(2)),
+    layers=tuple(LayerMasks(*(shape(60, 1),) * 3) for _ in range(2)),
     latent=shape(60, 1),
     carry=shape(60, 1),
 )
@@ -44,8 +44,8 @@ def masks_of(noise):
 @pytest.mark.parametrize("size", [1, 127, 128, 1000])
 def test_a_tpu_draws_the_same_masks(size, monkeypatch):
     def drawn():
-        shapes = Noise(input=shape(1, size), latent=shape(size))
-        return sample(jax.random.key(3), Noise(input=0.4, latent=0.5), shapes)
+        shapes = Masks(input=shape(1, size), latent=shape(size))
+        return draw_masks(jax.random.key(3), Masks(input=0.4, latent=0.5), shapes)
 
     expected = drawn()
     monkeypatch.setattr(noise_module.devices, "platform", lambda: "tpu")
@@ -58,8 +58,8 @@ def test_a_tpu_draws_the_same_masks(size, monkeypatch):
 @few
 @given(st.integers(0, 2**16), st.floats(0.001, 0.999))
 def test_values_are_zero_and_the_inverse_of_what_is_kept(seed, rate):
-    shapes = Noise(input=shape(1, 8, 50))
-    mask = sample(jax.random.key(seed), Noise(input=rate), shapes).input
+    shapes = Masks(input=shape(1, 8, 50))
+    mask = draw_masks(jax.random.key(seed), Masks(input=rate), shapes).input
     assert (mask.shape, mask.dtype) == ((1, 8, 50), jnp.float32)
     assert set(np.unique(mask)) <= {np.float32(0), np.float32(1 / (1 - rate))}
 
@@ -67,23 +67,23 @@ def test_values_are_zero_and_the_inverse_of_what_is_kept(seed, rate):
 @pytest.mark.parametrize("rate", [0.1, 0.29, 0.5, 0.75])
 def test_as_much_is_dropped_as_the_rate_says(rate):
     size = 200_000
-    shapes = Noise(input=shape(size))
-    mask = sample(jax.random.key(0), Noise(input=rate), shapes).input
+    shapes = Masks(input=shape(size))
+    mask = draw_masks(jax.random.key(0), Masks(input=rate), shapes).input
     deviation = (rate * (1 - rate) / size) ** 0.5
     assert abs(np.mean(np.asarray(mask) == 0) - rate) < 4 * deviation
     assert abs(np.mean(mask) - 1) < 4 * deviation / (1 - rate)
 
 
 def test_elements_are_dropped_independently():
-    shapes = Noise(input=shape(500, 400))
-    dropped = sample(jax.random.key(0), Noise(input=0.5), shapes).input == 0
+    shapes = Masks(input=shape(500, 400))
+    dropped = draw_masks(jax.random.key(0), Masks(input=0.5), shapes).input == 0
     for neighbours in (dropped[1:] == dropped[:-1], dropped[:, 1:] == dropped[:, :-1]):
         assert abs(np.mean(neighbours) - 0.5) < 4 * 0.5 / 200_000**0.5
 
 
 @pytest.mark.parametrize("rate", [None, 0, 0.0])
 def test_a_rate_of_zero_is_no_mask_at_all(rate):
-    noise = sample(jax.random.key(0), rates_of([rate] * NUM_PLACES), SHAPES)
+    noise = draw_masks(jax.random.key(0), rates_of([rate] * NUM_PLACES), SHAPES)
     assert masks_of(noise) == [None] * NUM_PLACES
 
 
@@ -93,7 +93,7 @@ def test_a_rate_of_zero_is_no_mask_at_all(rate):
 def test_one_key_gives_the_same_masks_and_another_others():
     rates = rates_of([0.5] * NUM_PLACES)
     first, again, other = (
-        masks_of(sample(jax.random.key(seed), rates, SHAPES)) for seed in (0, 0, 1)
+        masks_of(draw_masks(jax.random.key(seed), rates, SHAPES)) for seed in (0, 0, 1)
     )
     for a, b, c in zip(first, again, other, strict=True):
         assert np.array_equal(a, b)
@@ -104,7 +104,7 @@ def test_masks_of_different_places_differ():
     rates = rates_of([0.5] * NUM_PLACES)
     masks = [
         m.tobytes()
-        for m in masks_of(jax.device_get(sample(jax.random.key(0), rates, SHAPES)))
+        for m in masks_of(jax.device_get(draw_masks(jax.random.key(0), rates, SHAPES)))
     ]
     assert len(set(masks)) == NUM_PLACES
 
@@ -118,7 +118,7 @@ def test_a_mask_does_not_depend_on_how_much_is_dropped_elsewhere(place, values):
     values[place] = 0.5
     key = jax.random.key(3)
     noise, expected = (
-        masks_of(sample(key, rates_of(v), SHAPES))[place]
+        masks_of(draw_masks(key, rates_of(v), SHAPES))[place]
         for v in (values, [0.5] * NUM_PLACES)
     )
     assert np.array_equal(noise, expected)
@@ -126,7 +126,7 @@ def test_a_mask_does_not_depend_on_how_much_is_dropped_elsewhere(place, values):
 
 def test_noise_at_some_places_leaves_the_others_without():
     values = [0.5, None, 0.0, 0.3, 0.2, None, 0.9, 0.0, 0.1, 0.4]
-    noise = sample(jax.random.key(0), rates_of(values), SHAPES)
+    noise = draw_masks(jax.random.key(0), rates_of(values), SHAPES)
     assert [mask is not None for mask in masks_of(noise)] == list(map(bool, values))
     for rate, mask in zip(values, masks_of(noise), strict=True):
         if rate:
@@ -136,9 +136,9 @@ def test_noise_at_some_places_leaves_the_others_without():
 def test_masks_can_be_drawn_under_jit():
     rates = rates_of([0.5] * NUM_PLACES)
     key = jax.random.key(0)
-    jitted = jax.jit(lambda key: sample(key, rates, SHAPES))(key)
+    jitted = jax.jit(lambda key: draw_masks(key, rates, SHAPES))(key)
     for a, b in zip(
-        masks_of(jitted), masks_of(sample(key, rates, SHAPES)), strict=True
+        masks_of(jitted), masks_of(draw_masks(key, rates, SHAPES)), strict=True
     ):
         assert np.array_equal(a, b)
 
@@ -157,8 +157,8 @@ def test_masks_have_the_shapes_of_the_places_they_act_on():
         phases=(Phase(2, dropout, main=Stage(epochs=1)),),
     )
     model = language_model(config, V, 2)
-    rates = noise_rates(dropout)
-    noise = sample(jax.random.key(0), rates, model.noise_shapes(B, 5))
+    rates = dropout_rates(dropout)
+    noise = draw_masks(jax.random.key(0), rates, model.mask_shapes(B, 5))
 
     assert noise.embedding.shape == (V, 1)
     assert noise.input.shape == (1, B, E)
@@ -187,7 +187,9 @@ def test_a_missing_mask_drops_nothing():
 
 def test_many_blocks_repeat_nothing(monkeypatch):
     monkeypatch.setattr(noise_module, "BLOCK", 8)
-    mask = sample(jax.random.key(0), Noise(input=0.5), Noise(input=shape(1001))).input
+    mask = draw_masks(
+        jax.random.key(0), Masks(input=0.5), Masks(input=shape(1001))
+    ).input
     assert mask.shape == (1001,)
     blocks = [row.tobytes() for row in np.asarray(mask)[:992].reshape(62, 16)]
     assert len(set(blocks)) > 60
@@ -197,16 +199,16 @@ def test_many_blocks_repeat_nothing(monkeypatch):
 @pytest.mark.parametrize("of_each", [False, True])
 def test_shares_are_the_columns_and_what_all_sequences_share(of_each):
     steps = 7 if of_each else 1
-    shapes = Noise(
+    shapes = Masks(
         embedding=shape(5, 6 if of_each else 1),
         input=shape(steps, 6, 2),
-        layers=(LayerNoise(shape(3, 4), shape(6, 3), shape(steps, 6, 3)),),
+        layers=(LayerMasks(shape(3, 4), shape(6, 3), shape(steps, 6, 3)),),
         latent=shape(steps, 6, 4),
         carry=shape(6, 1),
     )
     rates = jax.tree.map(lambda leaf: 0.5, shapes)
-    whole = sample(jax.random.key(0), rates, shapes)
-    shares = [share(whole, index, 3) for index in range(3)]
+    whole = draw_masks(jax.random.key(0), rates, shapes)
+    shares = [shard_masks(whole, index, 3) for index in range(3)]
     for part in shares:
         np.testing.assert_array_equal(
             part.layers[0].recurrent, whole.layers[0].recurrent
@@ -223,4 +225,4 @@ def test_shares_are_the_columns_and_what_all_sequences_share(of_each):
     ):
         joined = np.concatenate([place(part) for part in shares], axis)
         np.testing.assert_array_equal(joined, place(whole))
-    assert share(Noise(), 0, 2) == Noise()
+    assert shard_masks(Masks(), 0, 2) == Masks()

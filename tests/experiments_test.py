@@ -17,9 +17,9 @@ from glrnn.config import Config, Dropout, Stage, experiment
 from glrnn.config.variants import resized
 from glrnn.console.progress import Progress
 from glrnn.data.windows import Window
-from glrnn.dropout import sample
+from glrnn.dropout import draw_masks
 from glrnn.errors import UsageError
-from glrnn.model import language_model, noise_rates
+from glrnn.model import dropout_rates, language_model
 from glrnn.optim.clipping import group_norms
 from glrnn.storage import run_folder
 from glrnn.training import phases
@@ -136,8 +136,8 @@ def test_a_window_of_the_full_model_has_the_right_shapes():
     def step(key):
         params = model.init(key)
         carry = model.initial_carry(config.batch_size)
-        noise = sample(
-            key, noise_rates(phase.dropout), model.noise_shapes(config.batch_size, 70)
+        noise = draw_masks(
+            key, dropout_rates(phase.dropout), model.mask_shapes(config.batch_size, 70)
         )
         tokens = jnp.zeros((70, config.batch_size), jnp.int32)
 

@@ -20,7 +20,7 @@ from glrnn.config import Layer, experiment
 from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import columns, draw_lengths
-from glrnn.model import noise_rates
+from glrnn.model import dropout_rates
 from glrnn.storage import run_folder
 from glrnn.training import phases
 from glrnn.training.context import Job
@@ -191,12 +191,12 @@ def windows(job):
         np.random.default_rng(origin), len(stream), job.config.window_length
     )
     key = job.stage_key()
-    rates = noise_rates(job.phase.dropout)
-    shapes = job.model.noise_shapes(job.config.batch_size, 1)
+    rates = dropout_rates(job.phase.dropout)
+    shapes = job.model.mask_shapes(job.config.batch_size, 1)
 
     @jax.jit
     def sample(count):
-        return dropout.sample(jax.random.fold_in(key, count), rates, shapes)
+        return dropout.draw_masks(jax.random.fold_in(key, count), rates, shapes)
 
     starts = [0, *itertools.accumulate(lengths)]
     return [

@@ -13,9 +13,9 @@ from jax import lax
 from glrnn.cells import CELLS, affine
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.data.windows import Window
-from glrnn.dropout import LayerNoise, Noise, sample
+from glrnn.dropout import LayerMasks, Masks, draw_masks
 from glrnn.heads import HEADS
-from glrnn.model import Params, grow, language_model, noise_rates
+from glrnn.model import Params, dropout_rates, grow, language_model
 
 V, E, H, K, T, B = 11, 4, 4, 3, 7, 2
 DEPTHS = (1, 2, 3)
@@ -47,13 +47,13 @@ def make_window(length=T, num_steps=T):
 
 def make_noise(model, rate=0.3):
     """Every mask there is, those on the states included."""
-    shapes = model.noise_shapes(B, T)
+    shapes = model.mask_shapes(B, T)
     rates = jax.tree.map(lambda shape: rate, shapes)
-    return sample(jax.random.key(0), rates, shapes)
+    return draw_masks(jax.random.key(0), rates, shapes)
 
 
 def make_ones(model):
-    return jax.tree.map(lambda mask: np.ones(mask.shape, "f"), model.noise_shapes(B, T))
+    return jax.tree.map(lambda mask: np.ones(mask.shape, "f"), model.mask_shapes(B, T))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -186,7 +186,7 @@ def test_two_windows_equal_one():
     assert_close((4 * one.nll + 3 * two.nll) / 7, expected.nll)
 
 
-# Noise.
+# Masks.
 
 
 def test_no_noise_equals_masks_of_ones():
@@ -200,8 +200,8 @@ def test_no_noise_equals_masks_of_ones():
 
 
 def zeroed(noise, name):
-    """Noise with one mask of zeros; in a layer, that of the first."""
-    if name in LayerNoise._fields:
+    """Masks with one mask of zeros; in a layer, that of the first."""
+    if name in LayerMasks._fields:
         first, *rest = noise.layers
         first = first._replace(**{name: 0 * getattr(first, name)})
         return noise._replace(layers=(first, *rest))
@@ -468,7 +468,7 @@ def test_equal_configs_share_one_model():
 
 
 def test_dropout_rates_stand_at_their_places():
-    rates = noise_rates(
+    rates = dropout_rates(
         Dropout(
             embedding=0.1,
             input=0.2,
@@ -479,10 +479,10 @@ def test_dropout_rates_stand_at_their_places():
             carry=0.9,
         )
     )
-    assert rates == Noise(
+    assert rates == Masks(
         embedding=0.1,
         input=0.2,
-        layers=tuple(LayerNoise(0.7, 0.8, output) for output in (0.3, 0.4, 0.5)),
+        layers=tuple(LayerMasks(0.7, 0.8, output) for output in (0.3, 0.4, 0.5)),
         latent=0.0,
         carry=0.9,
     )

@@ -16,9 +16,9 @@ import pytest
 
 from glrnn.config import Config, Dropout, Layer, Phase
 from glrnn.data.windows import Window
-from glrnn.dropout import Noise
+from glrnn.dropout import Masks
 from glrnn.evaluation import perplexity
-from glrnn.model import language_model, noise_rates
+from glrnn.model import dropout_rates, language_model
 from glrnn.training.step import TrainState, training_step
 
 T, B, V = 7, 6, 11
@@ -30,11 +30,11 @@ CONFIG = Config(
     phases=(Phase(2, Dropout(hidden=(0.0,))),),
     batch_size=B,
 )
-NOISY = noise_rates(Dropout(0.2, 0.2, (0.2,), 0.2, 0.2, 0.2))
-QUIET = Noise(layers=noise_rates(Dropout(hidden=(0.0,))).layers)
+NOISY = dropout_rates(Dropout(0.2, 0.2, (0.2,), 0.2, 0.2, 0.2))
+QUIET = Masks(layers=dropout_rates(Dropout(hidden=(0.0,))).layers)
 MODEL = language_model(CONFIG, V, num_layers=2)
 # Masks of every kind that sequences may have of their own.
-NOISIER = noise_rates(Dropout(0.2, 0.2, (0.2,), 0.2, 0.2, 0.2, 0.2, 0.2))
+NOISIER = dropout_rates(Dropout(0.2, 0.2, (0.2,), 0.2, 0.2, 0.2, 0.2, 0.2))
 MODEL_OF_ALL_MASKS = language_model(
     replace(CONFIG, masks_per_step=True, word_masks_per_sequence=True), V, num_layers=2
 )

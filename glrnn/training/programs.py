@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from glrnn.config import Config, Dropout, Stage
-from glrnn.model import Params, language_model, noise_rates
+from glrnn.model import Params, dropout_rates, language_model
 from glrnn.optim import averaging
 from glrnn.training.context import Job
 from glrnn.training.optimizer import clip_limits, stage_optimizer
@@ -67,7 +67,7 @@ def _update_rule(
     step = training_step(
         language_model(config, vocabulary_size, num_layers),
         optimizer,
-        rates=noise_rates(dropout),
+        rates=dropout_rates(dropout),
         groups=clip_limits(stage.max_norms, num_layers),
         activation=config.activation_regularization,
         temporal_activation=config.temporal_activation_regularization,

@@ -59,7 +59,7 @@ def training_step(
     model: Model,
     optimizer: optax.GradientTransformationExtraArgs,
     *,
-    rates: dropout.Noise,
+    rates: dropout.Masks,
     groups: Any,
     activation: float,
     temporal_activation: float,
@@ -105,7 +105,7 @@ def training_step(
         `loss` (with the regularisers) and `norms`, as `groups`.
     """
 
-    def loss(params: Params, carry: Carry, window: Window, masks: dropout.Noise):
+    def loss(params: Params, carry: Carry, window: Window, masks: dropout.Masks):
         outcome = model.apply(params, carry, window, masks)
         length = jnp.asarray(window.length)
         total = (
@@ -124,12 +124,14 @@ def training_step(
     def gradient(params: Params, carry: Carry, window: Window, mask_key: Array):
         num_steps, batch_size = window.inputs.shape
         if mesh is None:
-            shapes = model.noise_shapes(batch_size, num_steps)
-            masks = dropout.sample(mask_key, rates, shapes)
+            shapes = model.mask_shapes(batch_size, num_steps)
+            masks = dropout.draw_masks(mask_key, rates, shapes)
         else:
-            shapes = model.noise_shapes(batch_size * mesh.size, num_steps)
-            masks = dropout.sample(mask_key, rates, shapes)
-            masks = dropout.share(masks, lax.axis_index(mesh.axis_names), mesh.size)
+            shapes = model.mask_shapes(batch_size * mesh.size, num_steps)
+            masks = dropout.draw_masks(mask_key, rates, shapes)
+            masks = dropout.shard_masks(
+                masks, lax.axis_index(mesh.axis_names), mesh.size
+            )
         return jax.value_and_grad(loss, has_aux=True)(params, carry, window, masks)
 
     if num_parts > 1:

@@ -14,13 +14,13 @@ from glrnn import dropout
 from glrnn.cells.lstm import LSTMParams, LSTMState
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.data.windows import Window
-from glrnn.dropout import LayerNoise, Noise
+from glrnn.dropout import LayerMasks, Masks
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.evaluation.perplexity import perplexity
 from glrnn.heads import head
 from glrnn.heads.mixture import MixtureParams
 from glrnn.losses import activation_regularization, temporal_activation_regularization
-from glrnn.model import Embedding, Params, language_model, noise_rates
+from glrnn.model import Embedding, Params, dropout_rates, language_model
 from glrnn.optim.averaging import averaged_params, start_averaging
 from glrnn.training.optimizer import clip_limits, stage_optimizer
 from glrnn.training.step import TrainState, training_step
@@ -86,7 +86,7 @@ def make_carry(golden, kind):
 
 def make_masks(config, golden):
     """All windows' masks, stacked along a first axis; `None` where nothing drops."""
-    rates = noise_rates(config.phases[0].dropout)
+    rates = dropout_rates(config.phases[0].dropout)
 
     def mask(place, rate):
         if not rate:
@@ -95,11 +95,11 @@ def make_masks(config, golden):
         scaled = np.where(keep, np.float32(1 / (1 - rate)), np.float32(0))
         return np.swapaxes(scaled, 1, 2) if place.startswith("recurrent") else scaled
 
-    return Noise(
+    return Masks(
         embedding=mask("embedding", rates.embedding),
         input=mask("input", rates.input),
         layers=tuple(
-            LayerNoise(
+            LayerMasks(
                 recurrent=mask(f"recurrent.{number}", layer.recurrent),
                 output=mask(f"output.{number}", layer.output),
             )
@@ -187,7 +187,7 @@ def check_updates_and_averages(settings, golden, padded):
         return training_step(
             model,
             stage_optimizer(config, stage, num_layers),
-            rates=noise_rates(phase.dropout),
+            rates=dropout_rates(phase.dropout),
             groups=clip_limits(stage.max_norms, num_layers),
             activation=config.activation_regularization,
             temporal_activation=config.temporal_activation_regularization,
@@ -212,7 +212,7 @@ def check_updates_and_averages(settings, golden, padded):
     state = jax.tree.map(jnp.array, state)  # copies: a step donates its state
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(head.BLOCKS, jax.default_backend(), SEVERAL_BLOCKS)
-        patch.setattr(dropout, "sample", injected)
+        patch.setattr(dropout, "draw_masks", injected)
         state = train(state, phase.main, range(num_windows // 2))
         assert_close(state.params, make_params(golden, "sgd"), 1e-3)
 
