@@ -14,10 +14,12 @@ from glrnn import data, devices
 from glrnn.config import Config
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import Window, columns, draw_lengths, paddings, windows
-from glrnn.training.context import Job, temporary
+from glrnn.storage.run_folder import StageId
+from glrnn.training.context import Context, Execution, temporary
 from glrnn.training.epoch import first_window, train_epoch
-from glrnn.training.programs import begin
-from glrnn.training.step import Step, TrainState
+from glrnn.training.programs import first_state, program
+from glrnn.training.step import Step
+from glrnn.training.train_state import TrainState
 
 WARM_UP = 2
 TIMED = 20
@@ -47,14 +49,16 @@ def random_corpus(vocabulary_size: int, train: int, valid: int) -> data.Corpus:
     return data.Corpus("random", Vocabulary(words), *streams, unknown={})
 
 
-def same_bits(job: Job) -> bool:
+def same_bits(context: Context, stage: StageId) -> bool:
     """Whether the first updates of a stage, taken twice, give the same parameters."""
-    window, params = first_window(job), job.model.init(job.phase_key)
+    window = first_window(context, stage)
+    params = context.model(stage).init(context.phase_key(stage))
+    step = program(context, stage).step
     found = []
     for _ in range(2):
-        state, step = begin(job, params)
+        state = first_state(context, stage, params)
         for _ in range(TWICE):
-            state, _ = step(state, window, job.stage_key())
+            state, _ = step(state, window, context.stage_key(stage))
         found.append(jax.tree.leaves(jax.device_get(state.params)))
     return all(a.tobytes() == b.tobytes() for a, b in zip(*found, strict=True))
 
@@ -79,19 +83,21 @@ def epoch_seconds(
     tokens = sum(lengths) * config.batch_size
     beginning = corpus.train[: IN_THE_LOOP * config.window_length * config.batch_size]
     for number in range(len(config.phases), 0, -1):
-        with temporary(config, corpus) as first_job:
-            phase_job = first_job._replace(number=number, precision=precision)
-            params = phase_job.model.init(phase_job.phase_key)
-            state, step = begin(phase_job, params)
+        stage = StageId(number, "main")
+        with temporary(config, corpus, Execution(precision=precision)) as context:
+            key = context.phase_key(stage)
+            params = context.model(stage).init(key)
+            state = first_state(context, stage, params)
+            step = program(context, stage).step
             first, seconds = 0.0, 0.0
             for group in by_length.values():
                 some = list(itertools.islice(itertools.cycle(group), TIMED))
-                state, taken = _timed(step, state, some[:WARM_UP], phase_job.phase_key)
+                state, taken = _timed(step, state, some[:WARM_UP], key)
                 first += taken
-                state, taken = _timed(step, state, some, phase_job.phase_key)
+                state, taken = _timed(step, state, some, key)
                 seconds += taken / len(some) * len(group)
-            short = phase_job._replace(corpus=corpus._replace(train=beginning))
-            _, tally = train_epoch(short, step, state, epoch=1)
+            short = context._replace(corpus=corpus._replace(train=beginning))
+            _, tally = train_epoch(short, stage, step, state, epoch=1)
         yield {
             "phase": number,
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),

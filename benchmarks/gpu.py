@@ -54,7 +54,8 @@ from glrnn.config import Config, experiment
 from glrnn.console.table import print_table
 from glrnn.devices import PRECISIONS
 from glrnn.files import write_text
-from glrnn.training.context import temporary
+from glrnn.storage.run_folder import StageId
+from glrnn.training.context import Execution, temporary
 
 Command = argparse.Namespace
 Rows = Iterator[dict[str, Any]]
@@ -117,10 +118,14 @@ def check(command: Command) -> Rows:
 
     wrong = []
     config, corpus = _ptb(command), _corpus(command)
-    with temporary(config, corpus) as job:
-        job = job._replace(number=len(config.phases))
-        for name in ("tensorfloat32", "float32", "bfloat16"):
-            found = device_check.compare(job._replace(precision=PRECISIONS[name]))
+    stage = StageId(len(config.phases), "main")
+    with temporary(config, corpus) as context:
+        in_each = {
+            name: context._replace(execution=Execution(precision=PRECISIONS[name]))
+            for name in ("tensorfloat32", "float32", "bfloat16")
+        }
+        for name, in_one in in_each.items():
+            found = device_check.compare(in_one, stage)
             worst = max(found, key=lambda row: row.excess)
             yield {
                 "what": name,
@@ -132,7 +137,7 @@ def check(command: Command) -> Rows:
             }
             if worst.excess > 1:
                 wrong.append(name)
-        same = epochs.same_bits(job._replace(precision=PRECISIONS["tensorfloat32"]))
+        same = epochs.same_bits(in_each["tensorfloat32"], stage)
         yield {"what": "the same bits twice", "agrees": same}
     if wrong or not same:
         raise ArithmeticError(f"wrong: {wrong}; the same bits twice: {same}")

@@ -9,7 +9,6 @@ step is the very same one, on one window of the usual length again and again.
 """
 
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,13 +23,16 @@ from benchmarks.results import RESULTS, write
 from glrnn import data
 from glrnn.config import Config, Stage, experiment
 from glrnn.console.compilation import return_memory
-from glrnn.console.progress import Progress
 from glrnn.data.windows import Window
-from glrnn.storage import run_folder
-from glrnn.training import phases, programs, stages
-from glrnn.training.context import Job
+from glrnn.storage.best_params import best_params
+from glrnn.storage.run_folder import StageId
+from glrnn.training.context import Execution, temporary
+from glrnn.training.growth import starting_params
+from glrnn.training.programs import first_state, program
+from glrnn.training.stages import train_stage
 
 BARE_STEPS = 50
+STAGE = StageId(1, "main")
 
 
 @dataclass(frozen=True)
@@ -59,36 +61,29 @@ def one_epoch(config: Config, number: int) -> Config:
 
 
 def loop_seconds(
-    config: Config, corpus: data.Corpus, what: str, checkpoint_minutes: float = 5.0
+    config: Config, corpus: data.Corpus, execution: Execution | None = None
 ) -> float:
-    """Wall time of one stage of one epoch, in a folder that is thrown away."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        run = run_folder.start(path / "run", config, corpus, what)
-        with Progress(path / "run" / "metrics.jsonl") as progress:
-            job = Job(run, corpus, progress, checkpoint_minutes=checkpoint_minutes)
-            params = jax.block_until_ready(phases.first_params(job))
-            started = time.perf_counter()
-            stages.train_stage(job, lambda: stages.Outcome(params, [], 0))
-            return time.perf_counter() - started
+    """Wall time of one stage of one epoch, in a folder that is deleted."""
+    with temporary(config, corpus, execution) as context:
+        started = time.perf_counter()
+        train_stage(context, STAGE)
+        best_params(context.run, *STAGE)
+        return time.perf_counter() - started
 
 
-def bare_seconds(config: Config, corpus: data.Corpus, what: str) -> float:
+def bare_seconds(config: Config, corpus: data.Corpus) -> float:
     """Median wall time of a step on a window of the usual length."""
     length, columns = config.window_length, config.batch_size
     rows = np.resize(corpus.train, (length + 1, columns)).astype(np.int32)
     window = Window(rows[:-1], rows[1:], np.int32(length))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        run = run_folder.start(path / "run", config, corpus, what)
-        with Progress(path / "run" / "metrics.jsonl") as progress:
-            job = Job(run, corpus, progress, number=1)
-            state, step = programs.begin(job, phases.first_params(job))
-            times = []
-            for _ in range(BARE_STEPS):
-                started = time.perf_counter()
-                state, _ = jax.block_until_ready(step(state, window, job.phase_key))
-                times.append(time.perf_counter() - started)
+    with temporary(config, corpus) as context:
+        state = first_state(context, STAGE, starting_params(context, STAGE))
+        step, key = program(context, STAGE).step, context.phase_key(STAGE)
+        times = []
+        for _ in range(BARE_STEPS):
+            started = time.perf_counter()
+            state, _ = jax.block_until_ready(step(state, window, key))
+            times.append(time.perf_counter() - started)
     return statistics.median(times)
 
 
@@ -99,10 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = experiment.load(command.experiment)
     config = one_epoch(config, command.phase or len(config.phases))
     corpus = data.load(command.data)
-    what = str(command.experiment)
-    loop_seconds(config, corpus, what)
-    bare = bare_seconds(config, corpus, what)
-    epoch = loop_seconds(config, corpus, what)
+    loop_seconds(config, corpus)
+    bare = bare_seconds(config, corpus)
+    epoch = loop_seconds(config, corpus)
     bare_speed = config.window_length * config.batch_size / bare
     # All but the first token of each column are learned.
     tokens = len(corpus.train) // config.batch_size * config.batch_size

@@ -16,8 +16,10 @@ from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_r
 from glrnn.model import Params
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import best_params
+from glrnn.storage.metrics_log import MetricsLog
+from glrnn.storage.run_folder import StageId
 from glrnn.training import phases
-from glrnn.training.context import Job
+from glrnn.training.context import Execution, new_context
 
 # Of a file of parameters; several make a whole.
 FILE_BYTES = 15_000_000
@@ -70,22 +72,17 @@ def train(
     """
     run = run_folder.start(workdir, config, corpus)
     interruption = Interruption()
-    with Progress(output / "minutes.jsonl") as progress, interruption.awaited():
-        job = Job(
-            run,
-            corpus,
-            progress,
-            precision=precision,
-            on_nonfinite="skip",
-            interruption=interruption,
-        )
-        summaries = phases.train(job)
+    with Progress() as progress, interruption.awaited():
+        execution = Execution(precision=precision, on_nonfinite="skip")
+        context = new_context(run, corpus, progress, execution, interruption)
+        context = context._replace(metrics=MetricsLog(output / "minutes.jsonl"))
+        summaries = phases.train(context)
     for summary in summaries:
         yield phases.row(summary)
     number = len(config.phases)
     params = best_params(run, number)
     export(params, output)
-    model, rule = job._replace(number=number).model, DynamicRule()
+    model, rule = context.model(StageId(number, "main")), DynamicRule()
     rms = gradient_rms(
         model, params, corpus.train, batch_size=rule.statistics_batch_size
     )

@@ -6,7 +6,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from benchmarks.presets import (
@@ -25,9 +24,9 @@ from glrnn.console.compilation import return_memory
 from glrnn.data.windows import Window
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
 from glrnn.evaluation.perplexity import perplexity
-from glrnn.model import Model, dropout_rates, language_model
-from glrnn.training.optimizer import clip_limits, stage_optimizer
-from glrnn.training.step import Step, TrainState, training_step
+from glrnn.model import Model, language_model
+from glrnn.training.programs import Program, Recipe, build_program
+from glrnn.training.train_state import TrainState
 
 
 def make_step(preset: Preset, mode: str) -> tuple[Callable[[], float], int]:
@@ -46,21 +45,18 @@ def make_update(
     model: Model,
     mesh: Mesh | None = None,
     precision: str | None = None,
-) -> tuple[optax.GradientTransformationExtraArgs, Step]:
+) -> Program:
     """The optimizer and the step of a config that has one phase."""
     (phase,) = config.phases
-    optimizer = stage_optimizer(config, phase.main, phase.num_layers)
-    step = training_step(
+    return build_program(
         model,
-        optimizer,
-        rates=dropout_rates(phase.dropout),
-        groups=clip_limits(phase.main.max_norms, phase.num_layers),
-        activation=config.activation_regularization,
-        temporal_activation=config.temporal_activation_regularization,
-        mesh=mesh,
-        precision=precision,
+        Recipe.of(config),
+        phase.num_layers,
+        phase.main,
+        phase.dropout,
+        mesh,
+        precision,
     )
-    return optimizer, step
 
 
 def _training(preset, config, model, params):

@@ -23,9 +23,9 @@ from glrnn import data
 from glrnn.config import experiment
 from glrnn.console.compilation import return_memory
 from glrnn.storage.stage_checkpoints import StageCheckpoints
-from glrnn.training.context import Job
+from glrnn.training.context import Execution
 
-DEFAULT_SECONDS = 60 * Job._field_defaults["checkpoint_minutes"]
+DEFAULT_SECONDS = 60 * Execution().checkpoint_minutes
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = one_epoch(config, command.phase or len(config.phases))
     config = replace(config, updates_per_epoch=command.updates)
     corpus = data.load(command.data)
-    what = str(command.experiment)
-    loop_seconds(config, corpus, what)
+    loop_seconds(config, corpus)
+    never = Execution(checkpoint_minutes=0)
+    often = Execution(checkpoint_minutes=command.seconds / 60)
     costs, plain = [], []
     for _ in range(command.pairs):
-        without = loop_seconds(config, corpus, what, checkpoint_minutes=0)
+        without = loop_seconds(config, corpus, never)
         with mock.patch.object(
             StageCheckpoints, "save", autospec=True, side_effect=StageCheckpoints.save
         ) as save:
-            with_them = loop_seconds(config, corpus, what, command.seconds / 60)
+            with_them = loop_seconds(config, corpus, often)
         # One is saved at the end in either case.
         count = save.call_count - 1
         costs.append((with_them - without) / count)

@@ -23,7 +23,7 @@ from glrnn.devices import PRECISIONS, platform
 from glrnn.evaluation import dynamic, perplexity
 from glrnn.evaluation.dynamic import DynamicRule
 from glrnn.model import Model, language_model
-from glrnn.training.step import TrainState
+from glrnn.training.train_state import TrainState
 
 # Of evaluation: more than any other loop has trips, so that its loop is known by it.
 NUM_WINDOWS = 101

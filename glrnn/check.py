@@ -13,7 +13,8 @@ from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.table import print_table
 from glrnn.errors import UsageError, told_plainly
 from glrnn.storage import run_folder
-from glrnn.training.context import Job, temporary
+from glrnn.storage.run_folder import StageId
+from glrnn.training.context import Context, Execution, temporary
 from glrnn.training.device_check import compare, device_kind, refuse
 from glrnn.validation import at_least, check, choice
 
@@ -75,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             config.batch_size // config.num_parts, command.num_devices
         )
         precision = devices.PRECISIONS[command.matmul_precision]
-        with temporary(config, corpus) as job:
-            _show(job._replace(number=number, mesh=mesh, precision=precision))
+        with temporary(config, corpus, Execution(mesh, precision)) as context:
+            _show(context, StageId(number, "main"))
 
 
 def _experiment(named: str) -> tuple[Config, str]:
@@ -88,12 +89,12 @@ def _experiment(named: str) -> tuple[Config, str]:
     return config, "python-docs"
 
 
-def _show(job: Job) -> None:
+def _show(context: Context, stage: StageId) -> None:
     """Compares, prints what was compared, and refuses a device that is wrong."""
-    kind = device_kind(job)
+    kind = device_kind(context)
     if devices.platform() == "cpu":
-        job.progress.say("the device is a CPU: the program is compared with itself")
-    rows = compare(job)
+        context.progress.say("the device is a CPU: the program is compared with itself")
+    rows = compare(context, stage)
     print_table(
         [
             {

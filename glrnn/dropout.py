@@ -43,7 +43,7 @@ class LayerMasks(NamedTuple):
 
 
 class Masks(NamedTuple):
-    """One entry for each place of dropout: its rate, the shape of its mask, or its mask.
+    """One entry for each place of dropout: a rate, the shape of a mask, or a mask.
 
     `None` means no dropout there. Masks are scaled by 1/(1 - rate), so that the mean of
     what they multiply is unchanged.

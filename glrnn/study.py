@@ -144,15 +144,14 @@ def _best_loss(summary: Summary) -> float:
 def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[Summary]:
     folder = plan.folder / name
     mesh = share_batch(config.batch_size // config.num_parts)
-    with context.taken_up(folder, config, corpus, plan.origin) as taken:
-        unigram = taken.unigram.perplexity
-        taken.progress.say(
+    execution = context.Execution(mesh, PRECISIONS["float32"])
+    with context.opened(folder, config, corpus, execution, plan.origin) as opened:
+        unigram = opened.unigram.perplexity
+        opened.progress.say(
             f"{folder}; validation perplexity of word frequencies alone: {unigram:.2f}"
         )
-        summaries = phases.train(
-            taken._replace(mesh=mesh, precision=PRECISIONS["float32"])
-        )
-        phases.say_warnings(taken)
+        summaries = phases.train(opened)
+        phases.say_warnings(opened)
         return summaries
 
 

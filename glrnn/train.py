@@ -115,30 +115,30 @@ def _run(command: Command) -> None:
     return_memory()
     runtime, config = command.runtime, command.config
     mesh = share_batch(config.batch_size // config.num_parts, runtime.num_devices)
-    precision = PRECISIONS[runtime.matmul_precision]
+    execution = context.Execution(
+        mesh,
+        PRECISIONS[runtime.matmul_precision],
+        runtime.checkpoint_minutes,
+        runtime.on_nonfinite,
+        runtime.check,
+    )
     corpus = data.load(runtime.data, manual_dir=runtime.manual_dir)
-    taken_up = context.taken_up(runtime.workdir, config, corpus, command.experiment)
-    with taken_up as taken:
+    opened = context.opened(
+        runtime.workdir, config, corpus, execution, command.experiment
+    )
+    with opened as run:
         shared = f" on {mesh.size} devices" if mesh is not None else ""
-        taken.progress.say(
+        run.progress.say(
             f"{corpus.name}: {len(corpus.train):,} training tokens, "
             f"{len(corpus.vocabulary):,} words; run in {runtime.workdir}{shared}"
         )
-        taken.progress.say(
+        run.progress.say(
             f"validation perplexity of word frequencies alone: "
-            f"{taken.unigram.perplexity:.2f}"
+            f"{run.unigram.perplexity:.2f}"
         )
-        summaries = phases.train(
-            taken._replace(
-                mesh=mesh,
-                precision=precision,
-                checkpoint_minutes=runtime.checkpoint_minutes,
-                on_nonfinite=runtime.on_nonfinite,
-                check=runtime.check,
-            )
-        )
-        taken.progress.table([phases.row(summary) for summary in summaries])
-        phases.say_warnings(taken)
+        summaries = phases.train(run)
+        run.progress.table([phases.row(summary) for summary in summaries])
+        phases.say_warnings(run)
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ def choice(names: Collection[str]) -> Range:
 def check(settings: Any) -> None:
     """Checks every field of a dataclass; to be called by its `__post_init__`.
 
-    A field of type `tuple[X, ...]` is checked element by element, one of type
-    `X | None` unless it is None.
+    A field of type `tuple[X, ...]` or `dict[str, X]` is checked element by element, one
+    of type `X | None` unless it is None.
 
     Raises:
         UsageError: a field is not of its declared type, outside its range, or a number
@@ -80,6 +80,10 @@ def check(settings: Any) -> None:
             if not isinstance(value, tuple):
                 raise UsageError(f"{name} is {value!r}; it must be a tuple")
             hint, values = typing.get_args(hint)[0], value
+        elif typing.get_origin(hint) is dict:
+            if not isinstance(value, dict):
+                raise UsageError(f"{name} is {_shown(value)}; it must be a dict")
+            hint, values = typing.get_args(hint)[1], value.values()
         else:
             values = (value,)
         for each in values:

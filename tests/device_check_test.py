@@ -15,14 +15,14 @@ import jax
 import numpy as np
 import pytest
 
-from glrnn import check, data, devices, dropout, model, train
+from glrnn import check, data, devices, model, train
 from glrnn.cells import cell
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.heads import head
-from glrnn.storage.run_folder import Origin, Run
-from glrnn.training import agreement, device_check, programs
-from glrnn.training.context import Job
+from glrnn.storage.run_folder import Origin, Run, StageId
+from glrnn.training import agreement, device_check, gradient, programs
+from glrnn.training.context import Execution, new_context
 
 V = 40
 STAGE = Stage(1, max_norms=(0.01,) * 4)  # every group is clipped
@@ -44,16 +44,24 @@ CONFIG = Config(
 )
 
 
-def make_job(tmp_path, config=CONFIG, **changes):
+MAIN, FINETUNE = StageId(1, "main"), StageId(1, "finetune")
+
+
+def make_context(tmp_path, config=CONFIG, precision="float32", **execution):
     tokens = np.random.default_rng(0).integers(V, size=60, dtype=np.int32)
     words = Vocabulary(tuple(map(str, range(V))))
     corpus = data.Corpus("random", words, tokens, tokens, tokens, unknown={})
     run = Run(tmp_path, config, words, Origin("random", "0"))
-    return Job(run, corpus, None, **{"precision": "float32"} | changes)
+    execution = Execution(precision=precision, **execution)
+    return new_context(run, corpus, Mock(), execution)
 
 
-UPDATE_RULE = programs._update_rule.__wrapped__
-ON_CPU = cache(UPDATE_RULE)
+def compare(tmp_path, config=CONFIG, precision=None):
+    return device_check.compare(make_context(tmp_path, config, precision), MAIN)
+
+
+BUILD_PROGRAM = programs.build_program.__wrapped__
+ON_CPU = cache(BUILD_PROGRAM)
 
 
 def pretend(monkeypatch):
@@ -68,11 +76,13 @@ def gpu(monkeypatch):
     """A GPU whose program is another one in every test; that of the CPU is not."""
     pretend(monkeypatch)
 
-    def update_rule(*arguments):
-        *_, precision = arguments
-        return (ON_CPU if precision == "float32" else UPDATE_RULE)(*arguments)
+    of_the_gpu = cache(BUILD_PROGRAM)
 
-    monkeypatch.setattr(programs, "_update_rule", update_rule)
+    def build_program(*arguments):
+        *_, precision = arguments
+        return (ON_CPU if precision == "float32" else of_the_gpu)(*arguments)
+
+    monkeypatch.setattr(programs, "build_program", build_program)
 
 
 def on_gpu(faulty, right):
@@ -87,12 +97,12 @@ def on_gpu(faulty, right):
 
 def of_another_key(monkeypatch):
     """Dropout masks."""
-    sample = dropout.draw_masks
+    sample = gradient.draw_masks
 
     def faulty(key, rates, shapes):
         return sample(jax.random.fold_in(key, 1), rates, shapes)
 
-    monkeypatch.setattr(dropout, "draw_masks", on_gpu(faulty, sample))
+    monkeypatch.setattr(gradient, "draw_masks", on_gpu(faulty, sample))
 
 
 def transposed(monkeypatch):
@@ -139,7 +149,7 @@ GROUPS = ("embedding", "layer 1", "layer 2", "head")
 
 @pytest.mark.usefixtures("gpu")
 def test_other_choices_of_the_same_program_pass(tmp_path):
-    rows = device_check.compare(make_job(tmp_path, precision="tensorfloat32"))
+    rows = compare(tmp_path, precision="tensorfloat32")
     # On a CPU products are in float32, whatever is asked for.
     strict = agreement.TOLERANCES["float32"]
     rows = [row._replace(tolerance=strict.norm) for row in rows]
@@ -157,7 +167,7 @@ def test_other_choices_of_the_same_program_pass(tmp_path):
 @pytest.mark.usefixtures("gpu")
 def test_masks_of_another_key_are_seen(tmp_path, monkeypatch):
     of_another_key(monkeypatch)
-    found = exceeding(device_check.compare(make_job(tmp_path, precision=None)))
+    found = exceeding(compare(tmp_path))
     for group in GROUPS:
         assert any(name.startswith(f"update of {group}, ") for name in found)
 
@@ -165,7 +175,7 @@ def test_masks_of_another_key_are_seen(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("gpu")
 def test_a_transposed_window_is_seen(tmp_path, monkeypatch):
     transposed(monkeypatch)
-    found = exceeding(device_check.compare(make_job(tmp_path, precision=None)))
+    found = exceeding(compare(tmp_path))
     assert "update of layer 1, input" in found
     assert "state of layer 1" not in found
 
@@ -174,7 +184,7 @@ def test_a_transposed_window_is_seen(tmp_path, monkeypatch):
 def test_a_scaled_gradient_of_one_group_is_seen(tmp_path, monkeypatch):
     """Though the group is clipped to the same norm."""
     scaled(monkeypatch)
-    found = exceeding(device_check.compare(make_job(tmp_path, precision=None)))
+    found = exceeding(compare(tmp_path))
     assert found == ["gradient norm of layer 2"]
 
 
@@ -185,7 +195,7 @@ def test_an_update_tells_of_the_gradient_whatever_the_rule(tmp_path, monkeypatch
     stage = Stage(1, learning_rate=1e-6, max_norms=(100.0,) * 4)
     phase = replace(CONFIG.phases[0], main=stage)
     config = replace(CONFIG, optimizer="rms", weight_decay=0.0, phases=(phase,))
-    found = exceeding(device_check.compare(make_job(tmp_path, config, precision=None)))
+    found = exceeding(compare(tmp_path, config))
     arrays = ("input", "recurrent", "input_bias", "recurrent_bias")
     updates = [f"update of layer 2, {array}" for array in arrays]
     assert found == ["gradient norm of layer 2", "update of layer 2", *updates]
@@ -199,7 +209,7 @@ def run(texts, tmp_path, monkeypatch, capsys):
     """Trains on what seems to be a GPU; the exit status, and what was said."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     pretend(monkeypatch)
-    monkeypatch.setattr(programs, "_update_rule", cache(UPDATE_RULE))
+    monkeypatch.setattr(programs, "build_program", cache(BUILD_PROGRAM))
     path = texts / "small.py"
     path.write_text(path.read_text().replace("Stage(2,", "Stage(1,"))
     given = [str(path), "--data", str(texts)]
@@ -265,46 +275,45 @@ def checks(tmp_path, monkeypatch):
     compared = []
     right = agreement.Row("nll", 1.0, 1.0, 0.0, 1.0)
     monkeypatch.setattr(
-        device_check, "compare", lambda job: compared.append(job) or [right]
+        device_check, "compare", lambda *given: compared.append(given) or [right]
     )
 
-    def count(job, stages=("main", "finetune")):
+    def count(context, *stages):
         compared.clear()
-        device_check.require(job._replace(progress=Mock()), stages)
+        device_check.require(context, stages)
         return len(compared)
 
     return count
 
 
 def test_every_program_is_checked_once(tmp_path, monkeypatch, checks):
-    job = make_job(tmp_path)
+    context = make_context(tmp_path)
     # The stages have learning rates of their own.
-    assert checks(job) == 2
-    assert checks(job) == checks(job, ["finetune"]) == 0
-    seeded = make_job(tmp_path, replace(CONFIG, seed=1))
-    assert checks(seeded) == 0
+    assert checks(context, MAIN, FINETUNE) == 2
+    assert checks(context, MAIN, FINETUNE) == checks(context, FINETUNE) == 0
+    seeded = make_context(tmp_path, replace(CONFIG, seed=1))
+    assert checks(seeded, MAIN) == 0
     # What is another program, or compiled in another way, is another thing.
-    assert checks(job._replace(precision="BF16_BF16_F32"), ["main"]) == 1
+    assert checks(make_context(tmp_path, precision="BF16_BF16_F32"), MAIN) == 1
     monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=0")
-    assert checks(job, ["main"]) == 1
+    assert checks(context, MAIN) == 1
     monkeypatch.setattr(device_check, "version", lambda name: "99")
-    assert checks(job, ["main"]) == 1
-    assert checks(job, ["main"]) == 0
+    assert checks(context, MAIN) == 1
+    assert checks(context, MAIN) == 0
 
 
 def test_what_cannot_be_remembered_is_checked_again(tmp_path, checks):
     (tmp_path / "cache").write_text("in the way")
-    job = make_job(tmp_path)
-    assert checks(job, ["main"]) == checks(job, ["main"]) == 1
+    context = make_context(tmp_path)
+    assert checks(context, MAIN) == checks(context, MAIN) == 1
 
 
 def test_nothing_is_checked_where_it_is_not_wanted_or_on_a_cpu(
     tmp_path, monkeypatch, checks
 ):
-    job = make_job(tmp_path)
-    assert checks(job._replace(check=False)) == 0
+    assert checks(make_context(tmp_path, check_device=False), MAIN) == 0
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    assert checks(job) == 0
+    assert checks(make_context(tmp_path), MAIN) == 0
 
 
 def test_without_a_cpu_nothing_is_checked_and_a_line_says_so(run, monkeypatch):

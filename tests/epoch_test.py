@@ -13,9 +13,10 @@ from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.storage import run_folder
-from glrnn.training.context import Job
-from glrnn.training.epoch import epoch_metrics, train_epoch
-from glrnn.training.programs import begin
+from glrnn.storage.run_folder import StageId
+from glrnn.training.context import new_context
+from glrnn.training.epoch import train_epoch
+from glrnn.training.programs import first_state, program
 
 WORDS = "the cat sat on a mat and saw".split()
 # 25 columns of 8 rows: windows of 3, 3 and 1 steps.
@@ -42,17 +43,18 @@ def corpus():
 
 
 def trained(folder, corpus, count, **settings):
-    """The state after so many epochs, and their records."""
+    """The state after so many epochs, and their tallies."""
     run = run_folder.start(folder, replace(CONFIG, **settings), corpus)
     console = Console(file=io.StringIO())
-    with Progress(folder / "metrics.jsonl", console) as progress:
-        job = Job(run, corpus, progress, number=1)
-        state, step = begin(job, job.model.init(jax.random.key(0)))
-        records = []
+    stage, tallies = StageId(1, "main"), []
+    with Progress(console) as progress:
+        context = new_context(run, corpus, progress)
+        params = context.model(stage).init(jax.random.key(0))
+        state, step = first_state(context, stage, params), program(context, stage).step
         for epoch in range(1, count + 1):
-            state, tally = train_epoch(job, step, state, epoch)
-            records.append(epoch_metrics(job, epoch, tally))
-    return state, records
+            state, tally = train_epoch(context, stage, step, state, epoch)
+            tallies.append(tally)
+    return state, tallies
 
 
 def assert_same(one, other):
@@ -62,12 +64,12 @@ def assert_same(one, other):
 
 def test_two_passes_in_three_turns_are_two_passes(tmp_path, corpus):
     """The second turn ends one pass and begins the next."""
-    passes, pass_records = trained(tmp_path / "passes", corpus, 2)
-    turns, turn_records = trained(tmp_path / "turns", corpus, 3, updates_per_epoch=2)
+    passes, of_passes = trained(tmp_path / "passes", corpus, 2)
+    turns, of_turns = trained(tmp_path / "turns", corpus, 3, updates_per_epoch=2)
     assert_same(turns, passes)
-    assert [record["tokens"] for record in pass_records] == [7 * 25] * 2
-    assert [record["tokens"] for record in turn_records] == [6 * 25, 4 * 25, 4 * 25]
-    assert [record["updates"] for record in turn_records] == [2, 2, 2]
+    assert [tally.tokens for tally in of_passes] == [7 * 25] * 2
+    assert [tally.tokens for tally in of_turns] == [6 * 25, 4 * 25, 4 * 25]
+    assert [tally.updates for tally in of_turns] == [2, 2, 2]
 
 
 def test_a_turn_goes_on_from_the_state_of_the_one_before(tmp_path, corpus):
@@ -78,7 +80,7 @@ def test_a_turn_goes_on_from_the_state_of_the_one_before(tmp_path, corpus):
 
 def test_drawn_windows_can_be_counted_through_passes_too(tmp_path, corpus):
     settings = {"fixed_windows": False, "window_length": 5}
-    passes, records = trained(tmp_path / "passes", corpus, 2, **settings)
-    count = sum(record["updates"] for record in records)
+    passes, tallies = trained(tmp_path / "passes", corpus, 2, **settings)
+    count = sum(tally.updates for tally in tallies)
     turn, _ = trained(tmp_path / "turn", corpus, 1, **settings, updates_per_epoch=count)
     assert_same(turn, passes)

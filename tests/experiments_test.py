@@ -23,7 +23,7 @@ from glrnn.model import dropout_rates, language_model
 from glrnn.optim.clipping import group_norms
 from glrnn.storage import run_folder
 from glrnn.training import phases
-from glrnn.training.context import Job
+from glrnn.training.context import new_context
 from glrnn.training.optimizer import clip_limits, group_names, stage_optimizer
 from glrnn.validation import from_json, to_json
 
@@ -234,8 +234,8 @@ def test_a_shrunk_experiment_runs_to_its_end(path, texts, tmp_path, capsys):
     corpus = data.load(str(texts))
     run = run_folder.start(tmp_path / "run", config, corpus)
     console = Console(file=io.StringIO())
-    with Progress(tmp_path / "run" / "metrics.jsonl", console) as progress:
-        summaries = phases.train(Job(run, corpus, progress))
+    with Progress(console) as progress:
+        summaries = phases.train(new_context(run, corpus, progress))
     assert [s.layers for s in summaries] == [p.num_layers for p in config.phases]
     for options in ([], ["--dynamic", "--dynamic.statistics-batch-size", "8"]):
         evaluate.main([str(tmp_path / "run"), "--json", *options])

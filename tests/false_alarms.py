@@ -29,10 +29,10 @@ from glrnn.cells import CELLS, cell
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.heads import HEADS, head
-from glrnn.storage.run_folder import Origin, Run
+from glrnn.storage.run_folder import Origin, Run, StageId
 from glrnn.training import device_check
 from glrnn.training.agreement import TOLERANCES, Row
-from glrnn.training.context import Job
+from glrnn.training.context import Context, Execution
 
 VOCABULARY = Vocabulary(tuple(map(str, range(60))))
 # Bits of a significand after the first, by the name that a product has in a program.
@@ -89,8 +89,10 @@ def rows_of(config: Config, precision: str, seed: int) -> list[Row]:
     corpus = data.Corpus("random", VOCABULARY, tokens, tokens, tokens, unknown={})
     config = replace(config, seed=seed)
     run = Run(Path(), config, VOCABULARY, Origin("random", ""))
-    # Nothing is shown of it.
-    return device_check.compare(Job(run, corpus, Any, precision=precision))
+    execution = Execution(precision=precision)
+    # Nothing is shown or written of it.
+    context = Context(run, corpus, Any, Any, Any, execution, Any)
+    return device_check.compare(context, StageId(1, "main"))
 
 
 def alarms(cells: Sequence[str], seeds: int) -> Iterator[dict[str, Any]]:

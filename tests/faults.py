@@ -32,7 +32,7 @@ from glrnn.data.vocabulary import Vocabulary
 from glrnn.errors import StoppedError, UsageError
 from glrnn.storage import run_folder
 from glrnn.storage.checksums import SUMS
-from glrnn.training.context import Job
+from glrnn.training.context import Execution, new_context
 from glrnn.training.phases import train
 
 TABLE = Path(__file__).parents[1] / "docs" / "resuming.md"
@@ -77,15 +77,20 @@ def small_corpus() -> data.Corpus:
 
 
 def go_on(
-    folder: Path, corpus: data.Corpus, config: Config = CONFIG, **how
+    folder: Path,
+    corpus: data.Corpus,
+    config: Config = CONFIG,
+    interruption: Interruption | None = None,
+    **how,
 ) -> tuple[run_folder.Run, str]:
     """Trains, or trains on; the run and what was said."""
     console = Console(file=io.StringIO(), width=1000)
     with (
-        run_folder.taken_up(folder, config, corpus) as run,
-        Progress(folder / "metrics.jsonl", console) as progress,
+        run_folder.locked(folder, config, corpus) as run,
+        Progress(console) as progress,
     ):
-        train(Job(run, corpus, progress, **how))
+        execution = Execution(**how)
+        train(new_context(run, corpus, progress, execution, interruption))
     return run, console.file.getvalue()
 
 

@@ -14,6 +14,7 @@ import pytest
 from benchmarks import epochs, gpu, kernels, minutes
 from glrnn.config import Config, Layer, Phase, Stage, experiment
 from glrnn.model import language_model
+from glrnn.storage.run_folder import StageId
 from glrnn.training.context import temporary
 
 CONFIG = Config(
@@ -157,34 +158,35 @@ def test_an_epoch_is_all_updates_of_its_lengths():
 
 
 def test_the_same_bits_twice_are_told_from_others(monkeypatch):
-    with temporary(CONFIG, epochs.random_corpus(30, 300, 20)) as job:
-        assert epochs.same_bits(job)
+    stage = StageId(1, "main")
+    with temporary(CONFIG, epochs.random_corpus(30, 300, 20)) as context:
+        assert epochs.same_bits(context, stage)
         calls = []
 
-        def begin(job, params):
+        def first_state(*arguments):
             calls.append(None)
-            state, step = original(job, params)
+            state = original(*arguments)
             bias = state.params.embedding.bias.at[3].add(1e-7 * len(calls))
             embedding = state.params.embedding.replace(bias=bias)
-            return state.replace(params=state.params.replace(embedding=embedding)), step
+            return state.replace(params=state.params.replace(embedding=embedding))
 
-        original = epochs.begin
-        monkeypatch.setattr(epochs, "begin", begin)
-        assert not epochs.same_bits(job)
+        original = epochs.first_state
+        monkeypatch.setattr(epochs, "first_state", first_state)
+        assert not epochs.same_bits(context, stage)
 
 
 def test_the_check_names_what_is_wrong(command, monkeypatch):
     from glrnn.training import device_check
 
-    def compare(job):
-        wrong = job.precision == "float32"
+    def compare(context, stage):
+        wrong = context.execution.precision == "float32"
         return [
             device_check.Row("nll", 2.0, 2.0, 0.0, 1e-4),
             device_check.Row("update of head", 2.2, 2.0, 0.1 if wrong else 0.0, 1e-2),
         ]
 
     monkeypatch.setattr(device_check, "compare", compare)
-    monkeypatch.setattr(epochs, "same_bits", lambda job: True)
+    monkeypatch.setattr(epochs, "same_bits", lambda *given: True)
     rows = []
     with pytest.raises(ArithmeticError, match="wrong: \\['float32'\\]"):
         for row in gpu.check(command):

@@ -21,10 +21,13 @@ from glrnn.optim.averaging import is_averaging
 from glrnn.optim.learning_rate import Schedule
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import best_params
+from glrnn.storage.metrics_log import MetricsLog
+from glrnn.storage.run_folder import StageId
 from glrnn.storage.stage_checkpoints import StageCheckpoints
 from glrnn.training import programs
-from glrnn.training.context import Job
-from glrnn.training.phases import first_params, train
+from glrnn.training.context import new_context
+from glrnn.training.growth import starting_params
+from glrnn.training.phases import train
 
 WORDS = "the cat sat on a mat and saw".split()
 TIMES = {"seconds", "tokens_per_second"}
@@ -66,7 +69,7 @@ def start(folder, corpus, config=CONFIG):
 
 
 def quiet(run):
-    return Progress(run.folder / "metrics.jsonl", Console(file=io.StringIO()))
+    return Progress(Console(file=io.StringIO()))
 
 
 def records(run):
@@ -86,7 +89,7 @@ def finished(tmp_path_factory, corpus):
     """A run of three phases, its summaries and what compiled when."""
     run = start(tmp_path_factory.mktemp("runs") / "whole", corpus)
     with quiet(run) as progress:
-        return run, train(Job(run, corpus, progress))
+        return run, train(new_context(run, corpus, progress))
 
 
 def test_every_epoch_leaves_a_record(finished):
@@ -112,7 +115,8 @@ def test_the_summary_is_that_of_the_checkpoint(finished, corpus):
     run, summaries = finished
     for summary in summaries:
         params = best_params(run, summary.phase)
-        model = Job(run, corpus, None, summary.phase).model
+        stage = StageId(summary.phase, "main")
+        model = new_context(run, corpus, None).model(stage)
         valid = perplexity(model, params, corpus.valid, batch_size=2)
         best = min(
             record["valid_loss"]
@@ -127,14 +131,15 @@ def test_the_summary_is_that_of_the_checkpoint(finished, corpus):
 @pytest.mark.parametrize("number", [2, 3])
 def test_a_phase_inherits_all_but_the_new_layer_bit_by_bit(finished, corpus, number):
     run, _ = finished
-    job = Job(run, corpus, None, number)
-    grown = first_params(job)
+    context, stage = new_context(run, corpus, None), StageId(number, "main")
+    grown = starting_params(context, stage)
     before = best_params(run, number - 1)
     assert same(grown.embedding, before.embedding)
     assert same(grown.head, before.head)
     assert len(grown.layers) == number
     assert same(grown.layers[:-1], before.layers)
-    fresh = job.model.init(jax.random.fold_in(job.phase_key, 2))
+    init_key = jax.random.fold_in(context.phase_key(stage), 2)
+    fresh = context.model(stage).init(init_key)
     assert same(grown.layers[-1], fresh.layers[-1])
     assert not any(
         same(grown.layers[-1].recurrent, layer.recurrent) for layer in before.layers
@@ -143,23 +148,25 @@ def test_a_phase_inherits_all_but_the_new_layer_bit_by_bit(finished, corpus, num
 
 def test_what_crosses_is_the_best_average_not_the_raw_parameters(finished, corpus):
     run, _ = finished
-    job = Job(run, corpus, None, 1, "finetune")
+    stage = StageId(1, "finetune")
     params = best_params(run, 1)
-    state, _ = programs.begin(job, params)
-    with StageCheckpoints(run.stage_folder(1, "finetune"), read_only=True) as found:
-        newest, history = found.restore_newest(state)
+    like = programs.state_like(new_context(run, corpus, None), stage)
+    with StageCheckpoints(run.stage_folder(stage), read_only=True) as found:
+        newest, about = found.restore_newest(like)
         best_epoch = found.best
     assert bool(is_averaging(newest.opt_state))
     if best_epoch == 2:
         assert not same(params, newest.params)
     first = min(record["valid_loss"] for record in records(run)[:2])
-    assert best_epoch == int(np.argmin([first, *history["averaged_losses"]]))
+    assert best_epoch == int(
+        np.argmin([first, *about["stages"][-1]["averaged_losses"]])
+    )
 
 
 def test_a_random_head_is_an_option(tmp_path, corpus, finished):
     whole, _ = finished
     run = whole._replace(config=replace(CONFIG, inherit_head=False))
-    grown = first_params(Job(run, corpus, None, 2))
+    grown = starting_params(new_context(run, corpus, None), StageId(2, "main"))
     before = best_params(whole, 1)
     assert same(grown.embedding, before.embedding)
     assert not same(grown.head, before.head)
@@ -173,19 +180,19 @@ def test_a_run_started_again_is_the_run_that_would_have_been(
     tmp_path, corpus, finished, monkeypatch
 ):
     run = start(tmp_path / "run", corpus)
-    write = Progress.write
+    append = MetricsLog.append
 
     def killed_in_the_middle(self, record):
-        write(self, record)
+        append(self, record)
         if len(records(run)) > 7:
             raise Killed  # the checkpoint, which comes next, is never written
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "write", killed_in_the_middle)
+        patch.setattr(MetricsLog, "append", killed_in_the_middle)
         with pytest.raises(Killed), quiet(run) as progress:
-            train(Job(run, corpus, progress))
+            train(new_context(run, corpus, progress))
     with quiet(run) as progress:
-        train(Job(start(run.folder, corpus), corpus, progress))
+        train(new_context(start(run.folder, corpus), corpus, progress))
     whole, _ = finished
     assert records(run) == records(whole)
     assert same(best_params(run, 3), best_params(whole, 3))
@@ -195,7 +202,7 @@ def test_a_finished_run_started_again_trains_nothing(finished, corpus, monkeypat
     run, summaries = finished
     monkeypatch.setattr(Progress, "begin_epoch", None)
     with quiet(run) as progress:
-        assert train(Job(run, corpus, progress)) == summaries
+        assert train(new_context(run, corpus, progress)) == summaries
 
 
 def test_the_deepest_phase_with_a_checkpoint_is_evaluated(finished, tmp_path):
@@ -216,7 +223,7 @@ def test_a_phase_is_not_trained_anew_under_a_later_one(finished, tmp_path, corpu
     run = start(tmp_path / "run", corpus)
     before = records(run)
     with quiet(run) as progress, pytest.raises(UsageError, match="but no phase 1"):
-        train(Job(run, corpus, progress))
+        train(new_context(run, corpus, progress))
     assert records(run) == before
 
 
@@ -245,9 +252,10 @@ def test_finetuning_that_never_improves_hands_on_what_it_began_with(tmp_path, co
     config = replace(one_phase(finetune=wild), seed=1)
     run = start(tmp_path / "run", corpus, config)
     with quiet(run) as progress:
-        (summary,) = train(Job(run, corpus, progress))
-    with StageCheckpoints(run.stage_folder(1, "main"), read_only=True) as main:
-        like = jax.eval_shape(Job(run, corpus, None, 1).model.init, jax.random.key(0))
+        (summary,) = train(new_context(run, corpus, progress))
+    stage = StageId(1, "main")
+    with StageCheckpoints(run.stage_folder(stage), read_only=True) as main:
+        like = programs.params_like(new_context(run, corpus, None), stage)
         assert same(best_params(run, 1), main.restore_best(like)[0])
     assert summary.averaged_valid_loss > summary.raw_valid_loss
 
@@ -257,7 +265,7 @@ def test_the_trigger_begins_averaging_and_patience_ends_a_stage(tmp_path, corpus
     config = replace(one_phase(main=stage, finetune=Stage()), nonmonotonic=1)
     run = start(tmp_path / "run", corpus, config)
     with quiet(run) as progress:
-        (summary,) = train(Job(run, corpus, progress))
+        (summary,) = train(new_context(run, corpus, progress))
     found = records(run)
     triggered = [record["triggered"] for record in found]
     assert sum(triggered) == 1
@@ -291,7 +299,7 @@ def test_what_is_not_finite_stops_the_run_and_says_where(tmp_path, corpus, monke
 
         return poisoned_step
 
-    programs._update_rule.cache_clear()
+    programs.build_program.cache_clear()
     monkeypatch.setattr(programs, "training_step", poisoned)
     message = r"gradient of .*layer 1.* update \d+ of phase 1/1 · main · epoch \d/6.*"
     with (
@@ -300,8 +308,8 @@ def test_what_is_not_finite_stops_the_run_and_says_where(tmp_path, corpus, monke
         ),
         quiet(run) as progress,
     ):
-        train(Job(run, corpus, progress))
-    programs._update_rule.cache_clear()
+        train(new_context(run, corpus, progress))
+    programs.build_program.cache_clear()
     assert np.isfinite(best_params(run, 1).embedding.table).all()
 
 
@@ -328,7 +336,7 @@ def test_each_padded_length_compiles_once_and_nothing_after_the_first_epoch(
     try:
         with quiet(run) as progress:
             progress.end_epoch = end_epoch
-            train(Job(run, corpus, progress))
+            train(new_context(run, corpus, progress))
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
     steps = [names.count("jit(step)") for names in epochs]
@@ -346,7 +354,7 @@ def one_stage(folder, corpus, main, **settings):
     config = replace(one_phase(main=stage, finetune=Stage()), **settings)
     run = start(folder / "run", corpus, config)
     with quiet(run) as progress:
-        train(Job(run, corpus, progress))
+        train(new_context(run, corpus, progress))
     return records(run)
 
 
@@ -388,20 +396,20 @@ def test_a_run_of_another_recipe_started_again_is_the_same_too(
     )
     whole, stopped = (start(tmp_path / name, corpus, config) for name in "ab")
     with quiet(whole) as progress:
-        train(Job(whole, corpus, progress))
-    write = Progress.write
+        train(new_context(whole, corpus, progress))
+    append = MetricsLog.append
 
     def killed_in_the_middle(self, record):
-        write(self, record)
+        append(self, record)
         if len(records(stopped)) > 3:
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "write", killed_in_the_middle)
+        patch.setattr(MetricsLog, "append", killed_in_the_middle)
         with pytest.raises(Killed), quiet(stopped) as progress:
-            train(Job(stopped, corpus, progress))
+            train(new_context(stopped, corpus, progress))
     with quiet(stopped) as progress:
-        train(Job(start(stopped.folder, corpus, config), corpus, progress))
+        train(new_context(start(stopped.folder, corpus, config), corpus, progress))
     found = records(whole)
     assert records(stopped) == found
     assert same(best_params(stopped, 1), best_params(whole, 1))

@@ -28,10 +28,10 @@ phases
 stages
 device_check
 epoch
-programs
-agreement
-step
-context optimizer warning_signs
+programs growth agreement
+step context
+gradient optimizer history warning_signs
+train_state
 """
 MODULES = [path.relative_to(PACKAGE) for path in sorted(PACKAGE.rglob("*.py"))]
 

@@ -22,8 +22,10 @@ from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import columns, draw_lengths
 from glrnn.model import dropout_rates
 from glrnn.storage import run_folder
+from glrnn.storage.run_folder import StageId
 from glrnn.training import phases
-from glrnn.training.context import Job
+from glrnn.training.context import new_context
+from glrnn.training.growth import starting_params
 
 torch = pytest.importorskip(
     "torch", reason="PyTorch is not installed (pip install -e '.[parity]')"
@@ -183,16 +185,17 @@ def by_place(masks):
     return jax.tree.map(tensor, places)
 
 
-def windows(job):
+def windows(context, stage):
     """The rows and masks of a stage's first epoch, drawn anew: none are recorded."""
-    stream = columns(job.corpus.train, job.config.batch_size)
-    origin = job.config.seed, job.number, run_folder.STAGES.index(job.stage_name), 1
+    config = context.config
+    stream = columns(context.corpus.train, config.batch_size)
+    origin = config.seed, stage.phase, run_folder.STAGES.index(stage.name), 1
     lengths = draw_lengths(
-        np.random.default_rng(origin), len(stream), job.config.window_length
+        np.random.default_rng(origin), len(stream), config.window_length
     )
-    key = job.stage_key()
-    rates = dropout_rates(job.phase.dropout)
-    shapes = job.model.mask_shapes(job.config.batch_size, 1)
+    key = context.stage_key(stage)
+    rates = dropout_rates(context.phase(stage).dropout)
+    shapes = context.model(stage).mask_shapes(config.batch_size, 1)
 
     @jax.jit
     def sample(count):
@@ -208,8 +211,8 @@ def windows(job):
 def train_ours(run, corpus):
     """Validation perplexities after each epoch."""
     metrics = run.folder / "metrics.jsonl"
-    with Progress(metrics, Console(file=io.StringIO())) as progress:
-        phases.train(Job(run, corpus, progress))
+    with Progress(Console(file=io.StringIO())) as progress:
+        phases.train(new_context(run, corpus, progress))
     records = [json.loads(line) for line in metrics.read_text().splitlines()]
     assert [record["averaging"] for record in records] == [False, True]
     return [record["valid_perplexity"] for record in records]
@@ -217,19 +220,18 @@ def train_ours(run, corpus):
 
 def train_theirs(run, corpus):
     config = run.config
-    job = Job(run, corpus, None, 1)
-    settings = asdict(config) | asdict(job.phase) | {"hidden_size": HIDDEN_SIZE}
+    context, main = new_context(run, corpus, None), StageId(1, "main")
+    settings = asdict(config) | asdict(context.phase(main))
+    settings |= {"hidden_size": HIDDEN_SIZE}
     model = theirs.LanguageModel(settings, len(corpus.vocabulary))
-    model.load_state_dict(state_dict(phases.first_params(job)))
+    model.load_state_dict(state_dict(starting_params(context, main)))
     carry = torch.zeros(len(config.layers), 2, config.batch_size, HIDDEN_SIZE)
     valid = tensor(columns(corpus.valid, config.valid_batch_size)).long()
 
-    theirs.train(settings, settings["main"], model, carry, windows(job))
+    theirs.train(settings, settings["main"], model, carry, windows(context, main))
     raw = theirs.static_perplexity(settings, model, valid)
-    job = job._replace(stage_name="finetune")
-    _, average, _ = theirs.train(
-        settings, settings["finetune"], model, carry, windows(job)
-    )
+    rows = windows(context, StageId(1, "finetune"))
+    _, average, _ = theirs.train(settings, settings["finetune"], model, carry, rows)
     model.load_state_dict(average)
     return [raw, theirs.static_perplexity(settings, model, valid)]
 
@@ -241,7 +243,7 @@ def test_two_epochs_of_ptb_small_learn_as_much_as_pytorch(corpora, tmp_path):
     corpus = beginning(corpora / "ptb")
     run = run_folder.start(tmp_path / "run", config, corpus)
     perplexities = train_ours(run, corpus)
-    unigram = Job(run, corpus, None).unigram.perplexity
+    unigram = new_context(run, corpus, None).unigram.perplexity
     assert perplexities[0] < 0.9 * unigram
     assert perplexities[1] < 0.8 * unigram
     # Asked for are 2 percent; the same windows and masks bring it far below.

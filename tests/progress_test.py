@@ -1,17 +1,14 @@
 """A person sees how far a run is; its metrics stand once each, in strict JSON."""
 
 import io
-import json
 import math
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
@@ -54,12 +51,11 @@ def run_epoch(progress: Progress, clock: Clock, minutes: float = 2) -> None:
         progress.update(second * 10, {"loss": 4.25, "lr": 30.0}, NORMS, second > 60)
 
 
-def test_file_gets_a_line_every_half_minute_and_one_an_epoch(tmp_path):
+def test_file_gets_a_line_every_half_minute_and_one_an_epoch():
     console, file, clock = make_console()
-    with Progress(tmp_path / "metrics.jsonl", console=console) as progress:
+    with Progress(console=console) as progress:
         progress.say("[bold]corpus[/bold]: 1,200 tokens :smile:")
         run_epoch(progress, clock)
-        progress.write({"epoch": 3})
         progress.end_epoch(f"{TITLE}: valid loss 4.3")
     lines = file.getvalue().splitlines()
     norms = "embedding 0.12/0.05 · layer 1 0.25/0.3 · head 1.23e+03/inf"
@@ -79,9 +75,9 @@ def test_file_gets_a_line_every_half_minute_and_one_an_epoch(tmp_path):
     ]
 
 
-def test_terminal_shows_all_of_it_while_the_epoch_runs(tmp_path):
+def test_terminal_shows_all_of_it_while_the_epoch_runs():
     console, file, clock = terminal()
-    with Progress(tmp_path / "metrics.jsonl", console=console) as progress:
+    with Progress(console=console) as progress:
         run_epoch(progress, clock, minutes=1)
         shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", file.getvalue())
         for piece in [
@@ -102,12 +98,12 @@ def test_terminal_shows_all_of_it_while_the_epoch_runs(tmp_path):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_terminal_is_restored_whatever_happens(tmp_path, error):
+def test_terminal_is_restored_whatever_happens(error):
     console, file, clock = terminal()
     stdout = sys.stdout
     with (
         pytest.raises(error),
-        Progress(tmp_path / "metrics.jsonl", console=console) as progress,
+        Progress(console=console) as progress,
     ):
         run_epoch(progress, clock)
         assert sys.stdout is not stdout
@@ -117,9 +113,9 @@ def test_terminal_is_restored_whatever_happens(tmp_path, error):
     assert file.getvalue().rfind(shown) > file.getvalue().rfind(hidden) >= 0
 
 
-def test_the_rest_of_an_epoch_is_shown_at_its_own_speed(tmp_path):
+def test_the_rest_of_an_epoch_is_shown_at_its_own_speed():
     console, file, clock = make_console()
-    with Progress(tmp_path / "metrics.jsonl", console=console) as progress:
+    with Progress(console=console) as progress:
         progress.begin_epoch(TITLE, total_tokens=1200, tokens=600)
         for second in range(1, 31):
             clock.now += 1
@@ -132,10 +128,9 @@ def test_the_rest_of_an_epoch_is_shown_at_its_own_speed(tmp_path):
 
 @hypothesis.given(loss=st.floats(0, 2000))
 @hypothesis.settings(max_examples=20, deadline=None)
-def test_perplexity_is_exp_of_loss(tmp_path_factory, loss):
+def test_perplexity_is_exp_of_loss(loss):
     console, file, clock = make_console()
-    path = tmp_path_factory.getbasetemp() / "perplexity.jsonl"
-    progress = Progress(path, console=console)
+    progress = Progress(console=console)
     progress.begin_epoch(TITLE, total_tokens=10)
     clock.now = 30
     progress.update(5, {"loss": loss}, {}, averaging=False)
@@ -147,99 +142,15 @@ def test_perplexity_is_exp_of_loss(tmp_path_factory, loss):
     )
 
 
-def test_metrics_are_strict_json_with_floats_as_they_are(tmp_path):
-    path = tmp_path / "run" / "metrics.jsonl"
-    progress = Progress(path, console=make_console()[0])
-    record = {
-        "loss": 0.1 + 0.2,
-        "tiny": 5e-324,
-        "diverged": math.inf,
-        "norms": {"head": math.nan, "layer 1": np.float32(0.1)},
-        "losses": (1.0, -math.inf, 2),
-        "scalar": jnp.float32(2.5),
-        "active": jnp.array(True),
-        "name": "perplexité",
-    }
-    progress.write(record)
-    progress.write({"epoch": 2})
-
-    def refuse(token: str) -> None:
-        raise AssertionError(f"{token} is not JSON")
-
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert json.loads(lines[0], parse_constant=refuse) == {
-        "loss": 0.1 + 0.2,
-        "tiny": 5e-324,
-        "diverged": None,
-        "norms": {"head": None, "layer 1": float(np.float32(0.1))},
-        "losses": [1.0, None, 2],
-        "scalar": 2.5,
-        "active": True,
-        "name": "perplexité",
-    }
-    assert lines[1:] == ['{"epoch": 2}']
-    assert progress.offset == path.stat().st_size
-
-
-def write_epochs(path: Path, epochs: range, offset: int | None) -> list[int]:
-    console, file, _ = make_console()
-    offsets = []
-    with Progress(path, console) as progress:
-        if offset is not None:
-            progress.rewind(offset)
-        for epoch in epochs:
-            progress.write({"epoch": epoch})
-            offsets.append(progress.offset)
-    assert file.getvalue() == ""
-    return offsets
-
-
-def epochs_in(path: Path) -> list[int]:
-    return [json.loads(line)["epoch"] for line in path.read_text().splitlines()]
-
-
-def test_repeated_epochs_do_not_stand_twice(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    offsets = write_epochs(path, range(1, 5), None)
-    # Saved after epoch 2; killed in epoch 5.
-    write_epochs(path, range(3, 6), offsets[1])
-    assert epochs_in(path) == [1, 2, 3, 4, 5]
-    write_epochs(path, range(6, 7), None)
-    assert epochs_in(path) == [1, 2, 3, 4, 5, 6]
-    write_epochs(path, range(1, 2), 0)
-    assert epochs_in(path) == [1]
-
-
-def test_line_cut_short_by_a_kill_is_dropped(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    write_epochs(path, range(1, 3), None)
-    path.write_bytes(path.read_bytes() + b'{"epoch": 3, "lo')
-    write_epochs(path, range(3, 4), None)
-    assert epochs_in(path) == [1, 2, 3]
-
-
-@pytest.mark.parametrize("left", [b"", b'{"epoch": 1}\n', b'{"epoch": 1}\n{"epoch": 2'])
-def test_file_shorter_than_the_checkpoint_says_is_carried_on_and_told(tmp_path, left):
-    path = tmp_path / "metrics.jsonl"
-    path.write_bytes(left)
-    console, file, _ = make_console()
-    with Progress(path, console) as progress:
-        progress.rewind(26)
-        progress.write({"epoch": 3})
-    assert epochs_in(path) == [1] * (left != b"") + [3]
-    assert "of 26, so the metrics of earlier epochs are missing" in file.getvalue()
-    assert str(path) in file.getvalue()
-
-
 ROWS = [
     {"phase": 1, "perplexity": 77.123, "note": "a note " * 20 + "to its end"},
     {"phase": 2, "perplexity": 1067.1, "averaged": True},
 ]
 
 
-def test_piped_table_is_whole_and_readable(tmp_path):
+def test_piped_table_is_whole_and_readable():
     console, file, _ = make_console()
-    Progress(tmp_path / "metrics.jsonl", console=console).table(ROWS)
+    Progress(console=console).table(ROWS)
     header, rule, first, second = file.getvalue().splitlines()
     assert header.split() == ["phase", "perplexity", "note", "averaged"]
     assert set(rule.strip()) == {"─"}
@@ -249,9 +160,9 @@ def test_piped_table_is_whole_and_readable(tmp_path):
     assert header.index("perplexity") + len("perplexity") == first.index("77.12") + 5
 
 
-def test_terminal_table_fits(tmp_path):
+def test_terminal_table_fits():
     console, file, _ = terminal(width=60)
-    Progress(tmp_path / "metrics.jsonl", console=console).table(ROWS)
+    Progress(console=console).table(ROWS)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
     assert max(len(line) for line in plain.splitlines()) <= 60
     assert "1,067.10" in plain

@@ -13,9 +13,10 @@ from whole_runs import everything, records, same
 
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.console.interruption import Interruption
-from glrnn.console.progress import Progress
 from glrnn.errors import DivergedError, StoppedError, UsageError
 from glrnn.storage import run_folder
+from glrnn.storage.metrics_log import MetricsLog
+from glrnn.storage.run_folder import StageId
 from glrnn.storage.stage_checkpoints import StageCheckpoints
 from glrnn.training import programs, stages
 from glrnn.validation import to_json
@@ -94,7 +95,7 @@ def test_stopped_again_and_again(tmp_path, corpus, whole, config, every):
     assert len(said) > WINDOWS / every - 4
     assert said[0] == (
         f"phase 1/2 · main · epoch 1/3, update {every} of "
-        f"{config.updates_per_epoch or 4} is saved; the same command goes on from there"
+        f"{config.updates_per_epoch or 4} is saved; the same command resumes the run"
     )
     run, _ = go_on(tmp_path, corpus, config)
     assert same(everything(run, corpus), whole[config])
@@ -104,7 +105,7 @@ def test_checkpoints_within_epochs_change_nothing(tmp_path, corpus, whole):
     run, _ = go_on(tmp_path, corpus, checkpoint_minutes=1e-9)
     assert same(everything(run, corpus), whole[CONFIG])
     # All but the last of the second epoch are of its middle.
-    names = {path.name for path in run.stage_folder(1, "main").iterdir()}
+    names = {path.name for path in run.stage_folder(StageId(1, "main")).iterdir()}
     assert {"11", "12"} <= names
 
 
@@ -114,10 +115,10 @@ class Killed(BaseException):
 
 def test_killed_between_checkpoints(tmp_path, corpus, whole, monkeypatch):
     """The metrics are cut back to what the checkpoint knows of."""
-    write, lives = Progress.write, 0
+    append, lives = MetricsLog.append, 0
 
     def kill(self, record):
-        write(self, record)
+        append(self, record)
         raise Killed
 
     while True:
@@ -125,7 +126,7 @@ def test_killed_between_checkpoints(tmp_path, corpus, whole, monkeypatch):
         with monkeypatch.context() as patch:
             # An epoch's line is written before its checkpoint.
             if lives <= 3:
-                patch.setattr(Progress, "write", kill)
+                patch.setattr(MetricsLog, "append", kill)
             try:
                 run, _ = go_on(tmp_path, corpus, checkpoint_minutes=1e-9)
                 break
@@ -140,9 +141,9 @@ def test_a_stop_that_comes_during_validation_is_heeded_after_it(tmp_path, corpus
     interruption = Interruption()
     validate = stages._validate
 
-    def told_meanwhile(job, params):
+    def told_meanwhile(*arguments):
         interruption.signal = signal.SIGINT
-        return validate(job, params)
+        return validate(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "_validate", told_meanwhile)
@@ -153,7 +154,9 @@ def test_a_stop_that_comes_during_validation_is_heeded_after_it(tmp_path, corpus
     assert caught.value.signal == signal.SIGINT
     run = run_folder.read(tmp_path)
     assert len(records(run)) == 1
-    with StageCheckpoints(run.stage_folder(1, "main"), read_only=True) as checkpoints:
+    with StageCheckpoints(
+        run.stage_folder(StageId(1, "main")), read_only=True
+    ) as checkpoints:
         assert (checkpoints.newest, checkpoints.best) == (4, 4)
 
 
@@ -195,10 +198,10 @@ def test_a_stage_that_is_gone_is_trained_anew_if_it_is_needed(tmp_path, corpus, 
     said = stopped(tmp_path, corpus, asked)
     assert said.startswith("phase 2/2 · main · epoch 1/3, update 1 of 4 is saved")
     run = run_folder.read(tmp_path)
-    shutil.rmtree(run.stage_folder(1, "finetune"))
+    shutil.rmtree(run.stage_folder(StageId(1, "finetune")))
     run, _ = go_on(tmp_path, corpus)
     # Phase 2 had begun and needed nothing of it.
-    assert not run.stage_folder(1, "finetune").exists()
+    assert not run.stage_folder(StageId(1, "finetune")).exists()
     assert records(run) == whole[CONFIG][0]
     for number in (2, 1):
         shutil.rmtree(tmp_path / f"phase_{number}" / "main")
@@ -221,7 +224,7 @@ def test_a_run_begun_by_another_process_in_between_is_left_alone(
     monkeypatch.setattr(run_folder, "written_by_this_process_alone", too_late)
     with (
         pytest.raises(UsageError, match="seed is 7 there, 28 here"),
-        run_folder.taken_up(tmp_path, CONFIG, corpus),
+        run_folder.locked(tmp_path, CONFIG, corpus),
     ):
         pass
 
@@ -266,14 +269,14 @@ def poisoned(monkeypatch, bad):
 
         return of_bad_masks
 
-    programs._update_rule.cache_clear()
+    programs.build_program.cache_clear()
     monkeypatch.setattr(programs, "training_step", poisoned_step)
 
 
 @pytest.fixture
 def poison(monkeypatch):
     yield lambda bad: poisoned(monkeypatch, bad)
-    programs._update_rule.cache_clear()
+    programs.build_program.cache_clear()
 
 
 MAIN = replace(CONFIG, layers=CONFIG.layers[:1], phases=CONFIG.phases[:1])
@@ -334,7 +337,7 @@ def test_a_run_goes_back_and_draws_other_masks(tmp_path, corpus, poison, minutes
     how = {"on_nonfinite": "rewind", "checkpoint_minutes": minutes}
     run, said = go_on(tmp_path, corpus, MAIN, **how)
     saved = 6 if minutes else 4
-    folder = run.stage_folder(1, "main")
+    folder = run.stage_folder(StageId(1, "main"))
     assert f"loss nan); the last good checkpoint is {folder / str(saved)}\n" in said
     assert said.count("rewound: ") == 1
     found = records(run)

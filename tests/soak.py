@@ -24,7 +24,7 @@ from glrnn.console.compilation import return_memory
 from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.storage import run_folder
-from glrnn.training.context import Job
+from glrnn.training.context import Execution, new_context
 from glrnn.training.phases import train
 
 WORDS = tuple(f"word{number}" for number in range(50))
@@ -88,9 +88,10 @@ def soak(windows: int, folder: Path) -> list[Epoch]:
     run = run_folder.start(folder, config, corpus)
     with (
         run_folder.written_by_this_process_alone(folder),
-        Watched(folder / "metrics.jsonl") as progress,
+        Watched() as progress,
     ):
-        train(Job(run, corpus, progress, checkpoint_minutes=CHECKPOINT_MINUTES))
+        execution = Execution(checkpoint_minutes=CHECKPOINT_MINUTES)
+        train(new_context(run, corpus, progress, execution))
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     assert sum(json.loads(line)["updates"] for line in lines) == windows
     left = strays(folder)

@@ -19,7 +19,9 @@ from glrnn.data.windows import Window
 from glrnn.dropout import Masks
 from glrnn.evaluation import perplexity
 from glrnn.model import dropout_rates, language_model
-from glrnn.training.step import TrainState, training_step
+from glrnn.training.gradient import Regularizers, training_gradient
+from glrnn.training.step import training_step
+from glrnn.training.train_state import TrainState
 
 T, B, V = 7, 6, 11
 CONFIG = Config(
@@ -48,15 +50,8 @@ KEEP = optax.GradientTransformationExtraArgs(
 
 @functools.cache
 def make_step(rates, num_parts):
-    return training_step(
-        MODEL,
-        KEEP,
-        rates=rates,
-        groups=0,
-        activation=2.0,
-        temporal_activation=1.0,
-        num_parts=num_parts,
-    )
+    gradient = training_gradient(MODEL, rates, Regularizers(2.0, 1.0), num_parts)
+    return training_step(gradient, KEEP, groups=0)
 
 
 def make_state():
@@ -93,16 +88,9 @@ def assert_close(actual, expected, tolerance=1e-5):
 def test_a_loss_can_be_summed_over_time_and_penalized():
     """By its gradient, that of a mean times the length, and of half the square."""
     mean, mean_metrics = run(QUIET, 1, length=4)
-    step = training_step(
-        MODEL,
-        KEEP,
-        rates=QUIET,
-        groups=0,
-        activation=2.0,
-        temporal_activation=1.0,
-        sum_over_time=True,
-        l2_penalty=0.3,
-    )
+    regularizers = Regularizers(2.0, 1.0, l2_penalty=0.3, sum_over_time=True)
+    gradient = training_gradient(MODEL, QUIET, regularizers)
+    step = training_step(gradient, KEEP, groups=0)
     summed, metrics = step(make_state(), make_window(4), jax.random.key(3))
     params = make_state().params
     expected = jax.tree.map(lambda g, p: 4 * g + 0.3 * p, mean.opt_state, params)
@@ -115,7 +103,7 @@ def test_a_loss_can_be_summed_over_time_and_penalized():
 
 @pytest.mark.parametrize("num_parts", [2, 3, 6])
 @pytest.mark.parametrize("length", [T, 4])
-def test_parts_add_up_to_the_whole_batch(num_parts, length):
+def test_microbatches_add_up_to_the_whole_batch(num_parts, length):
     whole, whole_metrics = run(QUIET, 1, length)
     parts, parts_metrics = run(QUIET, num_parts, length)
     assert_close(parts.opt_state, whole.opt_state)
@@ -123,7 +111,7 @@ def test_parts_add_up_to_the_whole_batch(num_parts, length):
     assert_close(parts_metrics, whole_metrics)
 
 
-def test_each_part_has_masks_of_its_own():
+def test_each_microbatch_has_masks_of_its_own():
     """Equal sequences differ by their masks alone."""
     state, window = make_state(), make_window()
     state = state.replace(carry=jax.tree.map(jnp.zeros_like, state.carry))
@@ -134,7 +122,7 @@ def test_each_part_has_masks_of_its_own():
     assert len({row.tobytes() for row in top}) == B
 
 
-def test_parts_need_less_memory():
+def test_microbatches_need_less_memory():
     def temporary(num_parts):
         arguments = make_state(), make_window(), jax.random.key(3)
         compiled = make_step(NOISY, num_parts).lower(*arguments).compile()
@@ -172,22 +160,22 @@ def test_masks_follow_the_count_of_updates():
 ON_DEVICES = """
 import jax, numpy as np
 from step_test import KEEP, MODEL_OF_ALL_MASKS, NOISIER, make_state, make_window
+from glrnn.training.gradient import Regularizers, training_gradient
 from glrnn.training.step import training_step
 
 mesh = jax.make_mesh((3,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 for num_parts in (1, 2):
     one, several = (
         training_step(
-            MODEL_OF_ALL_MASKS,
+            training_gradient(
+                MODEL_OF_ALL_MASKS,
+                NOISIER,
+                Regularizers(2.0, 1.0, l2_penalty=0.1, sum_over_time=True),
+                num_parts,
+                where,
+            ),
             KEEP,
-            rates=NOISIER,
             groups=0,
-            activation=2.0,
-            temporal_activation=1.0,
-            l2_penalty=0.1,
-            sum_over_time=True,
-            num_parts=num_parts,
-            mesh=where,
         )
         for where in (None, mesh)
     )
@@ -244,15 +232,8 @@ def test_devices_speak_once_an_update(on_devices):
 
 def programs(precision):
     """What a step and, asked the same of everything, an evaluation are lowered to."""
-    step = training_step(
-        MODEL,
-        KEEP,
-        rates=NOISY,
-        groups=0,
-        activation=2.0,
-        temporal_activation=1.0,
-        precision=precision,
-    )
+    gradient = training_gradient(MODEL, NOISY, Regularizers(2.0, 1.0))
+    step = training_step(gradient, KEEP, groups=0, precision=precision)
     arguments = make_window(5), jax.random.key(3)
     windows = jax.tree.map(lambda x: np.asarray(x)[None], make_window(5))
     with jax.default_matmul_precision(precision):

@@ -15,7 +15,10 @@ from glrnn import runs, train
 from glrnn.evaluation.perplexity import perplexity, unigram_score
 from glrnn.storage import run_folder
 from glrnn.training import stages
-from glrnn.training.context import Job
+from glrnn.training.context import new_context
+from glrnn.training.history import StageHistory
+from glrnn.training.stages import StageProgress
+from glrnn.training.train_state import TrainState
 from glrnn.training.warning_signs import nothing_learned, unstable
 
 # Word frequencies.
@@ -104,14 +107,16 @@ def test_a_stage_may_learn_nothing_for_a_while(
     main = replace(faults.STAGE, epochs=epochs)
     phase = replace(faults.CONFIG.phases[0], main=main)
     config = replace(faults.CONFIG, updates_per_epoch=per_epoch, phases=(phase,))
-    job = Job(run_folder.Run(tmp_path, config, None, None), faults.small_corpus(), None)
-    losses = [5.0] * (updates if per_epoch else 1)
-    history = {"before": [], "raw_losses": losses, "averaged_losses": []}
-    signs = stages._warning_signs(job, history, updates)
+    run = run_folder.Run(tmp_path, config, None, None)
+    context = new_context(run, faults.small_corpus(), None)
+    history = StageHistory((5.0,) * (updates if per_epoch else 1))
+    now = StageProgress(TrainState(None, None, None, updates), history, ())
+    stage = run_folder.StageId(1, "main")
+    signs = stages._warning_signs(context, stage, now)
     assert [sign.kind for sign in signs] == ["nothing_learned"] * warns
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stages, "ENOUGH_UPDATES", 3)
-        assert len(stages._warning_signs(job, history, updates)) == 1
+        assert len(stages._warning_signs(context, stage, now)) == 1
 
 
 # Whole runs.

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from glrnn import data
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import best_params
+from glrnn.storage.run_folder import StageId
 from glrnn.storage.stage_checkpoints import StageCheckpoints
-from glrnn.training import programs
-from glrnn.training.context import Job
+from glrnn.training import history, programs
+from glrnn.training.context import new_context
 
 TIMES = ("seconds", "tokens_per_second")
 ITS_OWN = re.compile(
@@ -34,20 +36,19 @@ def records(run: run_folder.Run) -> list[dict[str, Any]]:
 def everything(run: run_folder.Run, corpus: data.Corpus) -> list[Any]:
     """Parameters, averages, decisions and metrics of a finished run."""
     found: list[Any] = [records(run)]
+    context = new_context(run, corpus, None)
     for number in range(1, len(run.config.phases) + 1):
         for name in run_folder.STAGES:
             params = best_params(run, number, name)
-            job = Job(run, corpus, None, number, name)
-            like, _ = programs.begin(job, params)
-            folder = run.stage_folder(number, name)
+            stage = StageId(number, name)
+            like = programs.state_like(context, stage)
+            folder = run.stage_folder(stage)
             with StageCheckpoints(folder, read_only=True) as checkpoints:
-                state, history = checkpoints.restore_newest(like)
+                state, about = checkpoints.restore_newest(like)
                 found += [params, state, checkpoints.newest, checkpoints.best]
-            histories = [history, *history.pop("before")]
-            for each in histories:
-                # How long something took, and how long the text of that is.
-                del each["seconds"], each["metrics_offset"]
-            found += histories
+            found += [
+                asdict(replace(each, seconds=0.0)) for each in history.from_json(about)
+            ]
     return found
 
 

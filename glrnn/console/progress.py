@@ -1,22 +1,17 @@
-"""What a person sees of a run, and the metrics it leaves behind.
+"""What a person sees of a run.
 
 On a terminal, a bar with the time left stays below the lines of finished epochs. Where
-the output is a file or a pipe, plain lines: one an epoch, and one about every 30
-seconds so that a log shows life. `metrics.jsonl` is written either way.
+the output is a file or a pipe, plain lines: one for each epoch, and one about every 30
+seconds so that a log shows life.
 """
 
 from __future__ import annotations
 
 import datetime
-import json
-import math
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from glrnn.console.table import print_table
-from glrnn.errors import UsageError
 from glrnn.losses import to_perplexity
 
 if TYPE_CHECKING:
@@ -28,37 +23,30 @@ REFRESH_SECONDS = 0.2
 
 
 class Progress:
-    """Shows a run to a person and writes its `metrics.jsonl`.
+    """Shows a run to a person.
 
     A context manager: the terminal is as it was when the block is left, however it is
     left.
 
     Example:
-        >>> import io, tempfile
+        >>> import io
         >>> from rich.console import Console
         >>> log = Console(file=io.StringIO())
-        >>> with tempfile.TemporaryDirectory() as run:
-        ...     with Progress(Path(run) / "metrics.jsonl", console=log) as progress:
-        ...         progress.begin_epoch("epoch 1/2", total_tokens=1000)
-        ...         progress.write({"epoch": 1, "loss": 4.5})
-        ...         progress.end_epoch("epoch 1/2: loss 4.5")
-        ...     print((Path(run) / "metrics.jsonl").read_text(), end="")
-        {"epoch": 1, "loss": 4.5}
+        >>> with Progress(console=log) as progress:
+        ...     progress.begin_epoch("epoch 1/2", total_tokens=1000)
+        ...     progress.end_epoch("epoch 1/2: loss 4.5")
         >>> print(log.file.getvalue(), end="")
         epoch 1/2: loss 4.5
     """
 
     def __init__(
         self,
-        metrics_path: Path,
         console: Console | None = None,
         when_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        """Opens `metrics_path`, and drops a last line that was cut short.
+        """Prepares the display.
 
         Args:
-            metrics_path: The file of metrics, one JSON object a line. Made if it does
-                not exist.
             console: Where to show the run; standard output if not given.
             when_lost: Called when nobody reads standard output any more; nothing is
                 shown from then on.
@@ -93,8 +81,6 @@ class Progress:
                 transient=True,
             )
         self._last_shown = 0.0
-        self._path = Path(metrics_path)
-        self._offset = _cut_back(self._path, None)
 
     def __enter__(self) -> Progress:
         if self._live is not None:
@@ -104,25 +90,6 @@ class Progress:
     def __exit__(self, *raised: object) -> None:
         if self._live is not None:
             self._live.stop()
-
-    @property
-    def offset(self) -> int:
-        """The length of the file of metrics in bytes, to be kept in a checkpoint."""
-        return self._offset
-
-    def rewind(self, offset: int) -> None:
-        """Cuts the metrics back to where they stood when a checkpoint was saved.
-
-        Args:
-            offset: What `offset` was then. Later lines are of epochs that are going to
-                be repeated.
-        """
-        self._offset = _cut_back(self._path, offset)
-        if self._offset != offset:
-            self.say(
-                f"{self._path} is not as this run left it: kept {self._offset:,} bytes "
-                f"of {offset:,}, so the metrics of earlier epochs are missing"
-            )
 
     def say(self, text: str) -> None:
         """Shows one line, as it is."""
@@ -181,22 +148,6 @@ class Progress:
         self._forget_epoch()
         self.say(line)
 
-    def write(self, record: Mapping[str, object]) -> None:
-        """Adds one line of metrics, and sees it safely on the disk.
-
-        Args:
-            record: Anything JSON has, and arrays. A number that is not finite, for
-                which JSON has no word, becomes null.
-        """
-        line = json.dumps(_strict(record), allow_nan=False, ensure_ascii=False) + "\n"
-        try:
-            with self._path.open("ab") as file:
-                self._offset += file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise UsageError(f"cannot write {self._path}: {error.strerror}") from None
-
     def table(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Shows a table with one column a key, such as the phases of a finished run."""
         print_table(rows, self._console)
@@ -232,31 +183,6 @@ def _console(when_lost: Callable[[], None]) -> Console:
             when_lost()
 
     return Quiet()
-
-
-def _cut_back(path: Path, offset: int | None) -> int:
-    """Cuts a file back to the last whole line that ends at or before `offset`."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        kept = path.read_bytes()[:offset].rfind(b"\n") + 1
-        os.truncate(path, kept)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
-    return kept
-
-
-def _strict(value: Any) -> Any:
-    """`value` in JSON's own types, without the NaN and Infinity that JSON lacks."""
-    if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _strict(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _join(pieces: Sequence[str]) -> str:

@@ -1,23 +1,23 @@
-"""The best parameters of a phase, restored from its checkpoints."""
+"""The best parameters of a stage, restored from its checkpoints."""
 
 import jax
 
 from glrnn.errors import UsageError
 from glrnn.model import Model, Params, language_model
-from glrnn.storage.run_folder import STAGES, Run
+from glrnn.storage.run_folder import STAGES, Run, StageId
 from glrnn.storage.stage_checkpoints import StageCheckpoints
 
 
 def best_params(run: Run, phase: int, stage: str | None = None) -> Params:
-    """The best parameters of a phase.
+    """The best parameters of a stage.
 
     Args:
         run: The run.
-        phase: Its number, from 1.
-        stage: Of which stage; of the last one that has any if not given.
+        phase: The number of its phase, from 1.
+        stage: Its name; the last stage that has any checkpoint if not given.
 
     Raises:
-        UsageError: if there is no checkpoint yet.
+        UsageError: There is no checkpoint yet.
     """
     params = find_best_params(run, phase, stage)
     if params is None:
@@ -30,7 +30,7 @@ def find_best_params(run: Run, phase: int, stage: str | None = None) -> Params |
     """As `best_params`, or `None` if there is no checkpoint yet."""
     like = jax.eval_shape(phase_model(run, phase).init, jax.random.key(0))
     for name in (stage,) if stage else reversed(STAGES):
-        folder = run.stage_folder(phase, name)
+        folder = run.stage_folder(StageId(phase, name))
         with StageCheckpoints(folder, read_only=True) as checkpoints:
             if checkpoints.best is not None:
                 return checkpoints.restore_best(like)[0]

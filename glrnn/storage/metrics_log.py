@@ -1,23 +1,26 @@
-"""What a run has recorded of its epochs, read back from its `metrics.jsonl`."""
+"""The metrics of a run: `metrics.jsonl`, one JSON object for each epoch."""
 
+import json
+import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
 
 from glrnn.errors import UsageError
 from glrnn.files import parse_json, read_text
-from glrnn.storage import run_folder
-from glrnn.storage.run_folder import Run
+from glrnn.storage.run_folder import STAGES, Run, StageId
 from glrnn.validation import at_least, check, choice, from_values
 
 
 @dataclass(frozen=True)
 class Sign:
-    """A sign that the network does not learn, as the metrics keep it.
+    """A sign that the network does not learn.
 
     Attributes:
         kind: `nothing_learned` or `unstable`.
-        text: What a person reads, one line.
+        text: One line for a person to read.
     """
 
     kind: str = field(metadata=choice(("nothing_learned", "unstable")))
@@ -27,37 +30,194 @@ class Sign:
         check(self)
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What is read of a line of `metrics.jsonl`.
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One line of `metrics.jsonl`. A number that was not finite is `None`.
 
     Attributes:
-        phase: Its number, from 1.
+        phase: The number of the phase, from 1.
         stage: `main` or `finetune`.
-        epoch: Its number, from 1 in each stage.
-        valid_loss: Nats per token.
-        warnings: Signs that the network does not learn; runs of earlier commits have
-            recorded none.
+        epoch: The number of the epoch, from 1 in each stage.
+        updates: The number of updates made.
+        skipped: The number of windows skipped, whose loss or gradient was not finite.
+        tokens: The number of tokens trained on.
+        train_loss: The mean over these tokens, with dropout, in nats per token.
+        train_perplexity: Its exponential.
+        tokens_per_second: The speed of training, validation excluded.
+        gradient_norm: The mean norm of each group's gradient, before clipping.
+        clipped: The fraction of updates in which each group was clipped.
+        learning_rate: The rate of the epoch, for a window of the usual length.
+        valid_loss: Nats per token on the validation set: of the averaged parameters
+            once averaging has begun, else of the raw ones.
+        valid_perplexity: Its exponential.
+        raw_valid_loss: Nats per token of the raw parameters.
+        unigram_perplexity: The perplexity of word frequencies alone.
+        averaging: Whether parameters were averaged during the epoch.
+        triggered: Whether averaging begins after the epoch.
+        seconds: The time of training and validation.
+        warnings: Signs that the network does not learn.
     """
 
     phase: int = field(metadata=at_least(1))
-    stage: str = field(metadata=choice(run_folder.STAGES))
+    stage: str = field(metadata=choice(STAGES))
     epoch: int = field(metadata=at_least(1))
+    updates: int = 0
+    skipped: int = 0
+    tokens: int = 0
+    train_loss: float | None = None
+    train_perplexity: float | None = None
+    tokens_per_second: float | None = None
+    gradient_norm: dict[str, float] = field(default_factory=dict)
+    clipped: dict[str, float] = field(default_factory=dict)
+    learning_rate: float | None = None
     valid_loss: float = field(metadata=at_least(0))
+    valid_perplexity: float | None = None
+    raw_valid_loss: float | None = None
+    unigram_perplexity: float | None = None
+    averaging: bool = False
+    triggered: bool = False
+    seconds: float = 0.0
     warnings: tuple[Sign, ...] = ()
 
-    def __post_init__(self):
-        check(self)
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Phase, stage and epoch as numbers, which rise from line to line."""
+        return _place(StageId(self.phase, self.stage), self.epoch)
 
 
-FIELDS = {spec.name for spec in fields(Epoch)}
+def _place(stage: StageId, epoch: int) -> tuple[int, int, int]:
+    return stage.phase, STAGES.index(stage.name), epoch
 
 
-def read_epochs(run: Run) -> list[Epoch]:
+class MetricsLog:
+    """Writes `metrics.jsonl`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as run:
+        ...     path = Path(run) / "metrics.jsonl"
+        ...     log = MetricsLog(path)
+        ...     for epoch in (1, 2):
+        ...         record = EpochRecord(
+        ...             phase=1, stage="main", epoch=epoch, valid_loss=4.5
+        ...         )
+        ...         log.append(record)
+        ...     log.truncate_after(StageId(1, "main"), epoch=1)
+        ...     len(path.read_text().splitlines())
+        True
+        1
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens the log, and drops a last line that was cut short.
+
+        Args:
+            path: The file; made if it does not exist.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        self._path = Path(path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.touch()
+            content = self._path.read_bytes()
+        except OSError as error:
+            raise self._refusal(error) from None
+        self._cut(content.rfind(b"\n") + 1)
+
+    def append(self, record: EpochRecord) -> None:
+        """Adds one line, and sees it onto the disk.
+
+        Args:
+            record: The epoch. A number that is not finite, for which JSON has no word,
+                becomes null.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        line = json.dumps(_strict(asdict(record)), ensure_ascii=False, allow_nan=False)
+        try:
+            with self._path.open("ab") as file:
+                file.write(f"{line}\n".encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    def truncate_after(self, stage: StageId, epoch: int) -> bool:
+        """Drops the lines of all later epochs, which are going to be trained again.
+
+        Args:
+            stage: The stage that is resumed.
+            epoch: Its last epoch that counts; 0 for none.
+
+        Returns:
+            Whether the line of that epoch is there; true for epoch 0.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        last = _place(stage, epoch)
+        kept, found = 0, epoch == 0
+        for line in self._path.read_bytes().splitlines(keepends=True):
+            place = _place_in(line)
+            if place is not None and place > last:
+                break
+            found = found or place == last
+            kept += len(line)
+        self._cut(kept)
+        return found
+
+    def _cut(self, size: int) -> None:
+        try:
+            os.truncate(self._path, size)
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: OSError) -> UsageError:
+        return UsageError(f"cannot write {self._path}: {error.strerror}")
+
+
+def _place_in(line: bytes) -> tuple[int, int, int] | None:
+    """The place of a line, or `None` if the line is damaged."""
+    try:
+        return _record(line.decode("utf-8", "replace")).place
+    except UsageError:
+        return None
+
+
+def _strict(value: Any) -> Any:
+    """`value` in JSON's own types, without the NaN and Infinity that JSON lacks."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+FIELDS = {spec.name for spec in fields(EpochRecord)}
+
+
+def _record(line: str) -> EpochRecord:
+    record = parse_json(line, "an epoch")
+    if isinstance(record, dict):
+        record = {key: record[key] for key in record if key in FIELDS}
+    epoch = from_values(EpochRecord, record, "an epoch")
+    check(epoch)  # here and not as it is made: an epoch that was trained is written
+    return epoch
+
+
+def read_epochs(run: Run) -> list[EpochRecord]:
     """The epochs in a run's metrics; a last line that was cut short does not count.
 
+    Fields that a line lacks, having been written by an earlier version, take their
+    defaults; fields that are unknown are ignored.
+
     Raises:
-        UsageError: if a line is not as a run writes it.
+        UsageError: A line is not one that a run writes.
     """
     path = run.folder / "metrics.jsonl"
     if not os.path.lexists(path):
@@ -65,10 +225,7 @@ def read_epochs(run: Run) -> list[Epoch]:
     epochs = []
     for number, line in enumerate(read_text(path).split("\n")[:-1], 1):
         try:
-            record = parse_json(line, "an epoch")
-            if isinstance(record, dict):
-                record = {key: record[key] for key in record if key in FIELDS}
-            epoch = from_values(Epoch, record, "an epoch")
+            epoch = _record(line)
             if epoch.phase > len(run.config.phases):
                 raise UsageError(f"there is no phase {epoch.phase} in this run")
         except UsageError as error:
@@ -77,25 +234,27 @@ def read_epochs(run: Run) -> list[Epoch]:
     return epochs
 
 
-def lasting_warnings(epochs: Sequence[Epoch]) -> list[str]:
-    """The warnings to repeat when a run is listed, or over.
+def lasting_warnings(epochs: Sequence[EpochRecord]) -> list[str]:
+    """The warnings to repeat when a run is listed, and at its end.
 
     That nothing has been learned holds until something has, so it counts for the last
-    epoch alone; that training was unstable is not undone by what came after.
+    epoch alone; that training was unstable stays true.
 
     Args:
-        epochs: Of the run, from `read_epochs`.
+        epochs: The epochs of the run, from `read_epochs`.
 
     Returns:
-        One line a warning, with its epoch.
+        One line for each warning, with its epoch.
 
     Example:
         >>> nothing, unstable = Sign("nothing_learned", "no"), Sign("unstable", "up")
-        >>> first = Epoch(1, "main", 1, 6.5, (nothing,))
-        >>> lasting_warnings([first])
+        >>> def epoch(number, *signs):
+        ...     return EpochRecord(
+        ...         phase=1, stage="main", epoch=number, valid_loss=6.0, warnings=signs
+        ...     )
+        >>> lasting_warnings([epoch(1, nothing)])
         ['phase 1 · main · epoch 1: no']
-        >>> lasting_warnings([first, Epoch(1, "main", 2, 6.0, (unstable,)), Epoch(1, \
-"main", 3, 5.0)])
+        >>> lasting_warnings([epoch(1, nothing), epoch(2, unstable), epoch(3)])
         ['phase 1 · main · epoch 2: up']
     """
     return [

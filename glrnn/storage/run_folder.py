@@ -23,12 +23,19 @@ from glrnn.config import Config
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import columns
 from glrnn.errors import UsageError
-from glrnn.files import read_text, write_text
-from glrnn.validation import at_least, check, differences, from_json, to_json
+from glrnn.files import parse_json, read_text, write_text
+from glrnn.validation import at_least, check, differences, from_values, to_json
 
 STAGES = ("main", "finetune")
 
 Settings = TypeVar("Settings")
+
+
+class StageId(NamedTuple):
+    """A stage of a run: the number of its phase, from 1, and its name."""
+
+    phase: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,6 @@ class Summary:
         averaged_valid_loss: Of the averages, where there were any.
         test_loss: Of the best parameters, on the test set.
         seconds: Of training and validation.
-        metrics_offset: Bytes of metrics.jsonl up to the phase's end.
     """
 
     phase: int = field(metadata=at_least(1))
@@ -73,7 +79,6 @@ class Summary:
     averaged_valid_loss: float | None = field(metadata=at_least(0))
     test_loss: float = field(metadata=at_least(0))
     seconds: float = field(metadata=at_least(0))
-    metrics_offset: int = field(metadata=at_least(0))
 
     def __post_init__(self):
         check(self)
@@ -94,9 +99,16 @@ class Run(NamedTuple):
     vocabulary: Vocabulary
     origin: Origin
 
-    def stage_folder(self, phase: int, stage: str) -> Path:
-        """Where the checkpoints of a stage are; phases are numbered from 1."""
-        return self.folder / f"phase_{phase}" / stage
+    def stages(self, phase: int) -> list[StageId]:
+        """The stages of a phase, numbered from 1, that have any epochs."""
+        settings = self.config.phases[phase - 1]
+        return [
+            StageId(phase, name) for name in STAGES if getattr(settings, name).epochs
+        ]
+
+    def stage_folder(self, stage: StageId) -> Path:
+        """The folder of a stage's checkpoints."""
+        return self.folder / f"phase_{stage.phase}" / stage.name
 
     def read_summary(self, phase: int) -> Summary | None:
         """The outcome of a phase, or `None` if it is not finished.
@@ -179,7 +191,7 @@ def start(
 
 
 @contextmanager
-def taken_up(
+def locked(
     folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
 ) -> Iterator[Run]:
     """`start`, and no other process trains in the folder meanwhile.
@@ -260,6 +272,9 @@ def _place(name: str) -> str:
 def _read(kind: type[Settings], path: Path, what: str) -> Settings:
     text = read_text(path)
     try:
-        return from_json(kind, text, what)
+        values = parse_json(text, what)
+        if isinstance(values, dict):
+            values.pop("metrics_offset", None)  # of version 0.1.0
+        return from_values(kind, values, what)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None

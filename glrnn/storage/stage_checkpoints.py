@@ -224,7 +224,7 @@ class StageCheckpoints:
         """Finds the good checkpoints, and does without the others."""
         damages = {}
         self._losses = {}
-        for number in self._numbers():
+        for number in _numbers(self.folder):
             try:
                 about = orbax_io.read_about(self.path(number))
                 self._losses[number] = about["valid_loss"]
@@ -245,23 +245,6 @@ class StageCheckpoints:
             self._say(f"checkpoint {self.path(number)} is damaged and left out: {why}")
             if not self._read_only:
                 _set_aside(self.path(number))
-
-    def _numbers(self) -> list[int]:
-        """Of all that may be checkpoints; files and empty folders are not."""
-        try:
-            names = os.listdir(self.folder)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise UsageError(
-                f"cannot read {self.folder}: {error.strerror or error}"
-            ) from None
-        return sorted(
-            int(name)
-            for name in names
-            if name.isascii() and name.isdigit() and str(int(name)) == name
-            if (self.folder / name).is_dir() and any((self.folder / name).iterdir())
-        )
 
     def _clear(self) -> None:
         """Takes away what was not finished."""
@@ -305,6 +288,35 @@ class StageCheckpoints:
                 raise UsageError(
                     f"cannot delete {self.path(old)}: {error.strerror}; {path} is saved"
                 ) from error
+
+
+def has_checkpoints(folder: Path) -> bool:
+    """Whether a stage's folder has any checkpoint, good or damaged.
+
+    Raises:
+        UsageError: The folder cannot be read.
+
+    Example:
+        >>> has_checkpoints(Path("nowhere"))
+        False
+    """
+    return bool(_numbers(folder))
+
+
+def _numbers(folder: Path) -> list[int]:
+    """The numbers of all that may be checkpoints; files and empty folders are not."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(f"cannot read {folder}: {error.strerror or error}") from None
+    return sorted(
+        int(name)
+        for name in names
+        if name.isascii() and name.isdigit() and str(int(name)) == name
+        if (folder / name).is_dir() and any((folder / name).iterdir())
+    )
 
 
 def _best(losses: Mapping[int, float | None]) -> int | None:

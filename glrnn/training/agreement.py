@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from glrnn.model import Params
-from glrnn.training.step import Metrics, TrainState
+from glrnn.training.step import Metrics
+from glrnn.training.train_state import TrainState
 
 Tree = Any
 Update = tuple[TrainState, Metrics]

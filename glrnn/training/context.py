@@ -1,4 +1,4 @@
-"""What is being trained, on what and how: one value that a training run shares."""
+"""The context of a training run: one value that the functions of this room share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,147 +17,186 @@ from glrnn.errors import StoppedError
 from glrnn.evaluation.perplexity import Score, unigram_score
 from glrnn.model import Model, language_model
 from glrnn.storage import run_folder
-from glrnn.storage.run_folder import STAGES, Origin, Run
+from glrnn.storage.metrics_log import MetricsLog
+from glrnn.storage.run_folder import STAGES, Origin, Run, StageId
 
-# What to do about a loss or gradient that is not finite: stop the run; do without that
-# update, as long as there are not too many in a row; or go back to the newest
-# checkpoint and on from there with other dropout masks.
+# What to do about a loss or gradient that is not finite: stop the run; skip that
+# update, as long as there are not too many in a row; or rewind to the newest checkpoint
+# and train on from there with other dropout masks.
 ON_NONFINITE = ("stop", "skip", "rewind")
 
 
-class Job(NamedTuple):
-    """One stage of one phase of a run: what the functions below share.
+class Execution(NamedTuple):
+    """How a run is executed; nothing here says what is learned.
 
     Attributes:
-        run: The run, on disk.
-        corpus: The token streams.
-        progress: What a person sees.
-        number: Of the phase, from 1.
-        stage_name: `main` or `finetune`.
-        mesh: Devices that share a batch; `None` for one.
-        precision: Of matrix products in training, as `training_step` has it.
-        checkpoint_minutes: Between checkpoints within an epoch; 0 for none.
+        mesh: The devices that share a batch; `None` for one device.
+        precision: The precision of matrix products in training, as `training_step`
+            takes it.
+        checkpoint_minutes: The minutes between checkpoints within an epoch; 0 for none.
         on_nonfinite: What to do about a loss or gradient that is not finite, one of
             `ON_NONFINITE`.
-        check: Whether a device is compared with the CPU before it is trained on.
-        interruption: How the run is told to stop.
+        check_device: Whether a device is compared with the CPU before it is trained on.
+    """
+
+    mesh: Mesh | None = None
+    precision: str | None = None
+    checkpoint_minutes: float = 5.0
+    on_nonfinite: str = "stop"
+    check_device: bool = True
+
+
+class Context(NamedTuple):
+    """What the functions of a training run share; `new_context` makes it.
+
+    Attributes:
+        run: The run on disk.
+        corpus: The token streams.
+        progress: The display.
+        metrics: The run's `metrics.jsonl`.
+        interruption: Whether the run has been told to stop.
+        execution: How the run is executed.
+        unigram: The score of word frequencies alone on the validation set.
     """
 
     run: Run
     corpus: data.Corpus
     progress: Progress
-    number: int = 1
-    stage_name: str = "main"
-    mesh: Mesh | None = None
-    precision: str | None = None
-    checkpoint_minutes: float = 5.0
-    on_nonfinite: str = "stop"
-    check: bool = True
-    interruption: Interruption = Interruption()
+    metrics: MetricsLog
+    interruption: Interruption
+    execution: Execution
+    unigram: Score
 
     @property
     def config(self) -> Config:
-        """The settings of the whole run."""
+        """The settings of the run."""
         return self.run.config
 
-    @property
-    def phase(self) -> Phase:
-        """The settings of the phase."""
-        return self.config.phases[self.number - 1]
+    def phase(self, stage: StageId) -> Phase:
+        """The settings of a stage's phase."""
+        return self.config.phases[stage.phase - 1]
 
-    @property
-    def stage(self) -> Stage:
-        """The settings of the stage."""
-        return getattr(self.phase, self.stage_name)
+    def stage(self, stage: StageId) -> Stage:
+        """The settings of a stage."""
+        return getattr(self.phase(stage), stage.name)
 
-    @property
-    def model(self) -> Model:
-        """The network of the phase."""
-        return language_model(
-            self.config, len(self.corpus.vocabulary), self.phase.num_layers
-        )
+    def model(self, stage: StageId) -> Model:
+        """The network of a stage's phase."""
+        num_layers = self.phase(stage).num_layers
+        return language_model(self.config, len(self.corpus.vocabulary), num_layers)
 
-    @property
-    def unigram(self) -> Score:
-        """The score of word frequencies alone on the validation set."""
-        return unigram_score(
-            self.corpus.train,
-            self.corpus.valid,
-            len(self.corpus.vocabulary),
-            batch_size=self.config.valid_batch_size,
-        )
+    def phase_key(self, stage: StageId) -> jax.Array:
+        """The random key of a stage's phase."""
+        return jax.random.fold_in(jax.random.key(self.config.seed), stage.phase)
 
-    @property
-    def phase_key(self) -> jax.Array:
-        """The key of the phase."""
-        return jax.random.fold_in(jax.random.key(self.config.seed), self.number)
-
-    def stage_key(self, rewinds: int = 0) -> jax.Array:
-        """The key of the stage, another one after each time that it was rewound."""
-        key = jax.random.fold_in(self.phase_key, STAGES.index(self.stage_name))
+    def stage_key(self, stage: StageId, rewinds: int = 0) -> jax.Array:
+        """The random key of a stage, another one each time that it is rewound."""
+        key = jax.random.fold_in(self.phase_key(stage), STAGES.index(stage.name))
         return jax.random.fold_in(key, rewinds) if rewinds else key
 
     def stop_if_told(self, where: str) -> None:
-        """Ends the run if it was told to stop; `where` says how far it is saved.
+        """Ends the run if it was told to stop.
+
+        Args:
+            where: What is saved, for the message.
 
         Raises:
-            StoppedError: if so.
+            StoppedError: The run was told to stop.
         """
         if self.interruption.signal is not None:
             raise StoppedError(
-                self.interruption.signal,
-                f"{where}; the same command goes on from there",
+                self.interruption.signal, f"{where}; the same command resumes the run"
             )
 
-    def title(self, epoch: int) -> str:
-        """What is being done, as a person reads it."""
-        of = "" if self.stage.minutes else f"/{self.stage.epochs}"
+    def title(self, stage: StageId, epoch: int) -> str:
+        """What is being trained, as a person reads it."""
+        settings = self.stage(stage)
+        of = "" if settings.minutes else f"/{settings.epochs}"
         return (
-            f"phase {self.number}/{len(self.config.phases)} · {self.stage_name} · "
+            f"phase {stage.phase}/{len(self.config.phases)} · {stage.name} · "
             f"epoch {epoch}{of}"
         )
 
 
-@contextmanager
-def taken_up(
-    folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
-) -> Iterator[Job]:
-    """A run, begun or gone on with, as a command line trains it.
-
-    No other process trains in its folder meanwhile, it is shown on standard output, and
-    it is told to stop by signals.
+def new_context(
+    run: Run,
+    corpus: data.Corpus,
+    progress: Progress,
+    execution: Execution | None = None,
+    interruption: Interruption | None = None,
+) -> Context:
+    """The context of a run.
 
     Args:
-        folder: As for `run_folder.start`, and so are the others.
-        config: What is to be learned.
-        corpus: On what.
-        experiment: The name by which `glrnn.runs` lists it.
+        run: The run on disk.
+        corpus: The token streams.
+        progress: The display.
+        execution: How the run is executed, `Execution()` by default.
+        interruption: What tells the run to stop; nothing does by default.
 
     Raises:
-        UsageError: as `run_folder.start`, and if another process trains there.
+        UsageError: The run's metrics cannot be written.
+    """
+    return Context(
+        run,
+        corpus,
+        progress,
+        MetricsLog(run.folder / "metrics.jsonl"),
+        interruption or Interruption(),
+        execution or Execution(),
+        unigram_score(
+            corpus.train,
+            corpus.valid,
+            len(corpus.vocabulary),
+            batch_size=run.config.valid_batch_size,
+        ),
+    )
+
+
+@contextmanager
+def opened(
+    folder: Path,
+    config: Config,
+    corpus: data.Corpus,
+    execution: Execution,
+    experiment: str = "",
+) -> Iterator[Context]:
+    """Opens a run, new or to be resumed, as a command line trains it.
+
+    Meanwhile no other process trains in its folder, standard output shows the run, and
+    signals tell it to stop.
+
+    Args:
+        folder: The run's folder; made if it does not exist.
+        config: What is to be learned.
+        corpus: The token streams.
+        execution: How the run is executed.
+        experiment: The name by which `glrnn.runs` lists the run.
+
+    Raises:
+        UsageError: As `run_folder.start`; or another process trains there.
     """
     interruption = Interruption()
     with (
-        run_folder.taken_up(folder, config, corpus, experiment) as run,
-        Progress(
-            folder / "metrics.jsonl", when_lost=interruption.output_is_lost
-        ) as progress,
+        run_folder.locked(folder, config, corpus, experiment) as run,
+        Progress(when_lost=interruption.output_is_lost) as progress,
         interruption.awaited(),
     ):
-        yield Job(run, corpus, progress, interruption=interruption)
+        yield new_context(run, corpus, progress, execution, interruption)
 
 
 @contextmanager
-def temporary(config: Config, corpus: data.Corpus) -> Iterator[Job]:
+def temporary(
+    config: Config, corpus: data.Corpus, execution: Execution | None = None
+) -> Iterator[Context]:
     """A run in a folder that is deleted with the block.
 
     Args:
         config: What is to be learned.
-        corpus: On what.
+        corpus: The token streams.
+        execution: How the run is executed, `Execution()` by default.
     """
     origin = Origin(corpus.name, data.fingerprint(corpus))
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        run = Run(folder, config, corpus.vocabulary, origin)
-        with Progress(folder / "metrics.jsonl") as progress:
-            yield Job(run, corpus, progress)
+    with TemporaryDirectory() as folder, Progress() as progress:
+        run = Run(Path(folder), config, corpus.vocabulary, origin)
+        yield new_context(run, corpus, progress, execution)

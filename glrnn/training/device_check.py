@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -31,13 +30,13 @@ from glrnn.errors import DeviceError, UsageError
 from glrnn.files import write_text
 from glrnn.model import Params
 from glrnn.optim.learning_rate import set_rate_factor
-from glrnn.storage.run_folder import STAGES
+from glrnn.storage.run_folder import STAGES, StageId
 from glrnn.training.agreement import Row, Update, compare_updates, tolerance
-from glrnn.training.context import Job
+from glrnn.training.context import Context
 from glrnn.training.epoch import first_window
 from glrnn.training.optimizer import group_names
-from glrnn.training.programs import first_state, params_like, update_rule
-from glrnn.training.step import place
+from glrnn.training.programs import first_state, program, state_like
+from glrnn.training.train_state import replicate
 
 ADD_A_CPU = "add `,cpu` to JAX_PLATFORMS, or leave it unset"
 # They change what XLA makes of a program.
@@ -48,47 +47,46 @@ FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
 UPDATE_RATE = 1e3
 
 
-def require(job: Job, stages: Sequence[str]) -> None:
-    """Refuses a device that does not compute what the CPU does.
+def require(context: Context, stages: Sequence[StageId]) -> None:
+    """Refuses a device that computes other numbers than the CPU.
 
     To be called before a phase is trained. A CPU is not checked, and no device twice:
     what passed is remembered in the user's cache folder, by program, kind of device and
     versions.
 
     Args:
-        job: Which phase of which run, on which devices, in which precision.
-        stages: The names of the stages to be trained; each program is checked once.
+        context: The run, with its devices and their precision.
+        stages: The stages to be trained; each program is checked once.
 
     Raises:
-        DeviceError: if the device computed something else.
+        DeviceError: The device computed other numbers.
     """
-    if not job.check or devices.platform() == "cpu":
+    if not context.execution.check_device or devices.platform() == "cpu":
         return
     if devices.host_cpu() is None:
-        job.progress.say(
+        context.progress.say(
             f"the device is not checked, for JAX has no CPU to compare it with: "
             f"{ADD_A_CPU}"
         )
         return
-    stage_jobs = [job._replace(stage_name=name) for name in stages]
-    for stage_job in {update_rule(each)[1]: each for each in stage_jobs}.values():
-        _require(stage_job)
+    for stage in {program(context, stage): stage for stage in stages}.values():
+        _require(context, stage)
 
 
-def _require(job: Job) -> None:
-    kind = device_kind(job)
-    key = _key(job)
+def _require(context: Context, stage: StageId) -> None:
+    kind = device_kind(context)
+    key = _key(context, stage)
     passed = _folder() / f"{sha256(json.dumps(key).encode()).hexdigest()}.json"
     if passed.exists():
-        job.progress.say(f"{kind} has passed the check of this program before")
+        context.progress.say(f"{kind} has passed the check of this program before")
         return
     started = time.perf_counter()
-    rows = compare(job)
+    rows = compare(context, stage)
     worst = refuse(kind, rows)
     with suppress(OSError, UsageError):  # then it costs seconds again
         passed.parent.mkdir(parents=True, exist_ok=True)
         write_text(passed, json.dumps(key, indent=1))
-    job.progress.say(
+    context.progress.say(
         f"{kind} computes the first update as the CPU does: of {len(rows)} figures "
         f"{worst.name} differs most, by {worst.difference:.1e} where "
         f"{worst.tolerance:.1e} is allowed ({time.perf_counter() - started:.0f} s)"
@@ -130,17 +128,18 @@ layer 2 is 0.55 there and 0.5 on the CPU, a difference of 0.1 where rounding exp
     return worst
 
 
-def compare(job: Job) -> list[Row]:
+def compare(context: Context, stage: StageId) -> list[Row]:
     """Takes the first update of a stage on the device and on the CPU.
 
     It starts from random parameters, whatever phase it is of: the program is the same.
 
     Args:
-        job: Which stage of which run, on which devices, in which precision. Nothing is
-            read or written on disk.
+        context: The run, with its devices and their precision. Nothing is read from its
+            folder or written to it.
+        stage: The stage.
 
     Returns:
-        A row for each thing compared, as `agreement.compare_updates` yields them.
+        A row for each figure compared, as `agreement.compare_updates` yields them.
 
     Raises:
         UsageError: JAX has no CPU to compare with.
@@ -148,35 +147,43 @@ def compare(job: Job) -> list[Row]:
     cpu = devices.host_cpu()
     if cpu is None:
         raise UsageError(f"JAX has no CPU to compare with: {ADD_A_CPU}")
-    window = first_window(job)
+    window, phase = first_window(context, stage), context.phase(stage)
     with jax.default_device(cpu):
-        init_key = jax.random.fold_in(job.phase_key, len(STAGES))
-        params = jax.device_get(job.model.init(init_key))
-        on_cpu = job._replace(mesh=None, precision=PRECISIONS["float32"])
-        expected = _first_update(on_cpu, params, window)
-    found = _first_update(job, params, window)
-    groups = group_names(job.stage.max_norms, job.phase.num_layers)
-    cells = [layer.cell for layer in job.config.layers[: job.phase.num_layers]]
-    allowed = tolerance(job.precision, cells)
+        init_key = jax.random.fold_in(context.phase_key(stage), len(STAGES))
+        params = jax.device_get(context.model(stage).init(init_key))
+        in_float32 = context.execution._replace(
+            mesh=None, precision=PRECISIONS["float32"]
+        )
+        on_cpu = context._replace(execution=in_float32)
+        expected = _first_update(on_cpu, stage, params, window)
+    found = _first_update(context, stage, params, window)
+    groups = group_names(context.stage(stage).max_norms, phase.num_layers)
+    cells = [layer.cell for layer in context.config.layers[: phase.num_layers]]
+    allowed = tolerance(context.execution.precision, cells)
     return list(compare_updates(params, found, expected, groups, allowed))
 
 
-def _first_update(job: Job, params: Params, window: Window) -> Update:
-    """What a step makes of a stage's first window, in the host's memory."""
-    optimizer, step = update_rule(job)
-    state = first_state(job, optimizer, params)
-    state = replace(state, opt_state=_telling(job, state.opt_state))
-    state, metrics = step(place(state, job.mesh), window, job.stage_key())
+def _first_update(
+    context: Context, stage: StageId, params: Params, window: Window
+) -> Update:
+    """The result of a step on a stage's first window, in the host's memory."""
+    state = first_state(context, stage, params)
+    state = replace(state, opt_state=_telling(context, stage, state.opt_state))
+    state = replicate(state, context.execution.mesh)
+    step = program(context, stage).step
+    state, metrics = step(state, window, context.stage_key(stage))
     return jax.device_get((replace(state, opt_state=()), metrics))
 
 
-def _telling(job: Job, opt_state: optax.OptState) -> optax.OptState:
+def _telling(
+    context: Context, stage: StageId, opt_state: optax.OptState
+) -> optax.OptState:
     """A state of the optimizer from which an update tells of its gradient.
 
     An update as small as usual is lost in the rounding of the parameters, and the first
     one in units of the root mean square is the gradient's signs, which rounding flips.
     """
-    factor = UPDATE_RATE / job.stage.learning_rate
+    factor = UPDATE_RATE / context.stage(stage).learning_rate
     opt_state = set_rate_factor(opt_state, factor)
     squares = optax.tree.get(opt_state, "nu")
     if squares is None:
@@ -184,26 +191,29 @@ def _telling(job: Job, opt_state: optax.OptState) -> optax.OptState:
     return optax.tree.set(opt_state, nu=jax.tree.map(jnp.ones_like, squares))
 
 
-def device_kind(job: Job) -> str:
+def device_kind(context: Context) -> str:
     """What the device calls itself, such as `NVIDIA H100 80GB HBM3`."""
-    return _device(job).device_kind
+    return _device(context).device_kind
 
 
-def _device(job: Job) -> Any:
-    return jax.local_devices()[0] if job.mesh is None else job.mesh.devices.flat[0]
+def _device(context: Context) -> Any:
+    mesh = context.execution.mesh
+    return jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]
 
 
-def _key(job: Job) -> dict[str, Any]:
+def _key(context: Context, stage: StageId) -> dict[str, Any]:
     """All that a result depends on: a check that passed holds as long as this does."""
-    optimizer, step = update_rule(job)
-    state = jax.eval_shape(partial(first_state, job, optimizer), params_like(job))
-    program = step.lower(state, first_window(job), job.stage_key()).as_text()
-    device = _device(job)
+    lowered = program(context, stage).step.lower(
+        state_like(context, stage),
+        first_window(context, stage),
+        context.stage_key(stage),
+    )
+    device, mesh = _device(context), context.execution.mesh
     return {
         "device": device.device_kind,
-        "devices": 1 if job.mesh is None else job.mesh.size,
-        "precision": job.precision,
-        "program": sha256(program.encode()).hexdigest(),
+        "devices": 1 if mesh is None else mesh.size,
+        "precision": context.execution.precision,
+        "program": sha256(lowered.as_text().encode()).hexdigest(),
         "platform": device.client.platform_version,
         "flags": {name: os.environ.get(name, "") for name in FLAGS},
         **{name: version(name) for name in ("glrnn", "jax", "jaxlib")},

@@ -6,12 +6,14 @@ and Permuter (2017) and the code they build on (Merity, Keskar and Socher 2018; 
 al. 2018) have it, whose rule is plain SGD.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
-from glrnn.config import Config, Stage
+from glrnn.config import Stage
 from glrnn.model import Params
 from glrnn.optim.averaging import nt_asgd
 from glrnn.optim.clipping import layerwise_clip_by_norm
@@ -19,7 +21,7 @@ from glrnn.optim.learning_rate import RULES, scale_by_rate
 
 
 def stage_optimizer(
-    config: Config, stage: Stage, num_layers: int
+    config: Any, stage: Stage, num_layers: int
 ) -> optax.GradientTransformationExtraArgs:
     """The update rule of one stage.
 
@@ -34,7 +36,7 @@ def stage_optimizer(
         num_layers: L of the phase.
 
     Example:
-        >>> from glrnn.config import Layer
+        >>> from glrnn.config import Config
         >>> chain = stage_optimizer(Config(), Stage(1, max_norms=(1.0,)), num_layers=1)
         >>> params = {"w": jnp.ones(2)}
         >>> updates, _ = chain.update(

@@ -1,7 +1,10 @@
-"""What a stage starts from: its update rule, its compiled step and its first state."""
+"""The compiled step of a stage, found again by all that its program depends on.
 
-from dataclasses import replace
-from functools import cache
+Seeds and numbers of epochs are data, so that all seeds share programs.
+"""
+
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,77 +12,124 @@ import optax
 from jax.sharding import Mesh
 
 from glrnn.config import Config, Dropout, Stage
-from glrnn.model import Params, dropout_rates, language_model
-from glrnn.optim import averaging
-from glrnn.training.context import Job
+from glrnn.model import Model, Params, dropout_rates
+from glrnn.optim.averaging import start_averaging
+from glrnn.storage.run_folder import StageId
+from glrnn.training.context import Context
+from glrnn.training.gradient import Regularizers, training_gradient
 from glrnn.training.optimizer import clip_limits, stage_optimizer
-from glrnn.training.step import Step, TrainState, training_step
+from glrnn.training.step import Step, training_step
+from glrnn.training.train_state import TrainState
 
 
-def begin(job: Job, params: Params) -> tuple[TrainState, Step]:
-    """The state that a stage starts from, and its step."""
-    optimizer, step = update_rule(job)
-    return first_state(job, optimizer, params), step
+class Program(NamedTuple):
+    """The optimizer of a stage, and the jitted step that takes its updates."""
+
+    optimizer: optax.GradientTransformationExtraArgs
+    step: Step
 
 
-def first_state(
-    job: Job, optimizer: optax.GradientTransformationExtraArgs, params: Params
-) -> TrainState:
-    """What a stage starts from: averaging from the first update if it finetunes."""
-    opt_state = optimizer.init(params)
-    if job.stage_name == "finetune":
-        opt_state = averaging.start_averaging(opt_state)
+class Recipe(NamedTuple):
+    """The settings of a `Config` that a step's program depends on, beside the network.
+
+    Attributes are those of the config.
+    """
+
+    optimizer: str
+    weight_decay: float
+    l2_penalty: float
+    sum_over_time: bool
+    window_length: int
+    activation_regularization: float
+    temporal_activation_regularization: float
+    num_parts: int
+
+    @classmethod
+    def of(cls, config: Config) -> "Recipe":
+        """The recipe of a config."""
+        return cls(*(getattr(config, name) for name in cls._fields))
+
+
+def program(context: Context, stage: StageId) -> Program:
+    """The program of a stage: the same one for all stages that can share it."""
+    phase, execution = context.phase(stage), context.execution
+    settings = context.stage(stage)
+    return build_program(
+        context.model(stage),
+        Recipe.of(context.config),
+        phase.num_layers,
+        # Whatever else a stage says does not enter the program.
+        Stage(learning_rate=settings.learning_rate, max_norms=settings.max_norms),
+        phase.dropout,
+        execution.mesh,
+        execution.precision,
+    )
+
+
+@lru_cache(maxsize=16)
+def build_program(
+    model: Model,
+    recipe: Recipe,
+    num_layers: int,
+    stage: Stage,
+    dropout: Dropout,
+    mesh: Mesh | None = None,
+    precision: str | None = None,
+) -> Program:
+    """Builds a program.
+
+    Args:
+        model: The network.
+        recipe: The settings of the optimizer and the loss.
+        num_layers: L.
+        stage: Gives the learning rate and the largest norms.
+        dropout: The dropout rates.
+        mesh: The devices that share a batch; `None` for one device.
+        precision: The precision of matrix products, as `training_step` takes it.
+    """
+    optimizer = stage_optimizer(recipe, stage, num_layers)
+    gradient = training_gradient(
+        model,
+        dropout_rates(dropout),
+        Regularizers(
+            recipe.activation_regularization,
+            recipe.temporal_activation_regularization,
+            recipe.l2_penalty,
+            recipe.sum_over_time,
+        ),
+        recipe.num_parts,
+        mesh,
+    )
+    groups = clip_limits(stage.max_norms, num_layers)
+    return Program(optimizer, training_step(gradient, optimizer, groups, precision))
+
+
+def first_state(context: Context, stage: StageId, params: Params) -> TrainState:
+    """The state that a stage starts from; finetuning averages from the first update.
+
+    Args:
+        context: The run.
+        stage: The stage.
+        params: The parameters to start from, which are copied: the step takes over the
+            buffers of its state.
+    """
+    opt_state = program(context, stage).optimizer.init(params)
+    if stage.name == "finetune":
+        opt_state = start_averaging(opt_state)
     return TrainState(
-        # Copied, for the step takes its state's buffers over.
         params=jax.tree.map(jnp.copy, params),
         opt_state=opt_state,
-        carry=job.model.initial_carry(job.config.batch_size),
+        carry=context.model(stage).initial_carry(context.config.batch_size),
         count=jnp.zeros((), jnp.int32),
     )
 
 
-def update_rule(job: Job) -> tuple[optax.GradientTransformationExtraArgs, Step]:
-    """The optimizer of a stage, and the step that has it."""
-    return _update_rule(
-        replace(job.config, seed=0),  # the key is an argument of the step
-        len(job.corpus.vocabulary),
-        job.phase.num_layers,
-        job.phase.dropout,
-        # Whatever else a stage says does not enter the program: both stages of a phase
-        # often share it.
-        Stage(learning_rate=job.stage.learning_rate, max_norms=job.stage.max_norms),
-        job.mesh,
-        job.precision,
-    )
+def params_like(context: Context, stage: StageId) -> Params:
+    """The shapes of the parameters of a stage."""
+    return jax.eval_shape(context.model(stage).init, context.phase_key(stage))
 
 
-@cache
-def _update_rule(
-    config: Config,
-    vocabulary_size: int,
-    num_layers: int,
-    dropout: Dropout,
-    stage: Stage,
-    mesh: Mesh | None,
-    precision: str | None,
-) -> tuple[optax.GradientTransformationExtraArgs, Step]:
-    optimizer = stage_optimizer(config, stage, num_layers)
-    step = training_step(
-        language_model(config, vocabulary_size, num_layers),
-        optimizer,
-        rates=dropout_rates(dropout),
-        groups=clip_limits(stage.max_norms, num_layers),
-        activation=config.activation_regularization,
-        temporal_activation=config.temporal_activation_regularization,
-        l2_penalty=config.l2_penalty,
-        sum_over_time=config.sum_over_time,
-        num_parts=config.num_parts,
-        mesh=mesh,
-        precision=precision,
-    )
-    return optimizer, step
-
-
-def params_like(job: Job) -> Params:
-    """Shapes of the parameters of a phase."""
-    return jax.eval_shape(job.model.init, job.phase_key)
+def state_like(context: Context, stage: StageId) -> TrainState:
+    """The shapes of the state of a stage."""
+    first = partial(first_state, context, stage)
+    return jax.eval_shape(first, params_like(context, stage))

@@ -9,115 +9,134 @@ section 3.
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import replace
 from typing import NamedTuple
-
-import jax
 
 from glrnn.config import Config
 from glrnn.errors import DivergedError
 from glrnn.evaluation.perplexity import perplexity
 from glrnn.losses import to_perplexity
 from glrnn.model import Params
-from glrnn.optim import averaging
-from glrnn.optim.learning_rate import rate_factor, set_rate_factor
-from glrnn.storage.stage_checkpoints import StageCheckpoints
-from glrnn.training.context import Job
-from glrnn.training.epoch import (
-    NOTHING_YET,
-    Record,
-    Tally,
-    epoch_metrics,
-    train_epoch,
-    windows_of_a_pass,
+from glrnn.optim.averaging import (
+    TRIGGERS,
+    averaged_params,
+    is_averaging,
+    start_averaging,
 )
-from glrnn.training.programs import first_state, params_like, update_rule
-from glrnn.training.step import Step, TrainState
-from glrnn.training.warning_signs import ENOUGH_UPDATES, Sign, nothing_learned, unstable
+from glrnn.optim.learning_rate import rate_factor, set_rate_factor
+from glrnn.storage.metrics_log import EpochRecord, Sign
+from glrnn.storage.run_folder import StageId
+from glrnn.storage.stage_checkpoints import StageCheckpoints
+from glrnn.training import history as histories
+from glrnn.training.context import Context
+from glrnn.training.epoch import train_epoch, windows_of_a_pass
+from glrnn.training.growth import starting_params
+from glrnn.training.history import StageHistory, Tally
+from glrnn.training.optimizer import group_names
+from glrnn.training.programs import first_state, program, state_like
+from glrnn.training.train_state import TrainState
+from glrnn.training.warning_signs import ENOUGH_UPDATES, nothing_learned, unstable
 
-# How often a stage is rewound to one checkpoint.
+# The largest number of times that a stage is rewound to one checkpoint.
 MOST_REWINDS = 3
 
 
-class Outcome(NamedTuple):
-    """What stages of a phase have come to.
+class StageProgress(NamedTuple):
+    """How far a stage has come.
 
     Attributes:
-        params: The best parameters of the last one.
-        histories: Of each.
-        offset: Of the metrics, at the end of the last one.
+        state: The state of training.
+        history: The history of the stage.
+        earlier: The histories of the phase's stages before it.
     """
 
-    params: Params
-    histories: list[Record]
-    offset: int
+    state: TrainState
+    history: StageHistory
+    earlier: tuple[StageHistory, ...]
 
 
-def train_stage(job: Job, before: Callable[[], Outcome]) -> Outcome:
-    """Trains one stage to its end, from wherever it is.
+def train_stage(
+    context: Context, stage: StageId, earlier: tuple[StageHistory, ...] = ()
+) -> tuple[StageHistory, ...]:
+    """Trains one stage to its end, from its newest checkpoint or from its beginning.
 
     Args:
-        job: Which stage of which run.
-        before: Makes what the stage begins with, if it has not begun.
+        context: The run.
+        stage: The stage.
+        earlier: The histories of the phase's stages before it; not needed if the stage
+            has a checkpoint, which holds them.
 
     Returns:
-        Its outcome, the stages before it among the histories.
+        The histories of the phase's stages up to this one; its checkpoints hold the
+        parameters.
 
     Raises:
-        DivergedError: if a loss or gradient is not finite.
-        StoppedError: if the run was told to stop; everything is saved.
+        DivergedError: A loss or gradient is not finite.
+        StoppedError: The run was told to stop; everything is saved.
     """
-    folder = job.run.stage_folder(job.number, job.stage_name)
-    with StageCheckpoints(folder, job.progress.say) as checkpoints:
-        step, state, history = _take_up(job, checkpoints, before)
+    folder = context.run.stage_folder(stage)
+    with StageCheckpoints(folder, context.progress.say) as checkpoints:
+        now = _open(context, stage, checkpoints, earlier)
         rewound_to, rewinds = None, 0
-        while not _finished(job, history):
+        while not _is_finished(context, stage, now.history):
             try:
-                state, history = _go_on(job, checkpoints, step, state, history)
+                now = _train_on(context, stage, checkpoints, now)
                 continue
             except DivergedError as error:
                 trouble = f"{error}; {_last_good(checkpoints)}"
             newest = checkpoints.newest
             rewinds = rewinds + 1 if rewound_to == newest else 1
             rewound_to = newest
-            if job.on_nonfinite != "rewind" or rewinds > MOST_REWINDS:
+            if context.execution.on_nonfinite != "rewind" or rewinds > MOST_REWINDS:
                 raise DivergedError(trouble)
-            job.progress.say(f"rewound: {trouble}")
-            del state  # two would not fit
-            step, state, history = _take_up(job, checkpoints, before)
-            history["rewinds"] += rewinds
-        best, _ = checkpoints.restore_best(params_like(job))
-    return Outcome(best, [*history["before"], history], history["metrics_offset"])
+            context.progress.say(f"rewound: {trouble}")
+            del now  # two states may not fit
+            now = _open(context, stage, checkpoints, earlier)
+            rewound = replace(now.history, rewinds=now.history.rewinds + rewinds)
+            now = now._replace(history=rewound)
+    return (*now.earlier, now.history)
 
 
-def _take_up(
-    job: Job, checkpoints: StageCheckpoints, before: Callable[[], Outcome]
-) -> tuple[Step, TrainState, Record]:
-    """A stage as its newest checkpoint has it, or at its beginning."""
-    optimizer, step = update_rule(job)
+def _open(
+    context: Context,
+    stage: StageId,
+    checkpoints: StageCheckpoints,
+    earlier: tuple[StageHistory, ...],
+) -> StageProgress:
+    """A stage at its newest checkpoint, or at its beginning."""
     if checkpoints.newest is not None:
-        like = jax.eval_shape(partial(first_state, job, optimizer), params_like(job))
-        state, history = checkpoints.restore_newest(like)
+        like = state_like(context, stage)
+        state, about = checkpoints.restore_newest(like)
+        *earlier_ones, history = histories.from_json(about)
+        now = StageProgress(state, history, tuple(earlier_ones))
     else:
-        params, histories, offset = before()
-        state = first_state(job, optimizer, params)
-        history = {
-            "before": histories,
-            "raw_losses": [],
-            "averaged_losses": [],
-            "seconds": 0.0,
-            "metrics_offset": offset,
-            "tally": NOTHING_YET._asdict(),
-            "rewinds": 0,
-        }
-        if job.stage_name == "finetune":
+        params = starting_params(context, stage)
+        now = StageProgress(
+            first_state(context, stage, params), StageHistory(), earlier
+        )
+        if stage.name == "finetune":
             # Finetuning that never improves hands on what it began with.
-            loss = _validate(job, params)
-            checkpoints.save(0, state, history, params, loss)
-    if not _finished(job, history):
-        job.progress.rewind(history["metrics_offset"])
-    return step, state, history
+            _save(checkpoints, now, params, _validate(context, stage, params))
+    history = now.history
+    if not (
+        _is_finished(context, stage, history)
+        or context.metrics.truncate_after(stage, history.epochs)
+    ):
+        context.progress.say(
+            f"{context.run.folder} has lost metrics of earlier epochs: metrics.jsonl "
+            f"has no line of {context.title(stage, history.epochs)}"
+        )
+    return now
+
+
+def _save(
+    checkpoints: StageCheckpoints,
+    now: StageProgress,
+    params: Params | None = None,
+    valid_loss: float | None = None,
+) -> None:
+    history = histories.to_json([*now.earlier, now.history])
+    checkpoints.save(int(now.state.count), now.state, history, params, valid_loss)
 
 
 def _last_good(checkpoints: StageCheckpoints) -> str:
@@ -127,75 +146,58 @@ def _last_good(checkpoints: StageCheckpoints) -> str:
     return f"the last good checkpoint is {checkpoints.path(newest)}"
 
 
-def _finished(job: Job, history: Record) -> bool:
-    """Whether a stage is at its end, as its validation losses have it."""
-    losses = _losses(history)
-    if len(losses) >= job.stage.epochs:
-        return True
-    if job.stage.minutes:
-        return bool(losses) and history["seconds"] >= 60 * job.stage.minutes
-    if 0 < job.stage.patience <= averaging.epochs_since_best(losses):
-        return True
-    return job.stage_name == "finetune" and averaging.non_monotonic_trigger(
-        losses, job.config.nonmonotonic
+def _is_finished(context: Context, stage: StageId, history: StageHistory) -> bool:
+    return history.is_finished(
+        context.stage(stage), stage.name, context.config.nonmonotonic
     )
 
 
-def _losses(history: Record) -> list[float]:
-    """Validation loss of each epoch: averaged once averaging has begun, else raw."""
-    raw, averaged = history["raw_losses"], history["averaged_losses"]
-    return raw[: len(raw) - len(averaged)] + averaged
-
-
-def _go_on(
-    job: Job,
-    checkpoints: StageCheckpoints,
-    step: Step,
-    state: TrainState,
-    history: Record,
-) -> tuple[TrainState, Record]:
+def _train_on(
+    context: Context, stage: StageId, checkpoints: StageCheckpoints, now: StageProgress
+) -> StageProgress:
     """Trains until an epoch is over or it is time for a checkpoint, and saves."""
-    epoch = len(history["raw_losses"]) + 1
-    averages = bool(averaging.is_averaging(state.opt_state))
-    factor = rate_factor(job.stage.schedule, _losses(history))
-    state = replace(state, opt_state=set_rate_factor(state.opt_state, factor))
-    begun = Tally(**history["tally"])
+    settings, history = context.stage(stage), now.history
+    epoch, title = history.epochs + 1, context.title(stage, history.epochs + 1)
+    factor = rate_factor(settings.schedule, history.losses)
+    state = replace(now.state, opt_state=set_rate_factor(now.state.opt_state, factor))
     state, tally = train_epoch(
-        job,
-        step,
+        context,
+        stage,
+        program(context, stage).step,
         state,
         epoch,
-        begun,
-        averages=averages,
-        rewinds=history["rewinds"],
-        pause=_pause(job, checkpoints),
+        history.tally,
+        averaging=bool(is_averaging(state.opt_state)),
+        rewinds=history.rewinds,
+        pause=_pause(context, checkpoints),
     )
-    where = f"{job.title(epoch)} is saved"
+    now = now._replace(state=state, history=replace(history, tally=tally))
+    where = f"{title} is saved"
     if tally.is_whole:
-        rate = factor * job.stage.learning_rate
-        state, history = _end_epoch(job, checkpoints, state, history, tally, rate)
+        now = _end_epoch(
+            context, stage, checkpoints, now, factor * settings.learning_rate
+        )
     elif tally.windows:
-        where = f"{job.title(epoch)}, update {tally.windows} of {tally.total} is saved"
-        history = history | {"tally": tally._asdict()}
-        if tally.windows > begun.windows:
-            checkpoints.save(int(state.count), state, history)
+        where = f"{title}, update {tally.windows} of {tally.total} is saved"
+        if tally.windows > history.tally.windows:
+            _save(checkpoints, now)
     else:
-        where = f"{job.title(epoch)} has not begun"
-    if job.interruption.signal is not None:
+        where = f"{title} has not begun"
+    if context.interruption.signal is not None:
         checkpoints.wait()
-    job.stop_if_told(where)
-    return state, history
+    context.stop_if_told(where)
+    return now
 
 
-def _pause(job: Job, checkpoints: StageCheckpoints) -> Callable[[], bool]:
+def _pause(context: Context, checkpoints: StageCheckpoints) -> Callable[[], bool]:
     """Whether to save, asked before every window; not before the first for the time."""
-    seconds = 60 * job.checkpoint_minutes
+    seconds = 60 * context.execution.checkpoint_minutes
     started: float | None = None
 
     def pause() -> bool:
         nonlocal started
         checkpoints.check()
-        if job.interruption.has_come():
+        if context.interruption.has_come():
             return True
         if started is None:
             started = time.monotonic()
@@ -206,87 +208,119 @@ def _pause(job: Job, checkpoints: StageCheckpoints) -> Callable[[], bool]:
 
 
 def _end_epoch(
-    job: Job,
+    context: Context,
+    stage: StageId,
     checkpoints: StageCheckpoints,
-    state: TrainState,
-    history: Record,
-    tally: Tally,
+    now: StageProgress,
     learning_rate: float,
-) -> tuple[TrainState, Record]:
-    """Validates, decides whether averaging begins, saves and tells."""
+) -> StageProgress:
+    """Validates, decides whether averaging begins, records, saves and shows."""
     started = time.perf_counter()
-    epoch = len(history["raw_losses"]) + 1
-    averages = bool(averaging.is_averaging(state.opt_state))
-    params = averaging.averaged_params(state.opt_state, state.params)
-    raw_loss = _validate(job, state.params)
-    loss = _validate(job, params) if averages else raw_loss
-    raw_losses = [*history["raw_losses"], raw_loss]
-    triggered = not averages and _averaging_begins(job.config, raw_losses)
+    state, history = now.state, now.history
+    averaging = bool(is_averaging(state.opt_state))
+    params = averaged_params(state.opt_state, state.params)
+    raw_loss = _validate(context, stage, state.params)
+    loss = _validate(context, stage, params) if averaging else raw_loss
+    raw_losses = (*history.raw_losses, raw_loss)
+    triggered = not averaging and _averaging_begins(context.config, raw_losses)
     if triggered:
-        state = replace(state, opt_state=averaging.start_averaging(state.opt_state))
+        state = replace(state, opt_state=start_averaging(state.opt_state))
+    tally = history.tally
     seconds = tally.seconds + time.perf_counter() - started
-    history = history | {
-        "raw_losses": raw_losses,
-        "averaged_losses": [*history["averaged_losses"], *[loss] * averages],
-        "seconds": history["seconds"] + seconds,
-        "tally": NOTHING_YET._replace(
-            skipped_in_a_row=tally.skipped_in_a_row
-        )._asdict(),
-    }
-    signs = _warning_signs(job, history, int(state.count))
-    record = epoch_metrics(job, epoch, tally) | {
-        "learning_rate": learning_rate,
-        "valid_loss": loss,
-        "valid_perplexity": to_perplexity(loss),
-        "raw_valid_loss": raw_loss,
-        "unigram_perplexity": job.unigram.perplexity,
-        "averaging": averages,
-        "triggered": triggered,
-        "seconds": seconds,
-        "warnings": [asdict(sign) for sign in signs],
-    }
-    job.progress.write(record)
-    history["metrics_offset"] = job.progress.offset
-    checkpoints.save(int(state.count), state, history, params, loss)
-    job.progress.end_epoch(
-        f"{job.title(epoch)} · train {record['train_perplexity']:.2f} · "
-        f"valid {to_perplexity(loss):.2f}{' averaged' if averages else ''} · "
-        f"{record['tokens_per_second']:,.0f} tokens/s · {seconds:.0f} s"
-        f"{' · averaging begins' if triggered else ''}"
+    now = StageProgress(
+        state,
+        replace(
+            history,
+            raw_losses=raw_losses,
+            averaged_losses=(*history.averaged_losses, *[loss] * averaging),
+            seconds=history.seconds + seconds,
+            tally=Tally(skipped_in_a_row=tally.skipped_in_a_row),
+        ),
+        now.earlier,
     )
-    for sign in signs:
-        job.progress.say(f"warning: {sign.text}")
-    return state, history
+    record = replace(
+        _epoch_record(context, stage, history.epochs + 1, tally, loss),
+        learning_rate=learning_rate,
+        raw_valid_loss=raw_loss,
+        averaging=averaging,
+        triggered=triggered,
+        seconds=seconds,
+        warnings=tuple(_warning_signs(context, stage, now)),
+    )
+    context.metrics.append(record)
+    _save(checkpoints, now, params, loss)
+    context.progress.end_epoch(_epoch_line(context, stage, record))
+    for sign in record.warnings:
+        context.progress.say(f"warning: {sign.text}")
+    return now
 
 
-def _warning_signs(job: Job, history: Record, updates: int) -> list[Sign]:
+def _epoch_record(
+    context: Context, stage: StageId, epoch: int, tally: Tally, valid_loss: float
+) -> EpochRecord:
+    """The record of an epoch, as far as its tally and validation loss tell."""
+    num_layers = context.phase(stage).num_layers
+    names = group_names(context.stage(stage).max_norms, num_layers)
+    mean_norms = [total / tally.updates for total in tally.norm_sums]
+    fractions = [count / tally.updates for count in tally.clipped]
+    train_loss = tally.loss_sum / tally.tokens
+    return EpochRecord(
+        phase=stage.phase,
+        stage=stage.name,
+        epoch=epoch,
+        updates=tally.updates,
+        skipped=tally.skipped,
+        tokens=tally.tokens,
+        train_loss=train_loss,
+        train_perplexity=to_perplexity(train_loss),
+        tokens_per_second=tally.tokens / tally.seconds,
+        gradient_norm=dict(zip(names, mean_norms, strict=True)),
+        clipped=dict(zip(names, fractions, strict=True)),
+        valid_loss=valid_loss,
+        valid_perplexity=to_perplexity(valid_loss),
+        unigram_perplexity=context.unigram.perplexity,
+    )
+
+
+def _epoch_line(context: Context, stage: StageId, record: EpochRecord) -> str:
+    return (
+        f"{context.title(stage, record.epoch)} · train {record.train_perplexity:.2f} · "
+        f"valid {record.valid_perplexity:.2f}{' averaged' if record.averaging else ''} "
+        f"· {record.tokens_per_second:,.0f} tokens/s · {record.seconds:.0f} s"
+        f"{' · averaging begins' if record.triggered else ''}"
+    )
+
+
+def _warning_signs(context: Context, stage: StageId, now: StageProgress) -> list[Sign]:
     """The signs that a stage does not learn, after an epoch.
 
     That nothing has been learned is no sign before the stage has made a pass over the
     training set or `ENOUGH_UPDATES`, whichever comes first, unless it ends before.
     """
-    before = [loss for stage in history["before"] for loss in stage["raw_losses"]]
-    signs = [unstable([*before, *history["raw_losses"]])]
-    enough = min(windows_of_a_pass(job), ENOUGH_UPDATES)
-    if updates >= enough or _finished(job, history):
-        loss = _losses(history)[-1]
-        signs.append(nothing_learned(loss, job.unigram.nats_per_token))
+    raw = [loss for each in (*now.earlier, now.history) for loss in each.raw_losses]
+    signs = [unstable(raw)]
+    enough = min(windows_of_a_pass(context, stage), ENOUGH_UPDATES)
+    if int(now.state.count) >= enough or _is_finished(context, stage, now.history):
+        loss = now.history.losses[-1]
+        signs.append(nothing_learned(loss, context.unigram.nats_per_token))
     return [sign for sign in signs if sign is not None]
 
 
-def _averaging_begins(config: Config, losses: list[float]) -> bool:
-    trigger = averaging.TRIGGERS[config.trigger]
-    latest = config.averaging_latest
+def _averaging_begins(config: Config, losses: tuple[float, ...]) -> bool:
+    trigger, latest = TRIGGERS[config.trigger], config.averaging_latest
     return trigger(losses, config.nonmonotonic) or 0 < latest <= len(losses)
 
 
-def _validate(job: Job, params: Params) -> float:
+def _validate(context: Context, stage: StageId, params: Params) -> float:
     """Nats per token on the validation set."""
     score = perplexity(
-        job.model, params, job.corpus.valid, batch_size=job.config.valid_batch_size
+        context.model(stage),
+        params,
+        context.corpus.valid,
+        batch_size=context.config.valid_batch_size,
     )
     if not math.isfinite(score.nats_per_token):
         raise DivergedError(
-            f"the validation loss is not finite in phase {job.number}, {job.stage_name}"
+            f"the validation loss is not finite in phase {stage.phase}, {stage.name}"
         )
     return score.nats_per_token

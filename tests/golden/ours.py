@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glrnn import dropout
 from glrnn.cells.lstm import LSTMParams, LSTMState
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.data.windows import Window
@@ -19,11 +18,12 @@ from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_r
 from glrnn.evaluation.perplexity import perplexity
 from glrnn.heads import head
 from glrnn.heads.mixture import MixtureParams
-from glrnn.losses import activation_regularization, temporal_activation_regularization
 from glrnn.model import Embedding, Params, dropout_rates, language_model
 from glrnn.optim.averaging import averaged_params, start_averaging
-from glrnn.training.optimizer import clip_limits, stage_optimizer
-from glrnn.training.step import TrainState, training_step
+from glrnn.training import gradient
+from glrnn.training.gradient import Regularizers, training_loss
+from glrnn.training.programs import Recipe, build_program
+from glrnn.training.train_state import TrainState
 
 # Large networks work through their logits piece by piece; so do these.
 SEVERAL_BLOCKS = head.Block(logits=300, table=100)
@@ -145,16 +145,13 @@ def check_loss_gradient_and_carry(settings, golden, padded):
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
     def run(params):
-        outcome = model.apply(params, carry, window, first_masks)
-        length = jnp.asarray(window.length)
-        ar = activation_regularization(outcome.dropped, length)
-        tar = temporal_activation_regularization(outcome.outputs, length)
-        total = (
-            outcome.nll
-            + config.activation_regularization * ar
-            + config.temporal_activation_regularization * tar
+        weights = Regularizers(
+            config.activation_regularization, config.temporal_activation_regularization
         )
-        return total, outcome.carry
+        total, (_, after) = training_loss(
+            model, weights, params, carry, window, first_masks
+        )
+        return total, after
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(head.BLOCKS, jax.default_backend(), SEVERAL_BLOCKS)
@@ -168,7 +165,7 @@ def check_updates_and_averages(settings, golden, padded):
     """Of a stage of SGD and one of averaged SGD, each half of the windows."""
     config = make_config(settings)
     model = make_model(config, golden)
-    phase, num_layers = config.phases[0], len(config.layers)
+    phase = config.phases[0]
     num_windows = len(golden["lengths"])
     key = jax.random.key(0)
     masks = make_masks(config, golden)
@@ -183,20 +180,17 @@ def check_updates_and_averages(settings, golden, padded):
         return jax.tree.map(lambda mask: jnp.asarray(mask)[count], masks)
 
     @functools.cache
-    def make_step(stage):
-        return training_step(
-            model,
-            stage_optimizer(config, stage, num_layers),
-            rates=dropout_rates(phase.dropout),
-            groups=clip_limits(stage.max_norms, num_layers),
-            activation=config.activation_regularization,
-            temporal_activation=config.temporal_activation_regularization,
+    def make_program(stage):
+        # Not a cached program: it has these masks.
+        return build_program.__wrapped__(
+            model, Recipe.of(config), len(config.layers), stage, phase.dropout
         )
 
     def train(state, stage, indices):
+        program = make_program(stage)
         for index in indices:
             window = make_window(golden, index, padded)
-            state, metrics = make_step(stage)(state, window, key)
+            state, metrics = program.step(state, window, key)
             if index == 0:
                 assert_close(metrics["loss"], golden["loss"], 1e-4)
                 assert_close(state.carry, make_carry(golden, "carry_after"), 1e-4)
@@ -205,18 +199,18 @@ def check_updates_and_averages(settings, golden, padded):
     params = make_params(golden, "param")
     state = TrainState(
         params,
-        stage_optimizer(config, phase.main, num_layers).init(params),
+        make_program(phase.main).optimizer.init(params),
         make_carry(golden, "carry"),
         np.int32(0),
     )
     state = jax.tree.map(jnp.array, state)  # copies: a step donates its state
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(head.BLOCKS, jax.default_backend(), SEVERAL_BLOCKS)
-        patch.setattr(dropout, "draw_masks", injected)
+        patch.setattr(gradient, "draw_masks", injected)
         state = train(state, phase.main, range(num_windows // 2))
         assert_close(state.params, make_params(golden, "sgd"), 1e-3)
 
-        # Nothing of the first stage may be in the average, so its state goes on.
+        # Nothing of the first stage may be in the average, so its state is kept.
         state = state.replace(opt_state=start_averaging(state.opt_state))
         state = train(state, phase.finetune, range(num_windows // 2, num_windows))
     assert_close(state.params, make_params(golden, "asgd"), 1e-3)

@@ -1,0 +1,162 @@
+"""The history of a stage, as its checkpoints hold it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from glrnn.config import Stage
+from glrnn.optim.averaging import epochs_since_best, non_monotonic_trigger
+from glrnn.validation import from_values
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The sums over the windows of an epoch so far.
+
+    Attributes:
+        windows: The number of windows trained on or skipped.
+        total: The number of windows in the epoch; 0 before it begins.
+        tokens: The number of tokens trained on.
+        loss_sum: The sum of their losses, in nats.
+        norm_sums: The sums over the windows of each group's gradient norm.
+        clipped: The number of windows in which each group was clipped.
+        skipped: The number of windows whose loss or gradient was not finite.
+        skipped_in_a_row: The number of such windows since the last good one.
+        seconds: The time spent in training.
+    """
+
+    windows: int = 0
+    total: int = 0
+    tokens: int = 0
+    loss_sum: float = 0.0
+    norm_sums: tuple[float, ...] = ()
+    clipped: tuple[float, ...] = ()
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    seconds: float = 0.0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the epoch is over."""
+        return 0 < self.total == self.windows
+
+    @property
+    def updates(self) -> int:
+        """The number of updates made."""
+        return self.windows - self.skipped
+
+    def add(
+        self, tokens: int, nll: float, norms: Sequence[float], limits: Sequence[float]
+    ) -> "Tally":
+        """The tally with one more window.
+
+        Args:
+            tokens: The number of its tokens.
+            nll: Their mean loss, in nats.
+            norms: Each group's gradient norm.
+            limits: Each group's largest norm.
+
+        Example:
+            >>> Tally().add(10, 2.0, [1.0, 3.0], [2.0, 2.0]).clipped
+            (0.0, 1.0)
+        """
+        zeros = (0.0,) * len(norms)
+        sums, clipped = self.norm_sums or zeros, self.clipped or zeros
+        return replace(
+            self,
+            windows=self.windows + 1,
+            tokens=self.tokens + tokens,
+            loss_sum=self.loss_sum + tokens * nll,
+            norm_sums=tuple(map(float.__add__, sums, norms)),
+            clipped=tuple(
+                count + (norm > limit)
+                for count, norm, limit in zip(clipped, norms, limits, strict=True)
+            ),
+            skipped_in_a_row=0,
+        )
+
+    def skip(self) -> "Tally":
+        """The tally with one more window that was skipped.
+
+        Example:
+            >>> Tally(windows=3).skip().updates
+            3
+        """
+        return replace(
+            self,
+            windows=self.windows + 1,
+            skipped=self.skipped + 1,
+            skipped_in_a_row=self.skipped_in_a_row + 1,
+        )
+
+
+@dataclass(frozen=True)
+class StageHistory:
+    """What a stage has come to so far.
+
+    Attributes:
+        raw_losses: The validation loss of the raw parameters after each epoch, nats per
+            token.
+        averaged_losses: That of the averaged parameters, after each epoch that
+            averaged them: the last epochs of `raw_losses`.
+        seconds: The time of training and validation, in whole epochs.
+        rewinds: How often the stage was rewound to a checkpoint.
+        tally: The epoch that is being trained.
+    """
+
+    raw_losses: tuple[float, ...] = ()
+    averaged_losses: tuple[float, ...] = ()
+    seconds: float = 0.0
+    rewinds: int = 0
+    tally: Tally = Tally()
+
+    @property
+    def epochs(self) -> int:
+        """The number of whole epochs."""
+        return len(self.raw_losses)
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """The validation loss of each epoch: averaged once averaging has begun."""
+        raw = len(self.raw_losses) - len(self.averaged_losses)
+        return self.raw_losses[:raw] + self.averaged_losses
+
+    def is_finished(self, stage: Stage, name: str, window: int) -> bool:
+        """Whether the stage is at its end.
+
+        Args:
+            stage: The settings of the stage.
+            name: `main` or `finetune`, which the non-monotonic criterion ends too.
+            window: The window of that criterion.
+
+        Example:
+            >>> StageHistory((5.0, 4.0)).is_finished(Stage(2), "main", window=5)
+            True
+        """
+        if self.epochs >= stage.epochs:
+            return True
+        if stage.minutes:
+            return self.epochs > 0 and self.seconds >= 60 * stage.minutes
+        if 0 < stage.patience <= epochs_since_best(self.losses):
+            return True
+        return name == "finetune" and non_monotonic_trigger(self.losses, window)
+
+
+def to_json(stages: Sequence[StageHistory]) -> dict[str, Any]:
+    """The histories of a phase's stages as a checkpoint keeps them.
+
+    Example:
+        >>> from_json(to_json([StageHistory((5.0,))]))[0].raw_losses
+        (5.0,)
+    """
+    return {"stages": [asdict(stage) for stage in stages]}
+
+
+def from_json(history: Mapping[str, Any]) -> tuple[StageHistory, ...]:
+    """The histories that `to_json` wrote.
+
+    Raises:
+        UsageError: They are not what `to_json` writes.
+    """
+    stages = history.get("stages", [])
+    return tuple(from_values(StageHistory, stage, "a history") for stage in stages)
