@@ -25,6 +25,7 @@ from glrnn.data.windows import Window
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
 from glrnn.evaluation.perplexity import perplexity
 from glrnn.model import Model, language_model
+from glrnn.training.optimizer import set_hyperparams
 from glrnn.training.programs import Program, Recipe, build_program
 from glrnn.training.train_state import TrainState
 
@@ -52,7 +53,7 @@ def make_update(
         model,
         Recipe.of(config),
         phase.num_layers,
-        phase.main,
+        len(phase.main.max_norms),
         phase.dropout,
         mesh,
         precision,
@@ -61,7 +62,10 @@ def make_update(
 
 def _training(preset, config, model, params):
     optimizer, step = make_update(config, model)
-    opt_state = jax.jit(optimizer.init)(params)
+    main = config.phases[0].main
+    opt_state = set_hyperparams(
+        jax.jit(optimizer.init)(params), main.learning_rate, main.max_norms
+    )
     carry = model.initial_carry(preset.batch)
     state = TrainState(params, opt_state, carry, jnp.zeros((), jnp.int32))
     rows = np.random.default_rng(0).integers(

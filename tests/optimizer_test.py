@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Config, Dropout, Layer, Phase
 from glrnn.model import Params, language_model
 from glrnn.optim.averaging import averaged_params, start_averaging
 from glrnn.optim.clipping import group_norms, layerwise_clip_by_norm
 from glrnn.training.optimizer import (
     clip_limits,
     group_names,
-    stage_optimizer,
+    set_hyperparams,
+    training_optimizer,
 )
 
 V, E = 7, 4
@@ -88,9 +89,9 @@ def numpy_stage(params, gradients, lengths, averaging_from, settings):
 )
 def test_a_stage_is_clip_decay_scale_average_in_this_order(head, limits):
     depth, rate, decay, usual_length = 2, 0.7, 0.1, 10
-    config = make_config(head, depth, weight_decay=decay, window_length=usual_length)
-    stage = Stage(epochs=1, learning_rate=rate, max_norms=limits)
-    optimizer = stage_optimizer(config, stage, depth)
+    optimizer = training_optimizer(
+        depth, len(limits), weight_decay=decay, usual_length=usual_length
+    )
     start = params = make_params(head, depth)
     lengths = [10, 3, 12, 7, 10]
     gradients = [random_like(params, seed) for seed in range(len(lengths))]
@@ -102,7 +103,7 @@ def test_a_stage_is_clip_decay_scale_average_in_this_order(head, limits):
         )
         return optax.apply_updates(params, updates), opt_state
 
-    opt_state = optimizer.init(params)
+    opt_state = set_hyperparams(optimizer.init(params), rate, limits)
     for count, (gradient, length) in enumerate(zip(gradients, lengths, strict=True)):
         if count == 2:
             opt_state = start_averaging(opt_state)
@@ -121,12 +122,11 @@ def test_a_stage_is_clip_decay_scale_average_in_this_order(head, limits):
 
 def test_one_limit_clips_the_whole_gradient():
     params = make_params("mixture", 2)
-    config = make_config("mixture", 2, weight_decay=0.0, window_length=10)
-    stage = Stage(epochs=1, learning_rate=1.0, max_norms=(0.25,))
-    optimizer = stage_optimizer(config, stage, 2)
+    optimizer = training_optimizer(2, 1, usual_length=10)
     gradient = random_like(params, 0)
+    opt_state = set_hyperparams(optimizer.init(params), 1.0, (0.25,))
     updates, _ = jax.jit(optimizer.update)(
-        gradient, optimizer.init(params), params, window_length=10
+        gradient, opt_state, params, window_length=10
     )
     norm = float(optax.tree.norm(gradient))
     assert norm > 1
@@ -170,10 +170,29 @@ def test_no_group_leaves_with_more_than_its_norm(seed, head, depth, scale, data)
 
 
 def test_a_window_without_a_length_is_refused():
-    optimizer = stage_optimizer(make_config("softmax", 1), Stage(epochs=1), 1)
+    optimizer = training_optimizer(1, 1, usual_length=70)
     params = make_params("softmax", 1)
     with pytest.raises(TypeError, match="window_length"):
         optimizer.update(params, optimizer.init(params), params)
+
+
+def test_other_hyperparameters_do_not_retrace():
+    """And take effect."""
+    optimizer, traces = training_optimizer(1, 2), []
+
+    @jax.jit
+    def update(updates, opt_state, params):
+        traces.append(None)
+        return optimizer.update(updates, opt_state, params)[0]
+
+    params = Params(np.ones(1, np.float32), (np.ones(1, np.float32),), ())
+    gradient = Params(np.full(1, 3.0, np.float32), (np.full(1, 4.0, np.float32),), ())
+    first = set_hyperparams(optimizer.init(params), 1.0, (1.0, np.inf))
+    second = set_hyperparams(first, 0.5, (np.inf, 2.0))
+    for state, expected in ((first, (-1.0, -4.0)), (second, (-1.5, -1.0))):
+        found = update(gradient, state, params)
+        assert (found.embedding.item(), found.layers[0].item()) == expected
+    assert len(traces) == 1
 
 
 # The groups.

@@ -1,17 +1,17 @@
-"""What becomes of a clipped gradient, and how large a step is made of it.
+"""Update rules and learning-rate schedules.
 
 The learning rate of an epoch is a function of the validation losses before it, so that
-a run that goes on knows it without having stored it.
+a resumed run knows it without having stored it.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jax.typing import ArrayLike
 
 from glrnn.optim.averaging import epochs_since_best
 from glrnn.validation import above, at_least, check
@@ -27,15 +27,15 @@ RULES: dict[str, Callable[[], optax.GradientTransformation]] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a learning rate falls, as a function of the epoch; by default not at all.
+    """A learning-rate schedule: the rate of each epoch; constant by default.
 
     Attributes:
-        decay: Factor of the learning rate after every epoch but the first few.
-        constant_epochs: How many first epochs are not followed by a decay.
-        drop: Factor of the learning rate, once: see `drop_patience`, `drop_latest`.
-        drop_patience: It drops after so many epochs without a lower validation loss; 0
-            for never.
-        drop_latest: It drops after so many epochs in any case; 0 for never.
+        decay: The factor of the learning rate after every epoch but the first few.
+        constant_epochs: The number of first epochs that no decay follows.
+        drop: A further factor, applied once: see `drop_patience` and `drop_latest`.
+        drop_patience: The rate drops after so many epochs without a lower validation
+            loss; 0 for never.
+        drop_latest: The rate drops after so many epochs in any case; 0 for never.
     """
 
     decay: float = field(default=1.0, metadata=above(0))
@@ -49,10 +49,10 @@ class Schedule:
 
 
 def rate_factor(schedule: Schedule, losses: Sequence[float]) -> float:
-    """What the learning rate of the next epoch is multiplied by.
+    """The factor of the next epoch's learning rate.
 
     Args:
-        schedule: How it falls.
+        schedule: The schedule.
         losses: The validation losses of all epochs of the stage so far.
 
     Example:
@@ -76,23 +76,17 @@ def _dropped(schedule: Schedule, losses: Sequence[float]) -> bool:
     )
 
 
-class RateState(NamedTuple):
-    """State of `scale_by_rate`: the factor that is in force, float32 `[]`."""
-
-    factor: Array
-
-
-def scale_by_rate(
-    learning_rate: float, usual_length: int | None = None
+def scale_by_learning_rate(
+    learning_rate: ArrayLike, usual_length: int | None = None
 ) -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by minus the learning rate and the factor in force.
+    """Multiplies updates by minus the learning rate, for windows of varying length.
 
     Where a window's loss is the mean over its tokens, every window has the same weight;
     multiplied by s / w as well, the window's length in units of the usual one, every
     token has.
 
     Args:
-        learning_rate: eta, of a window of the usual length.
+        learning_rate: eta, for a window of the usual length.
         usual_length: w; `None` leaves lengths out.
 
     Returns:
@@ -101,16 +95,18 @@ def scale_by_rate(
     Raises:
         TypeError: `update` was called without it.
 
+    Source:
+        Merity, Keskar and Socher (2018), section 5.
+
     Example:
-        >>> sgd = scale_by_rate(0.1, usual_length=10)
-        >>> state = set_rate_factor(sgd.init(None), 0.5)
-        >>> sgd.update(jnp.ones(1), state, window_length=40)[0].tolist()
-        [-0.20000000298023224]
+        >>> sgd = scale_by_learning_rate(0.1, usual_length=10)
+        >>> sgd.update(jnp.ones(1), sgd.init(None), window_length=40)[0].tolist()
+        [-0.4000000059604645]
     """
 
     def update(updates, state, params=None, *, window_length: Any = None, **extra):
         del params, extra
-        rate = learning_rate * state.factor
+        rate = jnp.asarray(learning_rate, jnp.float32)
         if usual_length is not None:
             if window_length is None:
                 raise TypeError("update needs the window_length")
@@ -118,26 +114,5 @@ def scale_by_rate(
         return jax.tree.map(lambda g: (-rate * g).astype(g.dtype), updates), state
 
     return optax.GradientTransformationExtraArgs(
-        lambda params: RateState(jnp.ones((), jnp.float32)), update
-    )
-
-
-def set_rate_factor(opt_state: Any, factor: float) -> Any:
-    """The state of an optimizer with every `scale_by_rate` in it at this factor.
-
-    Structure, shapes and dtypes stay, so a compiled step is not traced again.
-
-    Example:
-        >>> optimizer = optax.chain(optax.identity(), scale_by_rate(0.1))
-        >>> set_rate_factor(optimizer.init(jnp.ones(1)), 0.5)[1].factor.item()
-        0.5
-    """
-
-    def change(node: Any) -> Any:
-        if isinstance(node, RateState):
-            return RateState(jnp.full_like(node.factor, factor))
-        return node
-
-    return jax.tree.map(
-        change, opt_state, is_leaf=lambda node: isinstance(node, RateState)
+        lambda params: optax.EmptyState(), update
     )

@@ -29,12 +29,11 @@ from glrnn.devices import PRECISIONS
 from glrnn.errors import DeviceError, UsageError
 from glrnn.files import write_text
 from glrnn.model import Params
-from glrnn.optim.learning_rate import set_rate_factor
 from glrnn.storage.run_folder import STAGES, StageId
 from glrnn.training.agreement import Row, Update, compare_updates, tolerance
 from glrnn.training.context import Context
 from glrnn.training.epoch import first_window
-from glrnn.training.optimizer import group_names
+from glrnn.training.optimizer import group_names, set_hyperparams
 from glrnn.training.programs import first_state, program, state_like
 from glrnn.training.train_state import replicate
 
@@ -183,8 +182,8 @@ def _telling(
     An update as small as usual is lost in the rounding of the parameters, and the first
     one in units of the root mean square is the gradient's signs, which rounding flips.
     """
-    factor = UPDATE_RATE / context.stage(stage).learning_rate
-    opt_state = set_rate_factor(opt_state, factor)
+    max_norms = context.stage(stage).max_norms
+    opt_state = set_hyperparams(opt_state, UPDATE_RATE, max_norms)
     squares = optax.tree.get(opt_state, "nu")
     if squares is None:
         return opt_state

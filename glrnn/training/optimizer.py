@@ -1,72 +1,107 @@
-"""From the settings of a stage to one optax chain.
+"""From the settings of a run to one optax chain.
 
 Clip each group, apply the rule, decay weights, scale by the learning rate and the
 window's length, skip what is not finite, average: in this order, as Aharoni, Rattner
 and Permuter (2017) and the code they build on (Merity, Keskar and Socher 2018; Yang et
 al. 2018) have it, whose rule is plain SGD.
+
+The learning rate and the largest norms are data in the optimizer's state, so that one
+compiled step serves all stages, schedules and searches.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.typing import ArrayLike
 
-from glrnn.config import Stage
 from glrnn.model import Params
 from glrnn.optim.averaging import nt_asgd
 from glrnn.optim.clipping import layerwise_clip_by_norm
-from glrnn.optim.learning_rate import RULES, scale_by_rate
+from glrnn.optim.learning_rate import RULES, scale_by_learning_rate
 
 
-def stage_optimizer(
-    config: Any, stage: Stage, num_layers: int
+def training_optimizer(
+    num_layers: int,
+    num_groups: int,
+    *,
+    rule: str = "sgd",
+    weight_decay: float = 0.0,
+    usual_length: int | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """The update rule of one stage.
+    """The optimizer of a stage.
 
-    g <- rule(clip(g));  g <- g + lambda theta;  theta <- theta - eta f (s / w) g, where
-    f is the schedule's factor, s the window's own length, handed to `update` as
-    `window_length`, and w the usual one. Of a loss that is summed over time, g has
-    grown with s already.
+    g <- rule(clip(g));  g <- g + lambda theta;  theta <- theta - eta (s / w) g, where
+    s is the window's length, handed to `update` as `window_length`, and w the usual
+    one. `set_hyperparams` sets eta and the largest norms, which are zero and unlimited
+    at first.
 
     Args:
-        config: Gives lambda, w, the rule and whether losses are summed over time.
-        stage: Gives eta and the largest norms.
         num_layers: L of the phase.
+        num_groups: The number of groups with a largest norm of their own; 1 for the
+            whole gradient.
+        rule: A name in `RULES`.
+        weight_decay: lambda.
+        usual_length: w; `None` leaves lengths out, for a loss that is summed over time,
+            whose gradient has grown with s already.
 
     Example:
-        >>> from glrnn.config import Config
-        >>> chain = stage_optimizer(Config(), Stage(1, max_norms=(1.0,)), num_layers=1)
+        >>> chain = training_optimizer(num_layers=1, num_groups=1, usual_length=70)
         >>> params = {"w": jnp.ones(2)}
+        >>> state = set_hyperparams(chain.init(params), 20.0, (1.0,))
         >>> updates, _ = chain.update(
-        ...     {"w": jnp.array([3.0, 4.0])},
-        ...     chain.init(params),
-        ...     params,
-        ...     window_length=35,
+        ...     {"w": jnp.array([3.0, 4.0])}, state, params, window_length=70
         ... )
         >>> [round(x, 3) for x in updates["w"].tolist()]
         [-12.0, -16.0]
     """
-    return optax.chain(
-        layerwise_clip_by_norm(clip_limits(stage.max_norms, num_layers)),
-        RULES[config.optimizer](),
-        optax.add_decayed_weights(config.weight_decay),
-        scale_by_rate(
-            stage.learning_rate,
-            None if config.sum_over_time else config.window_length,
-        ),
-        skip_not_finite(),
-        nt_asgd(),
+
+    def chain(learning_rate: ArrayLike, max_norms: Array):
+        limits = [max_norms[group] for group in range(num_groups)]
+        return optax.chain(
+            layerwise_clip_by_norm(clip_limits(limits, num_layers)),
+            RULES[rule](),
+            optax.add_decayed_weights(weight_decay),
+            scale_by_learning_rate(learning_rate, usual_length),
+            skip_not_finite(),
+            nt_asgd(),
+        )
+
+    return optax.inject_hyperparams(chain)(
+        learning_rate=0.0, max_norms=jnp.full(num_groups, jnp.inf)
     )
 
 
-def clip_limits(max_norms: tuple[float, ...], num_layers: int) -> float | Params:
-    """Largest norms as `layerwise_clip_by_norm` takes them: a prefix of the parameters.
+def set_hyperparams(
+    opt_state: Any, learning_rate: ArrayLike, max_norms: Sequence[float]
+) -> Any:
+    """The state of a `training_optimizer` with this learning rate and these norms.
+
+    Structure, shapes and dtypes stay, so a compiled step is not traced again.
 
     Args:
-        max_norms: One number; or the embedding's, each layer's, and the head's where
-            the head has parameters.
+        opt_state: The state.
+        learning_rate: eta, for a window of the usual length.
+        max_norms: The largest norm of each group.
+    """
+    values = {"learning_rate": learning_rate, "max_norms": max_norms}
+    return opt_state._replace(
+        hyperparams={
+            name: jnp.asarray(values[name], old.dtype).reshape(old.shape)
+            for name, old in opt_state.hyperparams.items()
+        }
+    )
+
+
+def clip_limits(max_norms: Sequence[Any], num_layers: int) -> Any:
+    """The largest norms as `layerwise_clip_by_norm` takes them: a prefix of `Params`.
+
+    Args:
+        max_norms: One number; or the embedding's, each layer's, and the head's if the
+            head has parameters.
         num_layers: L.
 
     Example:
@@ -83,8 +118,8 @@ def clip_limits(max_norms: tuple[float, ...], num_layers: int) -> float | Params
     return Params(embedding=embedding, layers=tuple(rest[:num_layers]), head=head)
 
 
-def group_names(max_norms: tuple[float, ...], num_layers: int) -> tuple[str, ...]:
-    """What each of the largest norms is of.
+def group_names(max_norms: Sequence[float], num_layers: int) -> tuple[str, ...]:
+    """The name of each group with a largest norm.
 
     Example:
         >>> group_names((0.05, 0.15, 0.15), num_layers=1)
@@ -99,13 +134,13 @@ def group_names(max_norms: tuple[float, ...], num_layers: int) -> tuple[str, ...
 
 
 def skip_not_finite() -> optax.GradientTransformationExtraArgs:
-    """Makes an update zero where it is said that the gradient is not finite.
+    """Makes the updates zero if the gradient is not finite.
 
-    Before it is averaged, so that the parameters are written once, in place: a choice
-    between old and new ones afterwards would need both.
+    It stands before the average, so that the parameters are written once, in place; a
+    choice between old and new parameters afterwards would need both.
 
     Returns:
-        A transform whose `update` takes `finite`, a boolean; true if not given.
+        A transform whose `update` takes `finite`, a boolean, true by default.
 
     Example:
         >>> skip = skip_not_finite()

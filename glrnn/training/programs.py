@@ -1,6 +1,7 @@
 """The compiled step of a stage, found again by all that its program depends on.
 
-Seeds and numbers of epochs are data, so that all seeds share programs.
+Seeds, numbers of epochs, learning rates and largest norms are data, so that all stages
+of a phase, all seeds and all trials of a study share programs.
 """
 
 from functools import lru_cache, partial
@@ -11,13 +12,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from glrnn.config import Config, Dropout, Stage
+from glrnn.config import Config, Dropout
 from glrnn.model import Model, Params, dropout_rates
 from glrnn.optim.averaging import start_averaging
 from glrnn.storage.run_folder import StageId
 from glrnn.training.context import Context
 from glrnn.training.gradient import Regularizers, training_gradient
-from glrnn.training.optimizer import clip_limits, stage_optimizer
+from glrnn.training.optimizer import clip_limits, set_hyperparams, training_optimizer
 from glrnn.training.step import Step, training_step
 from glrnn.training.train_state import TrainState
 
@@ -53,13 +54,11 @@ class Recipe(NamedTuple):
 def program(context: Context, stage: StageId) -> Program:
     """The program of a stage: the same one for all stages that can share it."""
     phase, execution = context.phase(stage), context.execution
-    settings = context.stage(stage)
     return build_program(
         context.model(stage),
         Recipe.of(context.config),
         phase.num_layers,
-        # Whatever else a stage says does not enter the program.
-        Stage(learning_rate=settings.learning_rate, max_norms=settings.max_norms),
+        len(context.stage(stage).max_norms),
         phase.dropout,
         execution.mesh,
         execution.precision,
@@ -71,7 +70,7 @@ def build_program(
     model: Model,
     recipe: Recipe,
     num_layers: int,
-    stage: Stage,
+    num_groups: int,
     dropout: Dropout,
     mesh: Mesh | None = None,
     precision: str | None = None,
@@ -82,12 +81,18 @@ def build_program(
         model: The network.
         recipe: The settings of the optimizer and the loss.
         num_layers: L.
-        stage: Gives the learning rate and the largest norms.
+        num_groups: The number of groups with a largest norm of their own.
         dropout: The dropout rates.
         mesh: The devices that share a batch; `None` for one device.
         precision: The precision of matrix products, as `training_step` takes it.
     """
-    optimizer = stage_optimizer(recipe, stage, num_layers)
+    optimizer = training_optimizer(
+        num_layers,
+        num_groups,
+        rule=recipe.optimizer,
+        weight_decay=recipe.weight_decay,
+        usual_length=None if recipe.sum_over_time else recipe.window_length,
+    )
     gradient = training_gradient(
         model,
         dropout_rates(dropout),
@@ -100,7 +105,7 @@ def build_program(
         recipe.num_parts,
         mesh,
     )
-    groups = clip_limits(stage.max_norms, num_layers)
+    groups = clip_limits((0.0,) * num_groups, num_layers)
     return Program(optimizer, training_step(gradient, optimizer, groups, precision))
 
 
@@ -113,7 +118,12 @@ def first_state(context: Context, stage: StageId, params: Params) -> TrainState:
         params: The parameters to start from, which are copied: the step takes over the
             buffers of its state.
     """
-    opt_state = program(context, stage).optimizer.init(params)
+    settings = context.stage(stage)
+    opt_state = set_hyperparams(
+        program(context, stage).optimizer.init(params),
+        settings.learning_rate,
+        settings.max_norms,
+    )
     if stage.name == "finetune":
         opt_state = start_averaging(opt_state)
     return TrainState(

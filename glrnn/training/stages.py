@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
 from glrnn.config import Config
 from glrnn.errors import DivergedError
 from glrnn.evaluation.perplexity import perplexity
@@ -23,7 +25,7 @@ from glrnn.optim.averaging import (
     is_averaging,
     start_averaging,
 )
-from glrnn.optim.learning_rate import rate_factor, set_rate_factor
+from glrnn.optim.learning_rate import rate_factor
 from glrnn.storage.metrics_log import EpochRecord, Sign
 from glrnn.storage.run_folder import StageId
 from glrnn.storage.stage_checkpoints import StageCheckpoints
@@ -32,7 +34,7 @@ from glrnn.training.context import Context
 from glrnn.training.epoch import train_epoch, windows_of_a_pass
 from glrnn.training.growth import starting_params
 from glrnn.training.history import StageHistory, Tally
-from glrnn.training.optimizer import group_names
+from glrnn.training.optimizer import group_names, set_hyperparams
 from glrnn.training.programs import first_state, program, state_like
 from glrnn.training.train_state import TrainState
 from glrnn.training.warning_signs import ENOUGH_UPDATES, nothing_learned, unstable
@@ -159,7 +161,15 @@ def _train_on(
     settings, history = context.stage(stage), now.history
     epoch, title = history.epochs + 1, context.title(stage, history.epochs + 1)
     factor = rate_factor(settings.schedule, history.losses)
-    state = replace(now.state, opt_state=set_rate_factor(now.state.opt_state, factor))
+    state = replace(
+        now.state,
+        opt_state=set_hyperparams(
+            now.state.opt_state,
+            # As the step multiplies them, in float32.
+            np.float32(settings.learning_rate) * np.float32(factor),
+            settings.max_norms,
+        ),
+    )
     state, tally = train_epoch(
         context,
         stage,

@@ -22,6 +22,7 @@ from glrnn.model import Embedding, Params, dropout_rates, language_model
 from glrnn.optim.averaging import averaged_params, start_averaging
 from glrnn.training import gradient
 from glrnn.training.gradient import Regularizers, training_loss
+from glrnn.training.optimizer import set_hyperparams
 from glrnn.training.programs import Recipe, build_program
 from glrnn.training.train_state import TrainState
 
@@ -179,15 +180,20 @@ def check_updates_and_averages(settings, golden, padded):
         count = jnp.argmax(jnp.all(matches, axis=-1))
         return jax.tree.map(lambda mask: jnp.asarray(mask)[count], masks)
 
-    @functools.cache
-    def make_program(stage):
-        # Not a cached program: it has these masks.
-        return build_program.__wrapped__(
-            model, Recipe.of(config), len(config.layers), stage, phase.dropout
-        )
+    # Not a cached program: it has these masks.
+    program = build_program.__wrapped__(
+        model,
+        Recipe.of(config),
+        len(config.layers),
+        len(phase.main.max_norms),
+        phase.dropout,
+    )
 
     def train(state, stage, indices):
-        program = make_program(stage)
+        opt_state = set_hyperparams(
+            state.opt_state, stage.learning_rate, stage.max_norms
+        )
+        state = state.replace(opt_state=opt_state)
         for index in indices:
             window = make_window(golden, index, padded)
             state, metrics = program.step(state, window, key)
@@ -199,7 +205,7 @@ def check_updates_and_averages(settings, golden, padded):
     params = make_params(golden, "param")
     state = TrainState(
         params,
-        make_program(phase.main).optimizer.init(params),
+        program.optimizer.init(params),
         make_carry(golden, "carry"),
         np.int32(0),
     )
