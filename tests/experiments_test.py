@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from glrnn import data, evaluate
-from glrnn.config import Config, Dropout, Stage, experiment
+from glrnn.config import Averaging, Config, Dropout, Stage, experiment
 from glrnn.config.variants import resized
 from glrnn.console.progress import Progress
 from glrnn.data.windows import Window
@@ -103,7 +103,7 @@ def test_runs_have_the_authors_settings(path, embedding_size, hidden_size, batch
     assert config.activation_regularization == 2
     assert config.temporal_activation_regularization == 1
     assert config.weight_decay == 1.2e-6
-    assert config.nonmonotonic == 5
+    assert config.averaging == Averaging("non_monotonic", window=5)
     assert (config.valid_batch_size, config.test_batch_size) == (10, 1)
     assert config.seed == 28
 

@@ -16,14 +16,14 @@ from mistakes import COMBINATIONS, DIRECTORY, FIELDS, FILES, MISSING, OPTIONS, R
 from tensorflow_datasets.core import constants
 
 from glrnn import check, data, evaluate, runs, study, train
-from glrnn.config import Config, Dropout, Layer, Phase, Stage, experiment
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage, experiment
 from glrnn.console.progress import Progress
 from glrnn.errors import UsageError
 from glrnn.optim.learning_rate import Schedule
 from glrnn.storage import run_folder
 from glrnn.validation import from_json, to_json
 
-KINDS = [Config, Layer, Dropout, Stage, Schedule, Phase]
+KINDS = [Config, Layer, Dropout, Averaging, Stage, Schedule, Phase]
 MAINS = {
     "train": train.main,
     "evaluate": evaluate.main,

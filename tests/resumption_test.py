@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from whole_runs import everything, records, same
 
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.console.interruption import Interruption
 from glrnn.console.progress import Progress
 from glrnn.errors import DivergedError, StoppedError, UsageError
@@ -34,7 +34,7 @@ CONFIG = Config(
         )
         for number in (1, 2)
     ),
-    nonmonotonic=0,
+    averaging=Averaging(window=0),
     batch_size=25,
     window_length=3,
     fixed_windows=True,

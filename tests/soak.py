@@ -19,7 +19,7 @@ from rich.console import Console
 from whole_runs import strays
 
 from glrnn import data
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.console.compilation import return_memory
 from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
@@ -79,7 +79,7 @@ def soak(windows: int, folder: Path) -> list[Epoch]:
             Phase(depth, Dropout(0.1, 0.1, (0.1,) * (depth - 1)), stage, stage)
             for depth in (1, 2)
         ),
-        nonmonotonic=EPOCHS,
+        averaging=Averaging(window=EPOCHS),
         batch_size=10,
         window_length=3,
         fixed_windows=True,

@@ -6,11 +6,10 @@ and JSON all pass through the same checks.
 
 from dataclasses import dataclass, field
 
-from glrnn.config.gradual import Phase, Stage
+from glrnn.config.gradual import Averaging, Phase, Stage
 from glrnn.config.network import Dropout, Layer
 from glrnn.errors import UsageError
 from glrnn.heads import HEADS
-from glrnn.optim.averaging import TRIGGERS
 from glrnn.optim.learning_rate import RULES
 from glrnn.validation import above, at_least, check, choice
 
@@ -73,11 +72,7 @@ class Config:
             gradient.
         l2_penalty: The weight of half the squared norm of the parameters in the loss;
             its gradient is clipped with the rest.
-        trigger: When averaging begins in the main stage: non_monotonic, plateau (no
-            lower validation loss for so many epochs) or never.
-        nonmonotonic: How many latest epochs the trigger does not look at; of a plateau,
-            how many there must be.
-        averaging_latest: After so many epochs averaging begins anyway; 0 for never.
+        averaging: When averaging begins in the main stage, and when finetuning ends.
         valid_batch_size: The number of columns that the validation set is cut into.
         test_batch_size: The number of columns that the test set is cut into.
         seed: The seed of everything that is random.
@@ -108,9 +103,7 @@ class Config:
     temporal_activation_regularization: float = field(default=1.0, metadata=at_least(0))
     weight_decay: float = field(default=1.2e-6, metadata=at_least(0))
     l2_penalty: float = field(default=0.0, metadata=at_least(0))
-    trigger: str = field(default="non_monotonic", metadata=choice(TRIGGERS))
-    nonmonotonic: int = field(default=5, metadata=at_least(0))
-    averaging_latest: int = field(default=0, metadata=at_least(0))
+    averaging: Averaging = field(default_factory=Averaging)
     valid_batch_size: int = field(default=10, metadata=at_least(1))
     test_batch_size: int = field(default=1, metadata=at_least(1))
     seed: int = field(default=28, metadata=at_least(0))
@@ -122,25 +115,27 @@ class Config:
                 f"Config.small_batch_size is {self.small_batch_size}; it must divide "
                 f"the batch size, {self.batch_size}, or be 0"
             )
-        if self.trigger == "plateau" and self.nonmonotonic == 0:
-            raise UsageError(
-                "Config.nonmonotonic is 0; of the trigger plateau it must be at least 1"
-            )
-        self._check_depths()
+        self._check_layers()
         for number, phase in enumerate(self.phases, 1):
             try:
                 self._check_phase(phase)
             except ValueError as error:
                 raise UsageError(f"phase {number}: {error}") from None
-        self._check_widths()
+        self._check_inherited_head()
 
     @property
     def num_parts(self) -> int:
         """The number of microbatches that a gradient is accumulated over."""
         return self.batch_size // (self.small_batch_size or self.batch_size)
 
-    def _check_depths(self) -> None:
-        """Raises UsageError unless the phases deepen up to the whole network."""
+    def _check_layers(self) -> None:
+        """Raises UsageError unless the layers can be summed and all are trained."""
+        sizes = [layer.hidden_size for layer in self.layers]
+        if self.sum_outputs and len(set(sizes)) > 1:
+            raise UsageError(
+                f"Config.sum_outputs adds up the outputs of all layers, which have "
+                f"{sizes} hidden units; make them equal"
+            )
         depths = [phase.num_layers for phase in self.phases]
         if (
             not depths
@@ -152,14 +147,8 @@ class Config:
                 f"{len(self.layers)}, the number of Config.layers"
             )
 
-    def _check_widths(self) -> None:
-        """Raises UsageError where the widths of layers must be equal and are not."""
-        sizes = [layer.hidden_size for layer in self.layers]
-        if self.sum_outputs and len(set(sizes)) > 1:
-            raise UsageError(
-                f"Config.sum_outputs adds up the outputs of all layers, which have "
-                f"{sizes} hidden units; make them equal"
-            )
+    def _check_inherited_head(self) -> None:
+        """Raises UsageError unless each phase's head fits the next phase."""
         sizes = [self.layers[phase.num_layers - 1].hidden_size for phase in self.phases]
         if self.inherit_head and self.head != "softmax" and len(set(sizes)) > 1:
             raise UsageError(

@@ -1,11 +1,40 @@
-"""The settings of gradual learning: its phases and their training stages."""
+"""The settings of gradual learning: phases, training stages, averaging."""
 
 from dataclasses import dataclass, field
 
 from glrnn.config.network import Dropout
 from glrnn.errors import UsageError
+from glrnn.optim.averaging import TRIGGERS
 from glrnn.optim.learning_rate import Schedule
-from glrnn.validation import above, at_least, check
+from glrnn.validation import above, at_least, check, choice
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """When averaging begins in the main stages, and when finetuning ends.
+
+    Attributes:
+        trigger: The criterion by which averaging begins in a main stage: non_monotonic
+            (the validation loss is above an earlier one), plateau (no lower validation
+            loss for `window` epochs) or never.
+        window: The number of epochs that the trigger looks back: the non-monotonic
+            criterion leaves aside this many epochs before the current one, and a
+            plateau is this many epochs long. It is also what ends finetuning: a
+            finetuning stage ends by the non-monotonic criterion with this window,
+            whatever the trigger is.
+        latest: Averaging begins after this many epochs in any case; 0 for never.
+    """
+
+    trigger: str = field(default="non_monotonic", metadata=choice(TRIGGERS))
+    window: int = field(default=5, metadata=at_least(0))
+    latest: int = field(default=0, metadata=at_least(0))
+
+    def __post_init__(self):
+        check(self)
+        if self.trigger == "plateau" and self.window == 0:
+            raise UsageError(
+                "Averaging.window is 0; with the trigger plateau it must be at least 1"
+            )
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ def twelve_minutes(config: Config) -> Config:
         phases=tuple(
             replace(phase, dropout=lighter(phase.dropout)) for phase in small.phases
         ),
-        nonmonotonic=1,
+        averaging=replace(small.averaging, window=1),
     )
 
 

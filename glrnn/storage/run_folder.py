@@ -10,11 +10,11 @@ run/phase_1/summary.json    the outcome of a finished phase
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -23,10 +23,12 @@ from glrnn.config import Config
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import columns
 from glrnn.errors import UsageError
-from glrnn.files import read_text, write_text
-from glrnn.validation import at_least, check, differences, from_json, to_json
+from glrnn.files import parse_json, read_text, write_text
+from glrnn.validation import at_least, check, differences, from_values, to_json
 
 STAGES = ("main", "finetune")
+# Former fields of `Config`, and the fields of `Averaging` that they have become.
+FORMER = {"trigger": "trigger", "nonmonotonic": "window", "averaging_latest": "latest"}
 
 Settings = TypeVar("Settings")
 
@@ -247,19 +249,44 @@ def read(folder: Path) -> Run:
         raise UsageError(f"no run in {folder}: it has no config.json")
     return Run(
         folder,
-        _read(Config, folder / "config.json", "a config"),
+        _read(Config, folder / "config.json", "a config", upgraded),
         Vocabulary.load(folder / "vocabulary.json"),
         _read(Origin, folder / "origin.json", "an origin"),
     )
+
+
+def upgraded(values: Any) -> Any:
+    """The content of a `config.json` of any version, with the fields of `Config` now.
+
+    The three fields of `Config.averaging` once were fields of `Config` itself:
+    `trigger`, `nonmonotonic` and `averaging_latest`.
+
+    Args:
+        values: What the file was parsed to.
+
+    Example:
+        >>> upgraded({"nonmonotonic": 3, "seed": 1})
+        {'seed': 1, 'averaging': {'window': 3}}
+    """
+    if not isinstance(values, dict) or "averaging" in values:
+        return values
+    averaging = {new: values[old] for old, new in FORMER.items() if old in values}
+    others = {name: value for name, value in values.items() if name not in FORMER}
+    return {**others, "averaging": averaging} if averaging else values
 
 
 def _place(name: str) -> str:
     return name if name in data.CORPORA else os.path.abspath(name)
 
 
-def _read(kind: type[Settings], path: Path, what: str) -> Settings:
+def _read(
+    kind: type[Settings],
+    path: Path,
+    what: str,
+    upgrade: Callable[[Any], Any] = lambda values: values,
+) -> Settings:
     text = read_text(path)
     try:
-        return from_json(kind, text, what)
+        return from_values(kind, upgrade(parse_json(text, what)), what)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None

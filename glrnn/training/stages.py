@@ -137,7 +137,7 @@ def _finished(job: Job, history: Record) -> bool:
     if 0 < job.stage.patience <= averaging.epochs_since_best(losses):
         return True
     return job.stage_name == "finetune" and averaging.non_monotonic_trigger(
-        losses, job.config.nonmonotonic
+        losses, job.config.averaging.window
     )
 
 
@@ -275,9 +275,9 @@ def _warning_signs(job: Job, history: Record, updates: int) -> list[Sign]:
 
 
 def _averaging_begins(config: Config, losses: list[float]) -> bool:
-    trigger = averaging.TRIGGERS[config.trigger]
-    latest = config.averaging_latest
-    return trigger(losses, config.nonmonotonic) or 0 < latest <= len(losses)
+    trigger = averaging.TRIGGERS[config.averaging.trigger]
+    latest = config.averaging.latest
+    return trigger(losses, config.averaging.window) or 0 < latest <= len(losses)
 
 
 def _validate(job: Job, params: Params) -> float:
