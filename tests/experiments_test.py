@@ -28,8 +28,9 @@ from glrnn.training.optimizer import clip_limits, group_names, stage_optimizer
 from glrnn.validation import from_json, to_json
 
 FOLDER = Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = sorted({*FOLDER.glob("*.py")} - {FOLDER / "twelve_minutes.py"})
 every_experiment = pytest.mark.parametrize(
-    "path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem
+    "path", EXPERIMENTS, ids=lambda path: path.stem
 )
 
 PTB, WIKITEXT2 = FOLDER / "ptb.py", FOLDER / "wikitext2.py"
@@ -202,13 +203,30 @@ def test_the_reference_has_the_settings_of_its_recipe():
     assert phase.finetune.epochs == 0
 
 
+@pytest.mark.parametrize(
+    "path", sorted(FOLDER.glob("*_12min.py")), ids=lambda path: path.stem
+)
+def test_twelve_minutes_are_shared_by_the_stages(path):
+    whole = experiment.load(FOLDER / path.name.replace("_12min", ""))
+    small = experiment.load(path)
+    stages = [stage for p in small.phases for stage in (p.main, p.finetune)]
+    assert sum(s.minutes for s in stages if s.epochs) == pytest.approx(12)
+    assert {layer.hidden_size for layer in small.layers} == {small.embedding_size}
+    assert {s.epochs for s in stages} <= {0, 10**6}
+    for phase, full in zip(small.phases, whole.phases, strict=True):
+        assert phase.dropout.output == full.dropout.output / 8
+        assert phase.dropout.hidden == tuple(r / 8 for r in full.dropout.hidden)
+        assert phase.main.learning_rate == full.main.learning_rate
+    assert small.optimizer == whole.optimizer
+
+
 # Every combination, from the first phase to dynamic evaluation.
 
 
 def combinations():
     """One experiment for each head and rule, gradual or not, and for each cell."""
     found = {}
-    for path in sorted(FOLDER.glob("*.py")):
+    for path in EXPERIMENTS:
         config = experiment.load(path)
         gradual = len(config.phases) > 1
         key = (
