@@ -14,7 +14,7 @@ from glrnn.console.interruption import Interruption
 from glrnn.console.progress import Progress
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.model import Params
-from glrnn.storage import run_folder
+from glrnn.storage import opening
 from glrnn.storage.best_params import best_params
 from glrnn.storage.metrics_log import MetricsLog
 from glrnn.storage.run_folder import StageId
@@ -70,7 +70,7 @@ def train(
     Returns:
         A row a phase, and one of dynamic evaluation.
     """
-    run = run_folder.start(workdir, config, corpus)
+    run = opening.open_run(workdir, config, corpus)
     interruption = Interruption()
     with Progress() as progress, interruption.awaited():
         execution = Execution(precision=precision, on_nonfinite="skip")

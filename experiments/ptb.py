@@ -21,7 +21,7 @@ At most 2,400 epochs of about 1,143 updates, 0.8e18 floating-point operations in
 a day at a sustained 10 TFLOP/s, so for a GPU or TPU; `ptb_small.py` is for a CPU.
 """
 
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 
 config = Config(
     embedding_size=280,
@@ -80,7 +80,7 @@ config = Config(
     activation_regularization=2.0,
     temporal_activation_regularization=1.0,
     weight_decay=1.2e-6,
-    nonmonotonic=5,
+    averaging=Averaging("non_monotonic", window=5),
     valid_batch_size=10,
     test_batch_size=1,
     seed=28,

@@ -15,7 +15,7 @@ The published perplexities, valid and test: 60.7 and 58.8 before finetuning, 60.
 At most 1,000 epochs of about 686 updates, so for a GPU or TPU.
 """
 
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 
 _stage = Stage(epochs=500, learning_rate=30.0, max_norms=(0.25,))
 
@@ -46,7 +46,7 @@ config = Config(
     activation_regularization=2.0,
     temporal_activation_regularization=1.0,
     weight_decay=1.2e-6,
-    nonmonotonic=5,
+    averaging=Averaging("non_monotonic", window=5),
     valid_batch_size=10,
     test_batch_size=1,
     seed=141,

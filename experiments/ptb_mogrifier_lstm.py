@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from ptb_skip_lstm import config as skip_lstm
 
-from glrnn.config import Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Dropout, Layer, Phase, Stage
 
 config = replace(
     skip_lstm,
@@ -44,7 +44,5 @@ config = replace(
     updates_per_epoch=200,
     l2_penalty=2.523534e-4,
     # Averaging begins after 50 turns without gain, at the latest after 800.
-    trigger="plateau",
-    nonmonotonic=50,
-    averaging_latest=800,
+    averaging=Averaging("plateau", window=50, latest=800),
 )

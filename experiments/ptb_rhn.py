@@ -11,7 +11,7 @@ so for a GPU or TPU. The output's bias starts at zero, theirs like all other par
 theirs leave out the last window of an epoch, which is short.
 """
 
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.optim.learning_rate import Schedule
 
 config = Config(
@@ -41,7 +41,7 @@ config = Config(
     temporal_activation_regularization=0.0,
     weight_decay=0.0,
     l2_penalty=1e-7,
-    trigger="never",
+    averaging=Averaging("never"),
     valid_batch_size=20,
     test_batch_size=1,
     seed=28,

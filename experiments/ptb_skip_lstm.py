@@ -14,7 +14,7 @@ begin without a state; their rate may drop more than once; they also stop early 
 validation loss that points nowhere; they count one word more.
 """
 
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.optim.learning_rate import Schedule
 
 config = Config(
@@ -53,7 +53,7 @@ config = Config(
     temporal_activation_regularization=0.0,
     weight_decay=0.0,
     l2_penalty=7.44869e-5,
-    trigger="never",
+    averaging=Averaging("never"),
     valid_batch_size=33,
     test_batch_size=1,
     seed=1,

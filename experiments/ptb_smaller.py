@@ -18,9 +18,10 @@ from dataclasses import replace
 
 from ptb_small import config as larger
 
+from glrnn.config import Averaging
 from glrnn.config.variants import resized
 
 config = replace(
     resized(larger, embedding_size=64, hidden_size=64, epochs=2),
-    nonmonotonic=1,
+    averaging=Averaging(window=1),
 )

@@ -23,7 +23,7 @@ At most 2,400 epochs of about 2,055 updates, 5e18 floating-point operations in a
 days at a sustained 10 TFLOP/s, so for a GPU or TPU.
 """
 
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 
 config = Config(
     embedding_size=300,
@@ -82,7 +82,7 @@ config = Config(
     activation_regularization=2.0,
     temporal_activation_regularization=1.0,
     weight_decay=1.2e-6,
-    nonmonotonic=5,
+    averaging=Averaging("non_monotonic", window=5),
     valid_batch_size=10,
     test_batch_size=1,
     seed=28,

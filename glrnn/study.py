@@ -64,8 +64,8 @@ def plans(
         Traceback (most recent call last):
         ...
         glrnn.errors.UsageError: unknown variant 'twice'; choose from: as_it_is, \
-capped, gru, lstm, mogrifier, nas, random_softmax, reference, rhn, twelve_minutes, \
-two_layers, without_finetuning, without_gl, without_lwgc
+capped, gru, lstm, mogrifier, nas, random_softmax, reference, rhn, two_layers, \
+without_finetuning, without_gl, without_lwgc
     """
     for name in variants:
         if name not in VARIANTS:
@@ -174,8 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
                 download.
             variants: as_it_is; random_softmax, reference, two_layers,
-                without_finetuning, without_gl, without_lwgc; another cell, by its name;
-                twelve_minutes, at a small size.
+                without_finetuning, without_gl, without_lwgc; or another cell, by its
+                name.
             learning_rates: To be tried for a quarter of the epochs, the best one
                 chosen; the experiment's own by default.
             seeds: The experiment's own by default.
@@ -209,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if len(command.learning_rates) > 1 and plan.config.phases[0].main.minutes:
                 raise UsageError(
                     f"--learning-rates are tried for a quarter of the epochs, but the "
-                    f"stages of {plan.variant} have minutes: give one, or none"
+                    f"stages of {plan.experiment} have minutes: give one, or none"
                 )
             for rate in command.learning_rates:
                 with_learning_rate(plan.config, rate)

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from benchmarks.presets import PRESETS, make_config
 from glrnn.config import experiment
 from glrnn.model import language_model
 
@@ -142,3 +143,16 @@ def test_a_compared_system_has_its_published_settings(name):
         assert config.masks_per_step
         assert config.sum_outputs
         assert drop.carry == 0.01
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"), [("ptb", "ptb"), ("wikitext-2", "wikitext2")]
+)
+def test_a_benchmark_has_the_size_of_its_experiment(preset, name):
+    timed = make_config(PRESETS[preset])
+    config = experiment.load(FOLDER / f"{name}.py")
+    for field in (
+        *("embedding_size", "layers", "head", "num_softmaxes"),
+        *("batch_size", "window_length", "weight_decay"),
+    ):
+        assert getattr(timed, field) == getattr(config, field)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
 from glrnn.validation import differences, to_json
 from glrnn.validation import from_json as any_from_json
@@ -74,6 +74,11 @@ def configs(draw):
         phases=tuple(map(drawn_phase, range(1, depth + 1))),
         inherit_head=draw(st.booleans()),
         weight_decay=draw(rates),
+        averaging=Averaging(
+            draw(st.sampled_from(["never", "non_monotonic", "plateau"])),
+            window=draw(st.integers(1, 9)),
+            latest=draw(st.integers(0, 9)),
+        ),
         seed=draw(st.integers(0, 2**31 - 1)),
     )
 
@@ -179,6 +184,11 @@ def test_bad_json_is_refused_with_the_reason_and_the_place(text, message):
         (lambda: Stage(max_norms=()), r"Stage\.max_norms is empty"),
         (lambda: Stage(max_norms=0.1), r"max_norms is 0\.1; it must be a tuple"),
         (lambda: Stage(max_norms=[0.1]), r"max_norms is \[0\.1\]; .* a tuple"),
+        (lambda: Averaging(window=-1), r"Averaging\.window is -1; .* at least 0"),
+        (
+            lambda: Averaging("plateau", window=0),
+            r"Averaging\.window is 0; with the trigger plateau .* at least 1",
+        ),
         (lambda: Dropout(input=1.5), r"input is 1\.5; it must be a rate in \[0, 1\)"),
         (lambda: Layer("lstn"), r"Layer\.cell is 'lstn'; it must be one of .*lstm"),
         (lambda: Layer(["lstm"]), r"Layer\.cell is \['lstm'\]; it must be str"),

@@ -12,7 +12,7 @@ from glrnn import data
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
-from glrnn.storage import run_folder
+from glrnn.storage import opening
 from glrnn.storage.run_folder import StageId
 from glrnn.training.context import new_context
 from glrnn.training.epoch import train_epoch
@@ -44,7 +44,7 @@ def corpus():
 
 def trained(folder, corpus, count, **settings):
     """The state after so many epochs, and their tallies."""
-    run = run_folder.start(folder, replace(CONFIG, **settings), corpus)
+    run = opening.open_run(folder, replace(CONFIG, **settings), corpus)
     console = Console(file=io.StringIO())
     stage, tallies = StageId(1, "main"), []
     with Progress(console) as progress:

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from glrnn import data, evaluate
-from glrnn.config import Config, Dropout, Stage, experiment
+from glrnn.config import Averaging, Config, Dropout, Stage, experiment
 from glrnn.config.variants import resized
 from glrnn.console.progress import Progress
 from glrnn.data.windows import Window
@@ -21,15 +21,16 @@ from glrnn.dropout import draw_masks
 from glrnn.errors import UsageError
 from glrnn.model import dropout_rates, language_model
 from glrnn.optim.clipping import group_norms
-from glrnn.storage import run_folder
+from glrnn.storage import opening
 from glrnn.training import phases
 from glrnn.training.context import new_context
 from glrnn.training.optimizer import clip_limits, group_names, stage_optimizer
 from glrnn.validation import from_json, to_json
 
 FOLDER = Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = sorted({*FOLDER.glob("*.py")} - {FOLDER / "twelve_minutes.py"})
 every_experiment = pytest.mark.parametrize(
-    "path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem
+    "path", EXPERIMENTS, ids=lambda path: path.stem
 )
 
 PTB, WIKITEXT2 = FOLDER / "ptb.py", FOLDER / "wikitext2.py"
@@ -103,7 +104,7 @@ def test_runs_have_the_authors_settings(path, embedding_size, hidden_size, batch
     assert config.activation_regularization == 2
     assert config.temporal_activation_regularization == 1
     assert config.weight_decay == 1.2e-6
-    assert config.nonmonotonic == 5
+    assert config.averaging == Averaging("non_monotonic", window=5)
     assert (config.valid_batch_size, config.test_batch_size) == (10, 1)
     assert config.seed == 28
 
@@ -202,13 +203,30 @@ def test_the_reference_has_the_settings_of_its_recipe():
     assert phase.finetune.epochs == 0
 
 
+@pytest.mark.parametrize(
+    "path", sorted(FOLDER.glob("*_12min.py")), ids=lambda path: path.stem
+)
+def test_twelve_minutes_are_shared_by_the_stages(path):
+    whole = experiment.load(FOLDER / path.name.replace("_12min", ""))
+    small = experiment.load(path)
+    stages = [stage for p in small.phases for stage in (p.main, p.finetune)]
+    assert sum(s.minutes for s in stages if s.epochs) == pytest.approx(12)
+    assert {layer.hidden_size for layer in small.layers} == {small.embedding_size}
+    assert {s.epochs for s in stages} <= {0, 10**6}
+    for phase, full in zip(small.phases, whole.phases, strict=True):
+        assert phase.dropout.output == full.dropout.output / 8
+        assert phase.dropout.hidden == tuple(r / 8 for r in full.dropout.hidden)
+        assert phase.main.learning_rate == full.main.learning_rate
+    assert small.optimizer == whole.optimizer
+
+
 # Every combination, from the first phase to dynamic evaluation.
 
 
 def combinations():
     """One experiment for each head and rule, gradual or not, and for each cell."""
     found = {}
-    for path in sorted(FOLDER.glob("*.py")):
+    for path in EXPERIMENTS:
         config = experiment.load(path)
         gradual = len(config.phases) > 1
         key = (
@@ -232,7 +250,7 @@ def test_a_shrunk_experiment_runs_to_its_end(path, texts, tmp_path, capsys):
         valid_batch_size=2,
     )
     corpus = data.load(str(texts))
-    run = run_folder.start(tmp_path / "run", config, corpus)
+    run = opening.open_run(tmp_path / "run", config, corpus)
     console = Console(file=io.StringIO())
     with Progress(console) as progress:
         summaries = phases.train(new_context(run, corpus, progress))

@@ -30,7 +30,7 @@ from glrnn.console.interruption import Interruption
 from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.errors import StoppedError, UsageError
-from glrnn.storage import run_folder
+from glrnn.storage import opening, run_folder
 from glrnn.storage.checksums import SUMS
 from glrnn.training.context import Execution, new_context
 from glrnn.training.phases import train
@@ -86,7 +86,7 @@ def go_on(
     """Trains, or trains on; the run and what was said."""
     console = Console(file=io.StringIO(), width=1000)
     with (
-        run_folder.locked(folder, config, corpus) as run,
+        opening.open_locked(folder, config, corpus) as run,
         Progress(console) as progress,
     ):
         execution = Execution(**how)
@@ -228,7 +228,7 @@ def dead_lock(run):
 
 @fault("another process that trains in the folder")
 def in_use(run):
-    with run_folder.written_by_this_process_alone(run):
+    with opening.locked(run):
         yield
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from glrnn import data, evaluate
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import paddings
@@ -19,7 +19,7 @@ from glrnn.errors import DivergedError, UsageError
 from glrnn.evaluation.perplexity import perplexity
 from glrnn.optim.averaging import is_averaging
 from glrnn.optim.learning_rate import Schedule
-from glrnn.storage import run_folder
+from glrnn.storage import opening, run_folder
 from glrnn.storage.best_params import best_params
 from glrnn.storage.metrics_log import MetricsLog
 from glrnn.storage.run_folder import StageId
@@ -65,7 +65,7 @@ def corpus():
 
 
 def start(folder, corpus, config=CONFIG):
-    return run_folder.start(folder, config, corpus)
+    return opening.open_run(folder, config, corpus)
 
 
 def quiet(run):
@@ -262,7 +262,9 @@ def test_finetuning_that_never_improves_hands_on_what_it_began_with(tmp_path, co
 
 def test_the_trigger_begins_averaging_and_patience_ends_a_stage(tmp_path, corpus):
     stage = Stage(30, learning_rate=40.0, max_norms=(0.5,), patience=4)
-    config = replace(one_phase(main=stage, finetune=Stage()), nonmonotonic=1)
+    config = replace(
+        one_phase(main=stage, finetune=Stage()), averaging=Averaging(window=1)
+    )
     run = start(tmp_path / "run", corpus, config)
     with quiet(run) as progress:
         (summary,) = train(new_context(run, corpus, progress))
@@ -364,8 +366,8 @@ def test_a_stage_ends_when_its_minutes_are_over(tmp_path, corpus):
 
 def test_the_rate_falls_and_averaging_begins_when_they_are_told_to(tmp_path, corpus):
     schedule = Schedule(decay=1e-12, constant_epochs=1)
-    settings = {"trigger": "never", "averaging_latest": 2}
-    found = one_stage(tmp_path, corpus, {"schedule": schedule}, **settings)
+    averaging = Averaging("never", latest=2)
+    found = one_stage(tmp_path, corpus, {"schedule": schedule}, averaging=averaging)
     rates = [record["learning_rate"] for record in found]
     assert rates == pytest.approx([5.0, 5.0, 5e-12])
     # So slow that nothing moves, and an average is what it is of.
@@ -390,9 +392,7 @@ def test_a_run_of_another_recipe_started_again_is_the_same_too(
         optimizer="rms",
         sum_over_time=True,
         l2_penalty=1e-3,
-        trigger="plateau",
-        nonmonotonic=1,
-        averaging_latest=4,
+        averaging=Averaging("plateau", window=1, latest=4),
     )
     whole, stopped = (start(tmp_path / name, corpus, config) for name in "ab")
     with quiet(whole) as progress:

@@ -21,7 +21,7 @@ from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import columns, draw_lengths
 from glrnn.model import dropout_rates
-from glrnn.storage import run_folder
+from glrnn.storage import opening, run_folder
 from glrnn.storage.run_folder import StageId
 from glrnn.training import phases
 from glrnn.training.context import new_context
@@ -241,7 +241,7 @@ def test_two_epochs_of_ptb_small_learn_as_much_as_pytorch(corpora, tmp_path):
         experiment.load(Path(__file__).parents[1] / "experiments" / "ptb_small.py")
     )
     corpus = beginning(corpora / "ptb")
-    run = run_folder.start(tmp_path / "run", config, corpus)
+    run = opening.open_run(tmp_path / "run", config, corpus)
     perplexities = train_ours(run, corpus)
     unigram = new_context(run, corpus, None).unigram.perplexity
     assert perplexities[0] < 0.9 * unigram

@@ -57,9 +57,7 @@ FIELDS = {
     ),
     "Config.weight_decay": Field("weight_decay", NEGATIVE),
     "Config.l2_penalty": Field("l2_penalty", NEGATIVE),
-    "Config.trigger": Field("trigger", NO_NAME),
-    "Config.averaging_latest": Field("averaging_latest", below(0)),
-    "Config.nonmonotonic": Field("nonmonotonic", below(0)),
+    "Config.averaging": Field("averaging", NOT_SETTINGS),
     "Config.valid_batch_size": Field("valid_batch_size", below(1)),
     "Config.test_batch_size": Field("test_batch_size", below(1)),
     "Config.seed": Field("seed", below(0)),
@@ -71,6 +69,9 @@ FIELDS = {
     "Phase.dropout": Field("phases.1.dropout", NOT_SETTINGS),
     "Phase.main": Field("phases.1.main", NOT_SETTINGS),
     "Phase.finetune": Field("phases.1.finetune", NOT_SETTINGS),
+    "Averaging.trigger": Field("averaging.trigger", NO_NAME),
+    "Averaging.window": Field("averaging.window", below(0)),
+    "Averaging.latest": Field("averaging.latest", below(0)),
     "Dropout.embedding": Field("phases.0.dropout.embedding", NO_RATE),
     "Dropout.input": Field("phases.1.dropout.input", NO_RATE),
     "Dropout.hidden": Field(
@@ -110,7 +111,10 @@ COMBINATIONS = [
     ({"phases.2.finetune.max_norms": (1.0,) * 5}, "finetune.max_norms has 5 numbers"),
     ({"layers.0.depth": 3}, "Layer.depth is 3, but a cell of the kind lstm has no"),
     ({"layers.1.cell": "rhn", "layers.1.depth": 0}, "depth"),
-    ({"trigger": "plateau", "nonmonotonic": 0}, "of the trigger plateau it must be"),
+    (
+        {"averaging.trigger": "plateau", "averaging.window": 0},
+        "Averaging.window is 0; with the trigger plateau it must be at least 1",
+    ),
     (
         {"head": "projected", "sum_outputs": True, "layers.1.hidden_size": 9},
         "[128, 9, 128] hidden units; make them equal",

@@ -16,15 +16,15 @@ from mistakes import COMBINATIONS, DIRECTORY, FIELDS, FILES, MISSING, OPTIONS, R
 from tensorflow_datasets.core import constants
 
 from glrnn import check, data, evaluate, runs, study, train
-from glrnn.config import Config, Dropout, Layer, Phase, Stage, experiment
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage, experiment
 from glrnn.errors import UsageError
 from glrnn.optim.learning_rate import Schedule
-from glrnn.storage import run_folder
+from glrnn.storage import opening, run_folder
 from glrnn.storage.metrics_log import MetricsLog
 from glrnn.storage.run_folder import StageId
 from glrnn.validation import from_json, to_json
 
-KINDS = [Config, Layer, Dropout, Stage, Schedule, Phase]
+KINDS = [Config, Layer, Dropout, Averaging, Stage, Schedule, Phase]
 MAINS = {
     "train": train.main,
     "evaluate": evaluate.main,
@@ -386,7 +386,7 @@ def test_random_bytes_as_a_text(tmp_path_factory, content, split):
     with only_usage_errors():
         corpus = data.load(folder)
         small = replace(Config(), batch_size=2, valid_batch_size=2)
-        run = run_folder.start(folder / "run", small, corpus)
+        run = opening.open_run(folder / "run", small, corpus)
         assert run_folder.read(run.folder).vocabulary == corpus.vocabulary
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from whole_runs import everything, records, same
 
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.console.interruption import Interruption
 from glrnn.errors import DivergedError, StoppedError, UsageError
-from glrnn.storage import run_folder
+from glrnn.storage import opening, run_folder
 from glrnn.storage.metrics_log import MetricsLog
 from glrnn.storage.run_folder import StageId
 from glrnn.storage.stage_checkpoints import StageCheckpoints
@@ -35,7 +35,7 @@ CONFIG = Config(
         )
         for number in (1, 2)
     ),
-    nonmonotonic=0,
+    averaging=Averaging(window=0),
     batch_size=25,
     window_length=3,
     fixed_windows=True,
@@ -214,29 +214,29 @@ def test_a_stage_that_is_gone_is_trained_anew_if_it_is_needed(tmp_path, corpus, 
 def test_a_run_begun_by_another_process_in_between_is_left_alone(
     tmp_path, corpus, monkeypatch
 ):
-    alone = run_folder.written_by_this_process_alone
+    alone = opening.locked
 
     def too_late(folder):
         other = replace(CONFIG, seed=7)
         (folder / "config.json").write_text(to_json(other))
         return alone(folder)
 
-    monkeypatch.setattr(run_folder, "written_by_this_process_alone", too_late)
+    monkeypatch.setattr(opening, "locked", too_late)
     with (
         pytest.raises(UsageError, match="seed is 7 there, 28 here"),
-        run_folder.locked(tmp_path, CONFIG, corpus),
+        opening.open_locked(tmp_path, CONFIG, corpus),
     ):
         pass
 
 
 def test_one_process_at_a_time(tmp_path):
     with (
-        run_folder.written_by_this_process_alone(tmp_path),
+        opening.locked(tmp_path),
         pytest.raises(UsageError, match="in use: another process is training there"),
-        run_folder.written_by_this_process_alone(tmp_path),
+        opening.locked(tmp_path),
     ):
         pass
-    with run_folder.written_by_this_process_alone(tmp_path):
+    with opening.locked(tmp_path):
         pass
 
 

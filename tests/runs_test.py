@@ -12,7 +12,7 @@ import pytest
 from glrnn import data, runs, train
 from glrnn.config import Config, Layer, Phase, Stage
 from glrnn.data.vocabulary import Vocabulary
-from glrnn.storage import run_folder
+from glrnn.storage import opening, run_folder
 from glrnn.storage.metrics_log import read_epochs
 from glrnn.storage.run_folder import Summary
 from glrnn.training.warning_signs import nothing_learned, unstable
@@ -46,7 +46,7 @@ def start(tmp_path, corpus):
 
     def start(name, *epochs, finished=(), experiment="papers/ptb.py"):
         folder = tmp_path / "runs" / name
-        run = run_folder.start(folder, CONFIG, corpus, experiment)
+        run = opening.open_run(folder, CONFIG, corpus, experiment)
         names = "phase", "stage", "epoch", "valid_loss", "warnings"
         records = [dict(zip(names, epoch, strict=False)) for epoch in epochs]
         lines = [json.dumps(record | {"train_loss": 9.0}) for record in records]

@@ -19,11 +19,11 @@ from rich.console import Console
 from whole_runs import strays
 
 from glrnn import data
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.console.compilation import return_memory
 from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
-from glrnn.storage import run_folder
+from glrnn.storage import opening
 from glrnn.training.context import Execution, new_context
 from glrnn.training.phases import train
 
@@ -79,15 +79,15 @@ def soak(windows: int, folder: Path) -> list[Epoch]:
             Phase(depth, Dropout(0.1, 0.1, (0.1,) * (depth - 1)), stage, stage)
             for depth in (1, 2)
         ),
-        nonmonotonic=EPOCHS,
+        averaging=Averaging(window=EPOCHS),
         batch_size=10,
         window_length=3,
         fixed_windows=True,
         valid_batch_size=2,
     )
-    run = run_folder.start(folder, config, corpus)
+    run = opening.open_run(folder, config, corpus)
     with (
-        run_folder.written_by_this_process_alone(folder),
+        opening.locked(folder),
         Watched() as progress,
     ):
         execution = Execution(checkpoint_minutes=CHECKPOINT_MINUTES)

@@ -28,7 +28,7 @@ from glrnn.storage import run_folder
 
 WORDS = "the cat sat on a mat and saw <unk>".split()
 EXPERIMENT = """
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 
 main = Stage(5, learning_rate=10.0, max_norms=(0.5,))
 finetune = Stage(3, learning_rate=5.0, max_norms=(0.5,))
@@ -39,7 +39,7 @@ config = Config(
         Phase(1, Dropout(0.1, 0.1, (), 0.1), main, finetune),
         Phase(2, Dropout(0.1, 0.1, (0.1,), 0.1), main, finetune),
     ),
-    nonmonotonic=1,
+    averaging=Averaging(window=1),
     batch_size=10,
     window_length=10,
     valid_batch_size=2,

@@ -14,8 +14,16 @@ from glrnn.study import Plan, carry_out, plans
 NAMES = ("as_it_is", "without_gl")
 
 
-def run(folder, *options):
-    arguments = ["small.py", "--data", ".", "--workdir", "runs", *map(str, options)]
+# An experiment whose stage ends by the clock.
+TIMED = """
+from glrnn.config import Config, Layer, Phase, Stage
+
+config = Config(layers=(Layer(),), phases=(Phase(1, main=Stage(9, minutes=1.0)),))
+"""
+
+
+def run(folder, *options, file="small.py"):
+    arguments = [file, "--data", ".", "--workdir", "runs", *map(str, options)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         study.main(arguments)
@@ -106,10 +114,11 @@ def test_an_unknown_variant_is_refused_before_anything_is_trained(texts):
 
 
 def test_learning_rates_are_not_tried_where_minutes_count(texts, capsys):
+    (texts / "timed.py").write_text(TIMED)
     with pytest.raises(SystemExit) as exit_:
-        run(texts, "--variants", "twelve_minutes", "--learning-rates", 1, 2)
+        run(texts, "--learning-rates", 1, 2, file="timed.py")
     assert exit_.value.code == 2
-    assert "the stages of twelve_minutes have minutes" in capsys.readouterr().err
+    assert "the stages of timed have minutes" in capsys.readouterr().err
     assert not (texts / "runs").exists()
 
 

@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from glrnn.cells import CELLS
-from glrnn.config import Config, Dropout, Layer, Phase, Stage, experiment
+from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.config.variants import (
     VARIANTS,
     first_epochs,
@@ -24,8 +23,6 @@ from glrnn.config.variants import (
 )
 from glrnn.errors import UsageError
 from glrnn.validation import differences
-
-FOLDER = Path(__file__).parents[1] / "experiments"
 
 
 def phase(num_layers, epochs, finetune_epochs):
@@ -156,18 +153,3 @@ def test_another_cell_leaves_all_else(cell):
     assert {layer.cell for layer in config.layers} == {cell}
     assert {layer.depth for layer in config.layers} == {3 if cell == "rhn" else None}
     assert replace(config, layers=Config().layers) == Config()
-
-
-@pytest.mark.parametrize("name", ["ptb", "ptb_awd_lstm", "ptb_rhn"])
-def test_twelve_minutes_are_shared_by_the_stages(name):
-    whole = experiment.load(FOLDER / f"{name}.py")
-    small = VARIANTS["twelve_minutes"](whole)
-    stages = [stage for p in small.phases for stage in (p.main, p.finetune)]
-    assert sum(s.minutes for s in stages if s.epochs) == pytest.approx(12)
-    assert {layer.hidden_size for layer in small.layers} == {small.embedding_size}
-    assert {s.epochs for s in stages} <= {0, 10**6}
-    for phase, full in zip(small.phases, whole.phases, strict=True):
-        assert phase.dropout.output == full.dropout.output / 8
-        assert phase.dropout.hidden == tuple(r / 8 for r in full.dropout.hidden)
-        assert phase.main.learning_rate == full.main.learning_rate
-    assert small.optimizer == whole.optimizer

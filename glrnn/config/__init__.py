@@ -1,5 +1,7 @@
-"""What is to be learned."""
+"""The settings of what is learned."""
 
-from glrnn.config.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config.config import Config
+from glrnn.config.gradual import Averaging, Phase, Stage
+from glrnn.config.network import Dropout, Layer
 
-__all__ = ["Config", "Dropout", "Layer", "Phase", "Stage"]
+__all__ = ["Averaging", "Config", "Dropout", "Layer", "Phase", "Stage"]

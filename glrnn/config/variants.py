@@ -10,12 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from glrnn.cells import CELLS
-from glrnn.config import Config, Dropout, Layer, Phase, Stage
+from glrnn.config import Config, Layer, Phase, Stage
 from glrnn.errors import UsageError
 
 REFERENCE_NORM = 0.25
-# Epochs: more than any number of minutes has.
-FOREVER = 10**6
 
 
 def two_layers(config: Config) -> Config:
@@ -126,48 +124,11 @@ def with_cell(cell: str) -> Callable[[Config], Config]:
     return change
 
 
-def twelve_minutes(config: Config) -> Config:
-    """A size and a time for two CPU cores, to compare recipes by.
-
-    100 units, at most 3 softmaxes, an eighth of the dropout that the full size needs,
-    and twelve minutes, shared equally by the stages, whatever number of epochs that is.
-    Averaging begins as early as its trigger can, since there are few of them.
-
-    Example:
-        >>> [phase.main.minutes for phase in twelve_minutes(Config()).phases]
-        [2.0, 2.0, 2.0]
-    """
-    stages = [stage for p in config.phases for stage in (p.main, p.finetune)]
-    minutes = 12 / sum(stage.epochs > 0 for stage in stages)
-
-    def timed(stage: Stage) -> Stage:
-        return (
-            replace(stage, epochs=FOREVER, minutes=minutes) if stage.epochs else stage
-        )
-
-    def lighter(dropout: Dropout) -> Dropout:
-        rates = {**vars(dropout)}
-        hidden = tuple(rate / 8 for rate in rates.pop("hidden"))
-        return Dropout(hidden=hidden, **{name: rates[name] / 8 for name in rates})
-
-    timely = _with_stages(config, timed)
-    small = resized(timely, embedding_size=100, hidden_size=100, epochs=FOREVER)
-    return replace(
-        small,
-        num_softmaxes=min(3, small.num_softmaxes),
-        phases=tuple(
-            replace(phase, dropout=lighter(phase.dropout)) for phase in small.phases
-        ),
-        nonmonotonic=1,
-    )
-
-
 VARIANTS: dict[str, Callable[[Config], Config]] = {
     **{cell: with_cell(cell) for cell in CELLS},
     "as_it_is": lambda config: config,
     "random_softmax": random_softmax,
     "reference": reference,
-    "twelve_minutes": twelve_minutes,
     "two_layers": two_layers,
     "without_finetuning": without_finetuning,
     "without_gl": without_gl,

@@ -10,21 +10,16 @@ run/phase_1/summary.json    the outcome of a finished phase
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from filelock import FileLock, Timeout
-
-from glrnn import data
 from glrnn.config import Config
 from glrnn.data.vocabulary import Vocabulary
-from glrnn.data.windows import columns
 from glrnn.errors import UsageError
 from glrnn.files import parse_json, read_text, write_text
-from glrnn.validation import at_least, check, differences, from_values, to_json
+from glrnn.storage.upgrades import upgraded
+from glrnn.validation import at_least, check, from_values, to_json
 
 STAGES = ("main", "finetune")
 
@@ -132,107 +127,6 @@ class Run(NamedTuple):
         return self.folder / f"phase_{phase}" / "summary.json"
 
 
-def start(
-    folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
-) -> Run:
-    """Begins a run in a new or empty folder, or takes up the one that is there.
-
-    Args:
-        folder: Made if it does not exist.
-        config: What is to be learned.
-        corpus: On what.
-        experiment: The name by which `glrnn.runs` lists it.
-
-    Raises:
-        UsageError: if the corpus is too short for the batches, or the folder holds
-            another run or something else, or cannot be written.
-    """
-    columns(corpus.train, config.batch_size, "train split", min_rows=3)
-    columns(corpus.valid, config.valid_batch_size, "valid split")
-    columns(corpus.test, config.test_batch_size, "test split")
-    origin = Origin(_place(corpus.name), data.fingerprint(corpus), experiment)
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"the name of {folder!a} is not UTF-8") from None
-    if exists(folder):
-        run = read(folder)
-        different = differences(run.config, config)
-        if different:
-            raise UsageError(
-                f"{folder} holds another experiment: {'; '.join(different)}; choose "
-                f"another --workdir, or the same settings to resume it, or delete "
-                f"{folder} if nothing in it is worth keeping"
-            )
-        if run.origin.sha256 != origin.sha256:
-            raise UsageError(
-                f"{folder} was trained on another corpus, {run.origin.data}; "
-                f"{origin.data} does not have the same words, or no longer; choose "
-                f"another --workdir"
-            )
-        return run
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        strangers = {
-            path.name for path in folder.iterdir() if not path.name.startswith(".")
-        }
-        strangers -= {"origin.json", "vocabulary.json"}
-    except OSError as error:
-        raise UsageError(f"cannot use {folder}: {error.strerror}") from error
-    if strangers:
-        raise UsageError(
-            f"{folder} is not empty and holds no run (it has {sorted(strangers)[0]}); "
-            f"choose another --workdir"
-        )
-    write_text(folder / "origin.json", to_json(origin))
-    corpus.vocabulary.save(folder / "vocabulary.json")
-    write_text(folder / "config.json", to_json(config))  # last: it makes this a run
-    return Run(folder, config, corpus.vocabulary, origin)
-
-
-@contextmanager
-def locked(
-    folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
-) -> Iterator[Run]:
-    """`start`, and no other process trains in the folder meanwhile.
-
-    Raises:
-        UsageError: as `start`, and if another process trains there.
-    """
-    start(folder, config, corpus, experiment)
-    with written_by_this_process_alone(folder):
-        # Again, for another process may have begun another run there in between.
-        yield start(folder, config, corpus, experiment)
-
-
-@contextmanager
-def written_by_this_process_alone(folder: Path) -> Iterator[None]:
-    """Refuses to share a run's folder with another process that trains there.
-
-    The system itself lets go of what a dead process held.
-
-    Args:
-        folder: Of the run; it gets an empty file `.lock`, which stays.
-
-    Raises:
-        UsageError: if another process trains there, or the folder cannot be written.
-    """
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UsageError(
-            f"{folder} is in use: another process is training there; wait for it, stop "
-            f"it, or choose another --workdir"
-        ) from None
-    except OSError as error:
-        raise UsageError(f"cannot write {folder}: {error.strerror or error}") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def exists(folder: Path) -> bool:
     """Whether a folder holds a run, whole or damaged.
 
@@ -265,16 +159,9 @@ def read(folder: Path) -> Run:
     )
 
 
-def _place(name: str) -> str:
-    return name if name in data.CORPORA else os.path.abspath(name)
-
-
 def _read(kind: type[Settings], path: Path, what: str) -> Settings:
     text = read_text(path)
     try:
-        values = parse_json(text, what)
-        if isinstance(values, dict):
-            values.pop("metrics_offset", None)  # of version 0.1.0
-        return from_values(kind, values, what)
+        return from_values(kind, upgraded(kind, parse_json(text, what)), what)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None

@@ -16,7 +16,7 @@ from glrnn.console.progress import Progress
 from glrnn.errors import StoppedError
 from glrnn.evaluation.perplexity import Score, unigram_score
 from glrnn.model import Model, language_model
-from glrnn.storage import run_folder
+from glrnn.storage import opening
 from glrnn.storage.metrics_log import MetricsLog
 from glrnn.storage.run_folder import STAGES, Origin, Run, StageId
 
@@ -174,11 +174,11 @@ def opened(
         experiment: The name by which `glrnn.runs` lists the run.
 
     Raises:
-        UsageError: As `run_folder.start`; or another process trains there.
+        UsageError: As `opening.open_run`; or another process trains there.
     """
     interruption = Interruption()
     with (
-        run_folder.locked(folder, config, corpus, experiment) as run,
+        opening.open_locked(folder, config, corpus, experiment) as run,
         Progress(when_lost=interruption.output_is_lost) as progress,
         interruption.awaited(),
     ):

@@ -150,7 +150,7 @@ def _last_good(checkpoints: StageCheckpoints) -> str:
 
 def _is_finished(context: Context, stage: StageId, history: StageHistory) -> bool:
     return history.is_finished(
-        context.stage(stage), stage.name, context.config.nonmonotonic
+        context.stage(stage), stage.name, context.config.averaging.window
     )
 
 
@@ -317,8 +317,9 @@ def _warning_signs(context: Context, stage: StageId, now: StageProgress) -> list
 
 
 def _averaging_begins(config: Config, losses: tuple[float, ...]) -> bool:
-    trigger, latest = TRIGGERS[config.trigger], config.averaging_latest
-    return trigger(losses, config.nonmonotonic) or 0 < latest <= len(losses)
+    averaging = config.averaging
+    begins = TRIGGERS[averaging.trigger](losses, averaging.window)
+    return begins or 0 < averaging.latest <= len(losses)
 
 
 def _validate(context: Context, stage: StageId, params: Params) -> float:

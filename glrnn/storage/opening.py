@@ -1,0 +1,129 @@
+"""Opening a run's folder to train: the same run, and by one process at a time."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from glrnn import data
+from glrnn.config import Config
+from glrnn.data.windows import columns
+from glrnn.errors import UsageError
+from glrnn.files import write_text
+from glrnn.storage.run_folder import Origin, Run, exists, read
+from glrnn.validation import differences, to_json
+
+
+def open_run(
+    folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
+) -> Run:
+    """Makes a run in a new or empty folder, or opens the same run to resume it.
+
+    Args:
+        folder: The run's folder; made if it does not exist.
+        config: What is to be learned.
+        corpus: The token streams.
+        experiment: The name by which `glrnn.runs` lists the run.
+
+    Raises:
+        UsageError: The corpus is too short for the batches, or the folder holds another
+            run or something else, or cannot be written.
+    """
+    columns(corpus.train, config.batch_size, "train split", min_rows=3)
+    columns(corpus.valid, config.valid_batch_size, "valid split")
+    columns(corpus.test, config.test_batch_size, "test split")
+    place = corpus.name
+    if place not in data.CORPORA:
+        place = os.path.abspath(place)
+    origin = Origin(place, data.fingerprint(corpus), experiment)
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the name of {folder!a} is not UTF-8") from None
+    if exists(folder):
+        run = read(folder)
+        _check_same(run, config, origin)
+        return run
+    _make(folder)
+    write_text(folder / "origin.json", to_json(origin))
+    corpus.vocabulary.save(folder / "vocabulary.json")
+    write_text(folder / "config.json", to_json(config))  # last: it makes this a run
+    return Run(folder, config, corpus.vocabulary, origin)
+
+
+def _check_same(run: Run, config: Config, origin: Origin) -> None:
+    """Refuses a folder that holds another run."""
+    different = differences(run.config, config)
+    if different:
+        raise UsageError(
+            f"{run.folder} holds another experiment: {'; '.join(different)}; choose "
+            f"another --workdir, or the same settings to resume it, or delete "
+            f"{run.folder} if nothing in it is worth keeping"
+        )
+    if run.origin.sha256 != origin.sha256:
+        raise UsageError(
+            f"{run.folder} was trained on another corpus, {run.origin.data}; "
+            f"{origin.data} does not have the same words, or no longer; choose "
+            f"another --workdir"
+        )
+
+
+def _make(folder: Path) -> None:
+    """Makes a folder, or refuses one that holds something else than a run."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise UsageError(f"cannot use {folder}: {error.strerror}") from error
+    names -= {"origin.json", "vocabulary.json"}
+    others = sorted(name for name in names if not name.startswith("."))
+    if others:
+        raise UsageError(
+            f"{folder} is not empty and holds no run (it has {others[0]}); choose "
+            f"another --workdir"
+        )
+
+
+@contextmanager
+def open_locked(
+    folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
+) -> Iterator[Run]:
+    """`open_run`, with the folder locked until the block is left.
+
+    Raises:
+        UsageError: As `open_run`, and if another process trains in the folder.
+    """
+    open_run(folder, config, corpus, experiment)
+    with locked(folder):
+        # Again: another process may have made another run before the lock was held.
+        yield open_run(folder, config, corpus, experiment)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Locks a run's folder against other processes that train in it.
+
+    The operating system frees the lock of a process that dies.
+
+    Args:
+        folder: The run's folder; it gets an empty file `.lock`, which stays.
+
+    Raises:
+        UsageError: Another process trains there, or the folder cannot be written.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(
+            f"{folder} is in use: another process is training there; wait for it, stop "
+            f"it, or choose another --workdir"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"cannot write {folder}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
