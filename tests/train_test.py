@@ -28,7 +28,7 @@ def test_plain_lines_tell_the_run(trained):
     assert lines[1] == "validation perplexity of word frequencies alone: 9.93"
     assert lines[2].startswith("phase 1/1 · main · epoch 1/2 · train ")
     assert lines[4].startswith("phase 1/1 · finetune · epoch 1/2 · train ")
-    assert "averaged" in lines[4]
+    assert " avg · 0:" in lines[4]
     assert "\r" not in output
     assert "\x1b" not in output
     header, _, last = lines[-3:]

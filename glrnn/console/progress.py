@@ -74,7 +74,7 @@ class Progress:
 
         self._console = console if console is not None else _console(when_lost)
         self._bars = Bars(
-            BarColumn(),
+            BarColumn(bar_width=30),
             TaskProgressColumn(),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens"),
             TimeRemainingColumn(),
@@ -125,8 +125,11 @@ class Progress:
             )
 
     def say(self, text: str) -> None:
-        """Shows one line, as it is."""
-        self._console.out(text, highlight=False)
+        """Shows one line; a terminal too narrow for it breaks it between words."""
+        if self._console.is_terminal:
+            self._console.print(text, markup=False, emoji=False, highlight=False)
+        else:
+            self._console.out(text, highlight=False)
 
     def begin_epoch(self, title: str, total_tokens: int, tokens: int = 0) -> None:
         """Begins to show one epoch, or the rest of it.

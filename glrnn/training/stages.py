@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 
 from glrnn.config import Config
+from glrnn.console.epoch_line import epoch_line
 from glrnn.errors import DivergedError
 from glrnn.evaluation.perplexity import perplexity
 from glrnn.losses import to_perplexity
@@ -248,12 +249,12 @@ def _end_epoch(
     job.progress.write(record)
     history["metrics_offset"] = job.progress.offset
     checkpoints.save(int(state.count), state, history, params, loss)
+    title = job.title(epoch)
     job.progress.end_epoch(
-        f"{job.title(epoch)} · train {record['train_perplexity']:.2f} · "
-        f"valid {to_perplexity(loss):.2f}{' averaged' if averages else ''} · "
-        f"{record['tokens_per_second']:,.0f} tokens/s · {seconds:.0f} s"
-        f"{' · averaging begins' if triggered else ''}"
+        epoch_line(title, record["train_loss"], loss, averages, seconds)
     )
+    if triggered:
+        job.progress.say("averaging begins")
     for sign in signs:
         job.progress.say(f"warning: {sign.text}")
     return state, history
