@@ -13,6 +13,7 @@ import pytest
 
 from glrnn import train
 from glrnn.config import Config, experiment
+from glrnn.console.interruption import STOPPING
 from glrnn.errors import UsageError
 
 
@@ -89,7 +90,7 @@ def test_told_to_stop(texts, number, status):
         _, said = process.communicate()
     assert process.returncode == status
     first, last = said.splitlines()
-    assert first == "stopping, once this update is saved; again to stop at once"
+    assert first == STOPPING
     assert re.fullmatch(SAVED + "the same command goes on from there", last)
 
 
