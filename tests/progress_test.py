@@ -6,16 +6,19 @@ import math
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
 
+from glrnn.console import compilation
 from glrnn.console.progress import Progress
 from glrnn.console.table import print_table
 
@@ -129,6 +132,42 @@ def test_the_rest_of_an_epoch_is_shown_at_its_own_speed(tmp_path):
     assert "75%" in line
     assert " 10 tokens/s" in line
     assert line.endswith("0:00:30 left")
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(compilation, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(compilation, "REFRESH_SECONDS", 0.05)
+
+
+def compile_for_a_while(look=lambda: None):
+    jax.jit(lambda x: (time.sleep(0.5), look(), x)[2])(jnp.ones(3))
+
+
+def test_a_file_is_told_of_compiling_once_a_phase(tmp_path, impatient):
+    console, file, _ = make_console()
+    seen = []
+    with Progress(tmp_path / "metrics.jsonl", console=console) as progress:
+        for phase in (1, 2):
+            for epoch in (1, 2):
+                progress.begin_epoch(f"phase {phase}/2 · main · epoch {epoch}/2", 10)
+                compile_for_a_while(lambda: seen.append(file.getvalue()))
+    first, second = (f"phase {phase}/2 · compiling\n" for phase in (1, 2))
+    # While it compiles, not after.
+    assert seen == [first, first, first + second, first + second]
+    assert file.getvalue() == first + second
+
+
+def test_a_terminal_shows_how_long_compiling_takes(tmp_path, impatient):
+    console, file, _ = terminal()
+    with Progress(tmp_path / "metrics.jsonl", console=console) as progress:
+        progress.begin_epoch(TITLE, total_tokens=1200)
+        seen = []
+        compile_for_a_while(lambda: seen.append(file.getvalue()))
+        assert "compiling · 0:00" in seen[0]
+        time.sleep(0.2)
+        # The display is drawn without it when it is over.
+        assert "compiling" not in file.getvalue().rsplit(TITLE, 1)[1]
 
 
 @hypothesis.given(loss=st.floats(0, 2000))

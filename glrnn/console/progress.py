@@ -7,6 +7,7 @@ seconds so that a log shows life. `metrics.jsonl` is written either way.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import math
@@ -15,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from glrnn.console.compilation import compilation_shown
+from glrnn.console.epoch_line import clock
 from glrnn.console.table import print_table
 from glrnn.errors import UsageError
 from glrnn.losses import to_perplexity
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_PLAIN_LINES = 30.0
 REFRESH_SECONDS = 0.2
+SEPARATOR = " · "
 
 
 class Progress:
@@ -84,6 +88,9 @@ class Progress:
         )
         self._title = ""
         self._status: list[str] = []
+        self._compiling = 0.0
+        self._told_of: set[str] = set()
+        self._blocks = contextlib.ExitStack()
         self._live = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(
@@ -98,12 +105,12 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._live is not None:
-            self._live.start()
+            self._blocks.enter_context(self._live)
+        self._blocks.enter_context(compilation_shown(self._show_compilation))
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._blocks.close()
 
     @property
     def offset(self) -> int:
@@ -204,6 +211,15 @@ class Progress:
         """Shows a table with one column a key, such as the phases of a finished run."""
         print_table(rows, self._console)
 
+    def _show_compilation(self, seconds: float) -> None:
+        """Shows how long compiling takes; in a file, once a phase that it does."""
+        self._compiling = seconds
+        self._refresh()
+        phase = self._title.partition(SEPARATOR)[0]
+        if self._live is None and seconds and phase not in self._told_of:
+            self._told_of.add(phase)
+            self.say(_join([phase, "compiling"]))
+
     def _forget_epoch(self) -> None:
         self._title, self._status = "", []
         for task in self._bars.task_ids:
@@ -218,9 +234,11 @@ class Progress:
         from rich.console import Group
         from rich.text import Text
 
-        if not self._title:
-            return Text()
         lines = [Text(line) for line in self._status]
+        if self._compiling:
+            lines.append(Text(f"compiling · {clock(self._compiling)}"))
+        if not self._title:
+            return Group(*lines)
         return Group(Text(self._title, style="bold"), self._bars, *lines)
 
 
@@ -263,7 +281,7 @@ def _strict(value: Any) -> Any:
 
 
 def _join(pieces: Sequence[str]) -> str:
-    return " · ".join(piece for piece in pieces if piece)
+    return SEPARATOR.join(piece for piece in pieces if piece)
 
 
 def _figures(figures: Mapping[str, float]) -> list[str]:
