@@ -14,6 +14,9 @@ from glrnn.storage import run_folder
 from glrnn.storage.metrics_log import lasting_warnings, read_epochs
 from glrnn.storage.run_folder import Run
 
+# What a run has reached at its end.
+FINISHED = "finished"
+
 
 def find(folder: Path) -> list[Path]:
     """The folders of runs in a folder, itself included, in the order of their names.
@@ -39,7 +42,10 @@ def find(folder: Path) -> list[Path]:
 
 
 def row(run: Run) -> dict[str, object]:
-    """A run as a person reads it; perplexities, the best and the last of what there is.
+    """A run as a row of the table, its losses as perplexities.
+
+    `reached` is the phase, the stage and its epoch, each of how many; `best valid` is
+    the best of that phase, and `test` that of the last finished one.
 
     Raises:
         UsageError: if its metrics or the summary of a phase are damaged.
@@ -48,25 +54,19 @@ def row(run: Run) -> dict[str, object]:
     numbers = range(1, len(phases) + 1)
     summaries = [s for s in map(run.read_summary, numbers) if s is not None]
     epochs = read_epochs(run)
-    state: dict[str, object] = {"phase": f"0/{len(phases)}"}
+    reached, best = f"0/{len(phases)}", None
     if epochs:
         last = epochs[-1]
         stage = getattr(phases[last.phase - 1], last.stage)
-        state = {
-            "phase": f"{last.phase}/{len(phases)}",
-            "stage": last.stage,
-            "epoch": f"{last.epoch}/{stage.epochs}",
-            "best valid": to_perplexity(
-                min(e.valid_loss for e in epochs if e.phase == last.phase)
-            ),
-        }
+        reached = f"{last.phase}/{len(phases)} {last.stage} {last.epoch}/{stage.epochs}"
+        best = min(e.valid_loss for e in epochs if e.phase == last.phase)
     return {
         "run": str(run.folder),
         "experiment": Path(run.origin.experiment).stem or "quickstart",
         "data": os.path.basename(run.origin.data),
-        **state,
+        "reached": FINISHED if len(summaries) == len(phases) else reached,
+        "best valid": None if best is None else to_perplexity(best),
         "test": to_perplexity(summaries[-1].test_loss) if summaries else None,
-        "finished": len(summaries) == len(phases),
     }
 
 
@@ -107,9 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print_table(rows)
         if warnings:
             print("", *warnings, sep="\n")
-        unfinished = [str(row["run"]) for row in rows if not row["finished"]]
+        unfinished = [str(row["run"]) for row in rows if row["reached"] != FINISHED]
         if unfinished:
-            print("\nTo go on:")
+            print("\nTo resume:")
         for run in unfinished:
             print(f"  python -m glrnn.train {shlex.quote(run)}")
         if damages:

@@ -16,6 +16,7 @@ from glrnn import data
 from glrnn.config import Config, experiment
 from glrnn.config.variants import VARIANTS, first_epochs, with_learning_rate
 from glrnn.console.compilation import keep_programs, return_memory
+from glrnn.console.epoch_line import clock
 from glrnn.console.table import print_table
 from glrnn.devices import PRECISIONS, share_batch
 from glrnn.errors import DivergedError, UsageError, told_plainly
@@ -103,12 +104,12 @@ def carry_out(
         "experiment": plan.experiment,
         "variant": plan.variant,
         "seed": config.seed,
-        "learning rate": config.phases[0].main.learning_rate,
+        "rate": config.phases[0].main.learning_rate,
         "parameters": last.parameters,
         "epochs": sum(summary.epochs for summary in summaries),
         "valid": to_perplexity(_best_loss(last)),
         "test": to_perplexity(last.test_loss),
-        "minutes": sum(summary.seconds for summary in summaries) / 60,
+        "time": clock(sum(summary.seconds for summary in summaries)),
     }
 
 

@@ -3,8 +3,13 @@
 import os
 import subprocess
 import sys
+import time
 
+import jax
+import jax.numpy as jnp
 import pytest
+
+from glrnn.console import compilation
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -59,3 +64,54 @@ def test_damaged_programs_are_compiled_anew(tmp_path):
     for path in (tmp_path / "glrnn" / "programs").glob("*-cache"):
         path.write_bytes(path.read_bytes()[:100])
     assert run(**cache)[0] == result
+
+
+def compile_for(seconds):
+    """Compiles a program that takes about so long to trace."""
+    jax.jit(lambda x: (time.sleep(seconds), x)[1])(jnp.ones(3))
+
+
+def test_compiling_is_shown_while_it_lasts_and_no_longer(monkeypatch):
+    monkeypatch.setattr(compilation, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(compilation, "REFRESH_SECONDS", 0.05)
+    shown = []
+    with compilation.compilation_shown(shown.append):
+        time.sleep(0.3)
+        assert shown == []
+        compile_for(0.6)
+        time.sleep(0.3)
+        *during, after = shown
+        assert after == 0
+        assert len(during) >= 3
+        assert during == sorted(during)
+        assert 0.1 < during[0] < during[-1] < 2
+        time.sleep(0.2)
+        assert shown[-1] is after
+    compile_for(0.3)
+    assert shown[-1] is after
+
+
+def test_what_is_compiled_soon_is_not_shown(monkeypatch):
+    monkeypatch.setattr(compilation, "REFRESH_SECONDS", 0.01)
+    shown = []
+    with compilation.compilation_shown(shown.append):
+        for _ in range(20):
+            compile_for(0.01)
+    assert shown == []
+
+
+def test_an_error_while_tracing_ends_what_is_shown(monkeypatch):
+    monkeypatch.setattr(compilation, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(compilation, "REFRESH_SECONDS", 0.05)
+
+    def fail(x):
+        time.sleep(0.3)
+        raise KeyError
+
+    shown = []
+    with compilation.compilation_shown(shown.append):
+        with pytest.raises(KeyError):
+            jax.jit(fail)(jnp.ones(3))
+        time.sleep(0.2)
+    assert shown[0] > 0
+    assert shown[-1] == 0

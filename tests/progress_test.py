@@ -5,15 +5,20 @@ import math
 import re
 import subprocess
 import sys
+import time
 from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
 
+from glrnn.console import compilation
 from glrnn.console.progress import Progress
+from glrnn.console.table import print_table
 
 TITLE = "phase 2/3 · finetune · epoch 3/40"
 NORMS = {
@@ -126,6 +131,42 @@ def test_the_rest_of_an_epoch_is_shown_at_its_own_speed():
     assert line.endswith("0:00:30 left")
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(compilation, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(compilation, "REFRESH_SECONDS", 0.05)
+
+
+def compile_for_a_while(look=lambda: None):
+    jax.jit(lambda x: (time.sleep(0.5), look(), x)[2])(jnp.ones(3))
+
+
+def test_a_file_is_told_of_compiling_once_a_phase(impatient):
+    console, file, _ = make_console()
+    seen = []
+    with Progress(console=console) as progress:
+        for phase in (1, 2):
+            for epoch in (1, 2):
+                progress.begin_epoch(f"phase {phase}/2 · main · epoch {epoch}/2", 10)
+                compile_for_a_while(lambda: seen.append(file.getvalue()))
+    first, second = (f"phase {phase}/2 · compiling\n" for phase in (1, 2))
+    # While it compiles, not after.
+    assert seen == [first, first, first + second, first + second]
+    assert file.getvalue() == first + second
+
+
+def test_a_terminal_shows_how_long_compiling_takes(impatient):
+    console, file, _ = terminal()
+    with Progress(console=console) as progress:
+        progress.begin_epoch(TITLE, total_tokens=1200)
+        seen = []
+        compile_for_a_while(lambda: seen.append(file.getvalue()))
+        assert "compiling · 0:00" in seen[0]
+        time.sleep(0.2)
+        # The display is drawn without it when it is over.
+        assert "compiling" not in file.getvalue().rsplit(TITLE, 1)[1]
+
+
 @hypothesis.given(loss=st.floats(0, 2000))
 @hypothesis.settings(max_examples=20, deadline=None)
 def test_perplexity_is_exp_of_loss(loss):
@@ -166,6 +207,57 @@ def test_terminal_table_fits():
     plain = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
     assert max(len(line) for line in plain.splitlines()) <= 60
     assert "1,067.10" in plain
+
+
+# Tables of the command lines at their widest, on 80 columns.
+WIDE = {
+    "phases": {
+        "phase": 3, "layers": 3, "parameters": 26_123_456, "epochs": 500,
+        "valid, raw": 1067.1, "valid, averaged": 1064.3, "test": 98.7, "time": "123:01",
+    },
+    "study": {
+        "experiment": "ptb_small", "variant": "reference", "seed": 28, "rate": 30.0,
+        "parameters": 26_123_456, "epochs": 500, "valid": 61.2, "test": 58.8,
+        "time": "1:02:05",
+    },
+    "runs": {
+        "run": "runs/quickstart", "experiment": "quickstart", "data": "python-docs",
+        "reached": "3/3 finetune 100/500", "best valid": 61.2, "test": 58.8,
+    },
+    "check": {
+        "figure": "update of layer 3, recurrent", "NVIDIA H100 80GB HBM3": "0.123456",
+        "CPU": "0.123456", "difference": "1.1e-05", "tolerance": "1.2e-02", "": "wrong",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_tables_of_the_command_lines_fit_80_columns_with_their_cells_whole(name):
+    console, file, _ = terminal(width=80)
+    print_table([WIDE[name]], console)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue()).splitlines()
+    assert max(map(len, lines)) <= 80
+    piped, whole, _ = make_console()
+    print_table([WIDE[name]], piped)
+    assert lines[-1].split() == whole.getvalue().splitlines()[-1].split()
+
+
+def test_a_long_name_folds_and_numbers_stay_whole():
+    console, file, _ = terminal(width=80)
+    name = "runs/study/ptb_small/without_finetuning/seed_28/rate_30"
+    print_table([WIDE["runs"] | {"run": name}], console)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue()).splitlines()
+    body = lines[-3:]
+    assert "".join(line.split()[0] for line in body) == name
+    assert body[0].split()[-2:] == ["61.20", "58.80"]
+
+
+def test_a_sentence_breaks_between_words_on_a_terminal(tmp_path):
+    console, file, _ = terminal(width=40)
+    Progress(tmp_path / "metrics.jsonl", console).say("[a] " + "word " * 19 + "end")
+    lines = file.getvalue().splitlines()
+    assert " ".join(" ".join(lines).split()) == "[a] " + "word " * 19 + "end"
+    assert all(len(line.rstrip()) <= 40 for line in lines)
 
 
 def test_rich_is_imported_late():

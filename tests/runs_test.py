@@ -1,4 +1,4 @@
-"""The listing of runs: how far each is, the command to go on, and damaged ones."""
+"""The listing of runs: how far each is, the command to resume, and damaged ones."""
 
 import json
 import math
@@ -60,7 +60,7 @@ def start(tmp_path, corpus):
 
 
 def listed(capsys, folder, status=None):
-    """The rows as printed, the commands to go on, and the errors."""
+    """The rows as printed, the commands to resume, and the errors."""
     if status is None:
         runs.main([str(folder)])
     else:
@@ -69,7 +69,7 @@ def listed(capsys, folder, status=None):
         assert exit_.value.code == status
     printed = capsys.readouterr()
     assert "Traceback" not in printed.err
-    table, _, rest = printed.out.partition("\nTo go on:\n")
+    table, _, rest = printed.out.partition("\nTo resume:\n")
     return table.splitlines()[2:], rest.splitlines(), printed.err
 
 
@@ -90,24 +90,21 @@ def test_a_row_tells_how_far_a_run_is(start):
         "run": str(run.folder),
         "experiment": "ptb",
         "data": "words",
-        "phase": "2/2",
-        "stage": "main",
-        "epoch": "3/4",
-        "finished": False,
+        "reached": "2/2 main 3/4",
     }
 
 
 def test_a_run_that_has_just_begun_has_no_figures(start):
     row = runs.row(start("new", experiment=""))
-    assert row["phase"] == "0/2"
+    assert row["reached"] == "0/2"
     assert row["experiment"] == "quickstart"
     assert row["test"] is None
-    assert "best valid" not in row
+    assert row["best valid"] is None
 
 
 def test_a_run_is_finished_with_its_last_phase(start):
-    assert not runs.row(start("one", finished=[1]))["finished"]
-    assert runs.row(start("both", finished=[1, 2]))["finished"]
+    assert runs.row(start("one", finished=[1]))["reached"] != "finished"
+    assert runs.row(start("both", finished=[1, 2]))["reached"] == "finished"
 
 
 def test_a_last_line_that_was_cut_short_does_not_count(start):
@@ -154,10 +151,10 @@ def test_a_run_can_be_named_itself(start, tmp_path, capsys):
     assert len(rows) == 1
 
 
-def test_only_unfinished_runs_are_to_go_on_with(start, tmp_path, capsys):
+def test_only_unfinished_runs_are_to_be_resumed(start, tmp_path, capsys):
     start("done", finished=[1, 2])
     rows, commands, _ = listed(capsys, tmp_path / "runs")
-    assert rows[0].split()[-1] == "yes"
+    assert rows[0].split()[-2:] == ["finished", "7.00"]
     assert commands == []
 
 
@@ -210,8 +207,8 @@ def test_damaged_metrics_are_told_with_the_line(start, tmp_path, capsys, line, m
     assert message in errors
 
 
-def test_a_run_goes_on_by_its_folder(tmp_path, capsys):
-    """Stopped after the first phase, gone on with by the command that is listed."""
+def test_a_run_is_resumed_by_its_folder(tmp_path, capsys):
+    """Stopped after the first phase, resumed by the command that is listed."""
     words = tmp_path / "words"
     words.mkdir()
     for split in ("train", "valid", "test"):
@@ -229,9 +226,10 @@ def test_a_run_goes_on_by_its_folder(tmp_path, capsys):
     shutil.copytree(folder, tmp_path / "again")
     (tmp_path / "again" / "phase_1" / "summary.json").unlink()
 
-    assert not runs.row(run_folder.read(tmp_path / "again"))["finished"]
+    again = run_folder.read(tmp_path / "again")
+    assert runs.row(again)["reached"] == "1/1 main 2/2"
     train.main([str(tmp_path / "again")])
     assert capsys.readouterr().out.splitlines()[-1] == told
-    row = runs.row(run_folder.read(tmp_path / "again"))
-    assert row["finished"]
+    row = runs.row(again)
+    assert row["reached"] == "finished"
     assert row["experiment"] == "tiny"

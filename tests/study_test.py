@@ -88,7 +88,7 @@ def test_a_rate_that_diverges_is_not_chosen(monkeypatch, tmp_path):
     monkeypatch.setattr(study, "_train", train)
     plan = Plan("x", "x.py", "as_it_is", study.Config(), tmp_path)
     row = carry_out(plan, None, (1.0, 2.0, 3.0))
-    assert row["learning rate"] == 3.0
+    assert row["rate"] == 3.0
     assert row["valid"] == pytest.approx(54.598, abs=1e-3)
     with pytest.raises(DivergedError, match="every learning rate diverged"):
         carry_out(plan, None, (2.0, 2.0))

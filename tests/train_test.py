@@ -13,6 +13,7 @@ import pytest
 
 from glrnn import train
 from glrnn.config import Config, experiment
+from glrnn.console.interruption import STOPPING
 from glrnn.errors import UsageError
 
 
@@ -22,13 +23,15 @@ def test_plain_lines_tell_the_run(trained):
     lines = [
         line
         for line in output.splitlines()
-        if " averaging o" not in line and not line.startswith("warning: ")
+        if " averaging o" not in line
+        and not line.startswith("warning: ")
+        and not line.endswith(" · compiling")
     ]
     assert "240 training tokens, 10 words" in lines[0]
     assert lines[1] == "validation perplexity of word frequencies alone: 9.93"
     assert lines[2].startswith("phase 1/1 · main · epoch 1/2 · train ")
     assert lines[4].startswith("phase 1/1 · finetune · epoch 1/2 · train ")
-    assert "averaged" in lines[4]
+    assert " avg · 0:" in lines[4]
     assert "\r" not in output
     assert "\x1b" not in output
     header, _, last = lines[-3:]
@@ -89,7 +92,7 @@ def test_told_to_stop(texts, number, status):
         _, said = process.communicate()
     assert process.returncode == status
     first, last = said.splitlines()
-    assert first == "stopping, once this update is saved; again to stop at once"
+    assert first == STOPPING
     assert re.fullmatch(SAVED + "the same command goes on from there", last)
 
 

@@ -1,14 +1,23 @@
-"""Compiled programs, kept between runs, and the memory that compiling leaves behind."""
+"""Compilation: its cache, the memory it leaves behind, and the wait that it means."""
 
+import contextlib
 import ctypes
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from functools import cache
 
 # What compiles in less is hardly worth a file.
 SHORTEST_COMPILATION_SECONDS = 0.05
 
-# JAX's name for the event.
-COMPILED = "/jax/core/compile/backend_compile_duration"
+# JAX's names: of all events of tracing, lowering and compiling, and of the last.
+COMPILING = "/jax/core/compile/"
+COMPILED = f"{COMPILING}backend_compile_duration"
+
+# How long compiling takes before it is shown, and how often it is shown then.
+PATIENCE_SECONDS = 2.0
+REFRESH_SECONDS = 0.5
 
 
 def keep_programs() -> None:
@@ -56,3 +65,54 @@ def return_memory() -> None:
             libc.malloc_trim(0)
 
     jax.monitoring.register_event_duration_secs_listener(compiled)
+
+
+@contextlib.contextmanager
+def compilation_shown(show: Callable[[float], None]) -> Iterator[None]:
+    """Shows that JAX is compiling, while it does.
+
+    A thread shows it, since the one that compiles waits for XLA. JAX's monitoring
+    events say when tracing, lowering and compiling begin and end.
+
+    Args:
+        show: Called with the seconds that compiling has taken, about twice a second
+            once that exceeds `PATIENCE_SECONDS`, and with 0 when it is over.
+    """
+    import jax
+
+    under_way: set[tuple[str, float]] = set()
+    ended = threading.Event()
+
+    def begin(event: str, value: float, **rest: str | int) -> None:
+        del rest
+        if event.startswith(COMPILING):
+            under_way.add((event, value))
+
+    def end(event: str, start_time: float, end_time: float, **rest: str | int) -> None:
+        del end_time, rest
+        under_way.discard((event, start_time))
+
+    def watch() -> None:
+        begun, shown = None, False
+        while not ended.wait(REFRESH_SECONDS):
+            starts = [start for _, start in under_way.copy()]
+            if not starts:
+                begun = None
+            elif begun is None:
+                begun = min(starts)
+            seconds = 0.0 if begun is None else time.time() - begun
+            if shown or seconds > PATIENCE_SECONDS:
+                shown = seconds > PATIENCE_SECONDS
+                show(seconds if shown else 0.0)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    jax.monitoring.register_scalar_listener(begin)
+    jax.monitoring.register_event_time_span_listener(end)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        jax.monitoring.unregister_scalar_listener(begin)
+        jax.monitoring.unregister_event_time_span_listener(end)

@@ -1,27 +1,30 @@
-"""Being told to stop: SIGTERM, Ctrl-C, the preemption notice of `jax.distributed`."""
+"""Requests to stop: SIGTERM, Ctrl-C, and the preemption notice of `jax.distributed`."""
 
 import contextlib
 import os
 import signal
+import socket
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import FrameType
 
 import jax
 from jax.experimental.multihost_utils import reached_preemption_sync_point
 
-# The number of SIGPIPE, which Windows does not have. It is not waited for: libraries
-# have pipes of their own.
+# The number of SIGPIPE, which Windows does not have. No handler is installed for it:
+# libraries have pipes of their own.
 PIPE = 13
 # A progress bar hides the cursor.
 SHOW_CURSOR = b"\x1b[?25h"
+STOPPING = "stopping once the run is saved; press Ctrl-C again to quit immediately"
 
 
 class Interruption:
-    """Whether this process has been told to stop.
+    """Whether this process was asked to stop.
 
     Attributes:
-        signal: The number of the signal that told it, or `None`.
+        signal: The number of the signal that asked, or `None`.
 
     Example:
         >>> interruption = Interruption()
@@ -36,10 +39,10 @@ class Interruption:
         self._asked = 0
 
     def has_come(self) -> bool:
-        """Whether to stop; to be asked before every update.
+        """Whether to stop; call it before every update.
 
-        Where several processes work together, all of them are told at the same time,
-        provided that they have asked equally often.
+        Where several processes train together, all of them get the same answer at the
+        same call.
         """
         self._asked += 1
         if jax.distributed.is_initialized() and reached_preemption_sync_point(
@@ -49,19 +52,21 @@ class Interruption:
         return self.signal is not None
 
     def output_is_lost(self) -> None:
-        """Notes that nobody reads the output any more, as a signal like others.
+        """Notes that nobody reads the output any more, as if a signal had come.
 
-        It is not a second one: what read the output may have been told to stop by the
-        same key.
+        A signal that follows is still the first one: the key that stopped the reader
+        may have been meant for this process too.
         """
         self.signal = self.signal or PIPE
 
     @contextlib.contextmanager
     def awaited(self) -> Iterator[None]:
-        """Has the first signal noted, and the second one end the process at once.
+        """Notes the first signal, and ends the process at the second one.
 
-        Does nothing but in the main thread, the only one that signals reach. SIGTERM is
-        left to `jax.distributed` where that has been initialised.
+        A thread answers both at once, even while the main thread compiles a program,
+        when no Python handler can run. Does nothing outside the main thread, the only
+        one that may install handlers. SIGTERM is left to `jax.distributed` where that
+        is initialised.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -69,19 +74,45 @@ class Interruption:
         awaited = [signal.SIGINT]
         if not jax.distributed.is_initialized():
             awaited.append(signal.SIGTERM)
+        reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        thread = threading.Thread(target=_answer, args=(reader, awaited), daemon=True)
+        thread.start()
+        wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         before = {number: signal.signal(number, self._note) for number in awaited}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup)
+            writer.close()
+            thread.join()
+            reader.close()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        with contextlib.suppress(OSError):  # nobody may be there to read it
-            if self.signal not in (None, PIPE):
-                if os.isatty(1):
-                    os.write(1, SHOW_CURSOR)
-                os._exit(128 + number)
+        if self.signal in (None, PIPE):
             self.signal = number
-            os.write(2, b"stopping, once this update is saved; again to stop at once\n")
+
+
+def _answer(reader: socket.socket, awaited: Collection[int]) -> None:
+    """Says that the run is stopping at the first signal, and quits at the second.
+
+    Args:
+        reader: Yields the number of each signal as a byte, until it is closed.
+        awaited: The signals that count.
+    """
+    stopping = False
+    while numbers := reader.recv(1):
+        if numbers[0] not in awaited:
+            continue
+        if stopping:
+            if os.isatty(1):
+                os.write(1, SHOW_CURSOR)
+            os._exit(128 + numbers[0])
+        stopping = True
+        # Through `sys.stderr`, so that a live display prints it above itself; nobody
+        # may be there to read it.
+        with contextlib.suppress(OSError, ValueError):
+            print(STOPPING, file=sys.stderr, flush=True)

@@ -7,10 +7,13 @@ seconds so that a log shows life.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from glrnn.console.compilation import compilation_shown
+from glrnn.console.epoch_line import clock
 from glrnn.console.table import print_table
 from glrnn.losses import to_perplexity
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_PLAIN_LINES = 30.0
 REFRESH_SECONDS = 0.2
+SEPARATOR = " · "
 
 
 class Progress:
@@ -62,7 +66,7 @@ class Progress:
 
         self._console = console if console is not None else _console(when_lost)
         self._bars = Bars(
-            BarColumn(),
+            BarColumn(bar_width=30),
             TaskProgressColumn(),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens"),
             TimeRemainingColumn(),
@@ -72,6 +76,9 @@ class Progress:
         )
         self._title = ""
         self._status: list[str] = []
+        self._compiling = 0.0
+        self._told_of: set[str] = set()
+        self._blocks = contextlib.ExitStack()
         self._live = None
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(
@@ -84,16 +91,19 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._live is not None:
-            self._live.start()
+            self._blocks.enter_context(self._live)
+        self._blocks.enter_context(compilation_shown(self._show_compilation))
         return self
 
     def __exit__(self, *raised: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._blocks.close()
 
     def say(self, text: str) -> None:
-        """Shows one line, as it is."""
-        self._console.out(text, highlight=False)
+        """Shows one line; a terminal too narrow for it breaks it between words."""
+        if self._console.is_terminal:
+            self._console.print(text, markup=False, emoji=False, highlight=False)
+        else:
+            self._console.out(text, highlight=False)
 
     def begin_epoch(self, title: str, total_tokens: int, tokens: int = 0) -> None:
         """Begins to show one epoch, or the rest of it.
@@ -152,6 +162,15 @@ class Progress:
         """Shows a table with one column a key, such as the phases of a finished run."""
         print_table(rows, self._console)
 
+    def _show_compilation(self, seconds: float) -> None:
+        """Shows how long compiling takes; in a file, once a phase that it does."""
+        self._compiling = seconds
+        self._refresh()
+        phase = self._title.partition(SEPARATOR)[0]
+        if self._live is None and seconds and phase not in self._told_of:
+            self._told_of.add(phase)
+            self.say(_join([phase, "compiling"]))
+
     def _forget_epoch(self) -> None:
         self._title, self._status = "", []
         for task in self._bars.task_ids:
@@ -166,9 +185,11 @@ class Progress:
         from rich.console import Group
         from rich.text import Text
 
-        if not self._title:
-            return Text()
         lines = [Text(line) for line in self._status]
+        if self._compiling:
+            lines.append(Text(f"compiling · {clock(self._compiling)}"))
+        if not self._title:
+            return Group(*lines)
         return Group(Text(self._title, style="bold"), self._bars, *lines)
 
 
@@ -186,7 +207,7 @@ def _console(when_lost: Callable[[], None]) -> Console:
 
 
 def _join(pieces: Sequence[str]) -> str:
-    return " · ".join(piece for piece in pieces if piece)
+    return SEPARATOR.join(piece for piece in pieces if piece)
 
 
 def _figures(figures: Mapping[str, float]) -> list[str]:

@@ -7,49 +7,71 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def print_table(
     rows: Sequence[Mapping[str, object]], console: Console | None = None
 ) -> None:
-    """Shows a table with one column a key.
+    """Shows a table with one column for each key.
+
+    On a terminal too narrow for it, headers break at their spaces and long texts fold;
+    numbers stay whole.
 
     Args:
-        rows: Cells by column; None for an empty one. A row may lack some columns.
-        console: Where; standard output if not given.
+        rows: The cells by column; None for an empty one. A row may lack some columns.
+        console: Where to print; standard output by default.
 
     Example:
         >>> print_table([{"phase": 1, "test": 81.044}, {"phase": 2}])
-        phase    test
-        ─────────────
-            1   81.04
+        phase   test
+        ────────────
+            1  81.04
             2
     """
-    from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
+
+    console = console if console is not None else Console()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    if console.is_terminal:
+        table = _table(rows, names, names)
+        needed = Measurement.get(console, console.options.update(width=10_000), table)
+        if needed.maximum > console.width:
+            table = _table(rows, names, [name.replace(" ", "\n") for name in names])
+        console.print(table)
+        return
+    # A file has no width, where rich assumes 80 columns, and needs no spaces that fill
+    # a line.
+    wide = Console(width=10_000, force_terminal=False)
+    with wide.capture() as capture:
+        wide.print(_table(rows, names, names))
+    for line in capture.get().splitlines():
+        console.out(line.rstrip(), highlight=False)
+
+
+def _table(
+    rows: Sequence[Mapping[str, object]], names: Sequence[str], headers: Sequence[str]
+) -> Table:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    console = console if console is not None else Console()
-    table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    for name in names:
+    table = Table(
+        box=box.SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True
+    )
+    for name, header in zip(names, headers, strict=True):
         numeric = all(isinstance(row.get(name) or 0, int | float) for row in rows)
-        justify = "right" if numeric else "left"
-        table.add_column(Text(name), justify=justify, overflow="fold")
+        table.add_column(
+            Text(header),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=numeric,
+        )
     for row in rows:
         # As text: brackets and colons in a name are no markup.
         table.add_row(*(Text(_cell(row.get(name))) for name in names))
-    if console.is_terminal:
-        console.print(table)
-        return
-    # A file has no width; rich would fold the table into 80 columns. Nor does it need
-    # the spaces that fill a line.
-    wide = Console(width=10_000, force_terminal=False)
-    with wide.capture() as capture:
-        wide.print(table)
-    for line in capture.get().splitlines():
-        console.out(line.rstrip(), highlight=False)
+    return table
 
 
 def _cell(value: object) -> str:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from glrnn.config import Config
+from glrnn.console.epoch_line import epoch_line
 from glrnn.errors import DivergedError
 from glrnn.evaluation.perplexity import perplexity
 from glrnn.losses import to_perplexity
@@ -248,8 +249,11 @@ def _end_epoch(
         ),
         now.earlier,
     )
+    train_loss = tally.loss_sum / tally.tokens
     record = replace(
         _epoch_record(context, stage, history.epochs + 1, tally, loss),
+        train_loss=train_loss,
+        train_perplexity=to_perplexity(train_loss),
         learning_rate=learning_rate,
         raw_valid_loss=raw_loss,
         averaging=averaging,
@@ -259,7 +263,10 @@ def _end_epoch(
     )
     context.metrics.append(record)
     _save(checkpoints, now, params, loss)
-    context.progress.end_epoch(_epoch_line(context, stage, record))
+    title = context.title(stage, record.epoch)
+    context.progress.end_epoch(epoch_line(title, train_loss, loss, averaging, seconds))
+    if triggered:
+        context.progress.say("averaging begins")
     for sign in record.warnings:
         context.progress.say(f"warning: {sign.text}")
     return now
@@ -273,7 +280,6 @@ def _epoch_record(
     names = group_names(context.stage(stage).max_norms, num_layers)
     mean_norms = [total / tally.updates for total in tally.norm_sums]
     fractions = [count / tally.updates for count in tally.clipped]
-    train_loss = tally.loss_sum / tally.tokens
     return EpochRecord(
         phase=stage.phase,
         stage=stage.name,
@@ -281,23 +287,12 @@ def _epoch_record(
         updates=tally.updates,
         skipped=tally.skipped,
         tokens=tally.tokens,
-        train_loss=train_loss,
-        train_perplexity=to_perplexity(train_loss),
         tokens_per_second=tally.tokens / tally.seconds,
         gradient_norm=dict(zip(names, mean_norms, strict=True)),
         clipped=dict(zip(names, fractions, strict=True)),
         valid_loss=valid_loss,
         valid_perplexity=to_perplexity(valid_loss),
         unigram_perplexity=context.unigram.perplexity,
-    )
-
-
-def _epoch_line(context: Context, stage: StageId, record: EpochRecord) -> str:
-    return (
-        f"{context.title(stage, record.epoch)} · train {record.train_perplexity:.2f} · "
-        f"valid {record.valid_perplexity:.2f}{' averaged' if record.averaging else ''} "
-        f"· {record.tokens_per_second:,.0f} tokens/s · {record.seconds:.0f} s"
-        f"{' · averaging begins' if record.triggered else ''}"
     )
 
 
