@@ -252,9 +252,9 @@ def test_a_long_name_folds_and_numbers_stay_whole():
     assert body[0].split()[-2:] == ["61.20", "58.80"]
 
 
-def test_a_sentence_breaks_between_words_on_a_terminal(tmp_path):
+def test_a_sentence_breaks_between_words_on_a_terminal():
     console, file, _ = terminal(width=40)
-    Progress(tmp_path / "metrics.jsonl", console).say("[a] " + "word " * 19 + "end")
+    Progress(console).say("[a] " + "word " * 19 + "end")
     lines = file.getvalue().splitlines()
     assert " ".join(" ".join(lines).split()) == "[a] " + "word " * 19 + "end"
     assert all(len(line.rstrip()) <= 40 for line in lines)
