@@ -31,6 +31,20 @@ def corpora() -> Path:
     return CORPORA
 
 
+@pytest.fixture
+def compiled():
+    """The names of the functions that XLA compiles during a test, as they come."""
+    names = []
+
+    def listen(event, seconds, fun_name="", **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(fun_name)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
 WORDS = "the cat sat on a mat and saw <unk>".split()
 EXPERIMENT = """
 from glrnn.config import Config, Layer, Phase, Stage

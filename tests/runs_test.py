@@ -27,7 +27,7 @@ CONFIG = Config(
     batch_size=4,
     valid_batch_size=2,
 )
-DONE = Summary(1, 1, 666, 5, 2.0, 1.5, math.log(7.0), 3.0, 100)
+DONE = Summary(1, 1, 666, 5, 2.0, 1.5, math.log(7.0), 3.0)
 
 
 @pytest.fixture

@@ -45,6 +45,17 @@ def test_all_combinations_are_planned_in_order(texts):
     assert own.config.seed == 28
 
 
+def test_rates_and_seeds_share_programs(texts, compiled):
+    """Nine trials and three runs of two stages: one program of each padded length."""
+    path = texts / "small.py"
+    fixed = "window_length=5, fixed_windows=True"
+    path.write_text(path.read_text().replace("window_length=5", fixed))
+    run(texts, "--learning-rates", 1, 5, 10, "--seeds", 1, 2, 3)
+    assert compiled.count("jit(step)") == 1
+    # The validation set and the test set.
+    assert compiled.count("jit(_window_means)") == 2
+
+
 def test_a_study_trains_and_tells_and_does_nothing_twice(texts, capsys):
     run(texts, "--variants", *NAMES, "--learning-rates", 5, 10)
     told = capsys.readouterr().out
@@ -82,7 +93,7 @@ def test_a_rate_that_diverges_is_not_chosen(monkeypatch, tmp_path):
         loss = losses[config.phases[0].main.learning_rate]
         if loss is None:
             raise DivergedError("the loss is not finite")
-        summary = study.Summary(1, 1, 10, 4, loss, loss + 0.1, loss, 60.0, 0)
+        summary = study.Summary(1, 1, 10, 4, loss, loss + 0.1, loss, 60.0)
         return [summary]
 
     monkeypatch.setattr(study, "_train", train)
