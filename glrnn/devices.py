@@ -1,4 +1,4 @@
-"""Which devices a program is for, which share a batch, how precisely they multiply."""
+"""Devices: a program's platform, the mesh that shares a batch, matmul precisions."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from jax.sharding import AxisType, Mesh
 
 from glrnn.errors import UsageError
 
-# As JAX calls them. By "bfloat16" it means TF32 on an NVIDIA GPU.
+# The names of these precisions in JAX, whose "bfloat16" means TF32 on an NVIDIA GPU.
 PRECISIONS = {
     "float32": "float32",
     "tensorfloat32": "tensorfloat32",
@@ -18,9 +18,8 @@ PRECISIONS = {
 def platform() -> str:
     """The platform that the program being traced is for: `cpu`, `gpu` or `tpu`.
 
-    The one of `jax.default_device` if that is set, else JAX's default. What is traced
-    under `jax.default_device("gpu")` is the program of a GPU, whether one is there or
-    not.
+    It is that of `jax.default_device` if set, else JAX's default. A function traced
+    under `jax.default_device("gpu")` is a GPU's program, whether one is present or not.
 
     Example:
         >>> with jax.default_device("tpu"):
@@ -48,17 +47,17 @@ def host_cpu() -> Any:
 
 
 def share_batch(batch_size: int, num_devices: int = 0) -> Mesh | None:
-    """The devices of this process that take equal parts of a batch.
+    """The devices of this process that share a batch equally.
 
     Args:
-        batch_size: Sequences that are there to be shared at a time.
-        num_devices: How many devices; 0 for as many as there are and divide the batch.
+        batch_size: The number of sequences in the batch, or in a microbatch.
+        num_devices: The number of devices; 0 for the most that divide the batch.
 
     Returns:
-        A mesh of one axis, or `None` if it is one device.
+        A mesh of one axis, or `None` for one device.
 
     Raises:
-        UsageError: there are fewer devices, or they do not divide the batch.
+        UsageError: There are fewer devices, or they do not divide the batch.
 
     Example:
         >>> share_batch(12, 1) is None

@@ -1,4 +1,4 @@
-"""Means over the true part of a padded window, and the regularisation of activations.
+"""Means over the true tokens of a padded window, and activation regularisation.
 
 Merity, McCann and Socher (2017), "Revisiting activation regularization for language
 RNNs": both terms act on the last recurrent layer.
@@ -14,7 +14,7 @@ def token_weights(num_steps: int, batch_size: int, length: Array) -> Array:
     """Weights `[T, B]` that turn a sum over tokens into their mean.
 
     Args:
-        num_steps: T, padding included.
+        num_steps: T, including padding.
         batch_size: B.
         length: The true number of time steps.
 
@@ -56,7 +56,7 @@ def temporal_activation_regularization(outputs: Array, length: Array) -> Array:
         length: The true number of time steps.
 
     Returns:
-        The mean over the elements of the length - 1 differences, a scalar; 0 for a
+        The mean over all elements of the length - 1 differences, a scalar; 0 for a
         window of one step.
 
     Example:
@@ -74,7 +74,7 @@ def _masked_mean(values, length):
 
 
 def to_perplexity(nats_per_token: float) -> float:
-    """The exponential of a loss; infinite where it exceeds all numbers.
+    """The exponential of a loss; infinite where it overflows.
 
     Example:
         >>> round(to_perplexity(4.0), 2), to_perplexity(1000.0)

@@ -16,7 +16,7 @@ Content = TypeVar("Content")
 
 
 def write_checksums(folder: Path) -> None:
-    """Sees every file below a folder onto the disk, and writes its checksums last.
+    """Flushes every file below a folder to the disk, and writes the checksums last.
 
     Example:
         >>> import tempfile
@@ -43,11 +43,11 @@ def write_checksums(folder: Path) -> None:
 
 
 def check_checksums(folder: Path) -> None:
-    """Compares every file with its checksum; files that have none are left aside.
+    """Compares every file with its checksum; files without one are ignored.
 
     Raises:
-        DamagedError: if a file is missing or not as it was written; it says which.
-        UsageError: if a file must not be read.
+        DamagedError: A file is missing or not as it was written; the message names it.
+        UsageError: A file may not be read.
     """
     sums = _read_sums(folder)
     there = set(_files(folder))
@@ -59,7 +59,7 @@ def check_checksums(folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[str]:
-    """The files below a folder, checksums aside, by their names in it."""
+    """The names of the files below a folder, but for the checksums themselves."""
     paths = (path for path in folder.rglob("*") if path.is_file())
     names = (path.relative_to(folder).as_posix() for path in paths)
     return sorted(name for name in names if name != SUMS)
@@ -83,7 +83,7 @@ def _read_sums(folder: Path) -> dict[str, str]:
 
 
 def _read(path: Path, how: Callable[[Path], Content]) -> Content:
-    """What a file has; only a disk that fails is damage, and not a missing right."""
+    """Reads a file; a failing disk counts as damage, a missing permission does not."""
     try:
         return how(path)
     except FileNotFoundError:

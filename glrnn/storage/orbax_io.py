@@ -1,9 +1,9 @@
-"""One checkpoint on disk: Orbax, and nothing but Orbax.
+"""One checkpoint on disk, written and read by Orbax.
 
-A checkpoint is a folder of trees of arrays, by name, and of `about`: plain numbers and
-lists as JSON, with shape, dtype and CRC-32 of every array. The SHA-256 of every file,
-written last, makes it whole: Orbax itself restores a wrong shape or a flipped bit
-without a word.
+A checkpoint is a folder with named trees of arrays and with `about`: plain numbers and
+lists as JSON, beside them the shape, dtype and CRC-32 of every array. The SHA-256 of
+every file is written last and makes the checkpoint whole: Orbax itself restores a wrong
+shape or a flipped bit silently.
 """
 
 import contextlib
@@ -43,11 +43,11 @@ def write(path: Path, trees: Mapping[str, PyTree], about: Mapping[str, Any]) -> 
 
     Args:
         path: A folder that does not exist yet.
-        trees: NumPy arrays, by the name of their tree.
-        about: As JSON has it.
+        trees: Trees of NumPy arrays, by name.
+        about: Whatever else belongs to it, of JSON's types.
 
     Raises:
-        OSError: if it cannot be written; what there is of it then is no checkpoint.
+        OSError: It cannot be written; what there is of it then is no checkpoint.
 
     Example:
         >>> import tempfile
@@ -67,16 +67,19 @@ def write(path: Path, trees: Mapping[str, PyTree], about: Mapping[str, Any]) -> 
     }
     items = {item: ocp.args.StandardSave(tree) for item, tree in trees.items()}
     items["about"] = ocp.args.JsonSave({**about, "arrays": arrays})
-    with _late_callbacks_unheard(), ocp.Checkpointer(_handler(trees)) as checkpointer:
+    with (
+        _late_callbacks_silenced(),
+        ocp.Checkpointer(_handler(trees)) as checkpointer,
+    ):
         try:
             checkpointer.save(path.absolute(), args=ocp.args.Composite(**items))
         except (ValueError, RuntimeError) as error:
-            raise _of_the_system(error) from error
+            raise _as_os_error(error) from error
     write_checksums(path)
 
 
-def _of_the_system(error: Exception) -> OSError:
-    """An error of the system, which Orbax has as a number within its words."""
+def _as_os_error(error: Exception) -> OSError:
+    """The OSError whose errno Orbax embeds in its message."""
     code = re.search(r"os_error_code='(\d+)'", str(error))
     if code is None:
         return OSError(f"{' '.join(str(error).split()):.300}")
@@ -84,10 +87,11 @@ def _of_the_system(error: Exception) -> OSError:
 
 
 @contextlib.contextmanager
-def _late_callbacks_unheard() -> Iterator[None]:
-    """Of a write that failed Orbax leaves others behind, which find its loop closed.
+def _late_callbacks_silenced() -> Iterator[None]:
+    """Silences callbacks that Orbax leaves pending after a failed write.
 
-    They may come at any time later, so that this ends only if nothing fails.
+    They find its event loop closed, at any time later, so the hook stays after a
+    failure.
     """
     before = sys.unraisablehook
 
@@ -104,7 +108,7 @@ def read_about(path: Path) -> dict[str, Any]:
     """What a checkpoint holds beside arrays, once every file has been checked.
 
     Raises:
-        DamagedError: if a file is missing or not as it was written.
+        DamagedError: A file is missing or not as it was written.
     """
     about = _checked_about(path)
     del about["arrays"]
@@ -123,15 +127,15 @@ def read(path: Path, item: str, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         path: The checkpoint.
         item: The name of the tree.
         like: The tree, of arrays or `jax.ShapeDtypeStruct`s. A leaf is restored to the
-            sharding it has here, or else to the first device; it is committed to its
+            sharding it has here, or else to the first device, and is committed to its
             devices if it is here.
 
     Returns:
-        The tree, bit for bit, and what is beside it.
+        The tree, bit for bit, and `about`.
 
     Raises:
-        DamagedError: if a file is missing or not as it was written.
-        UsageError: if the checkpoint has a different tree than `like`.
+        DamagedError: A file is missing or not as it was written.
+        UsageError: The checkpoint has a different tree than `like`.
     """
     about = _checked_about(path)
     arrays = about.pop("arrays")[item]
@@ -140,12 +144,12 @@ def read(path: Path, item: str, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
     restored = _leaves(_restore(path, item, how))
     wanted, structure = jax.tree.flatten(like)
     leaves = []
-    while restored:  # each let go of as soon as there is another in its place
+    while restored:  # each is freed as soon as its copy is made
         name, leaf = restored.pop(0)
         if _describe(np.asarray(leaf)) != arrays[name]:
-            # Files as they were written, so what was written was not the array.
+            # The files are as they were written, but another array was written.
             raise DamagedError(f"{item}/{name} is not what was to be written")
-        leaves.append(_as_free_as(leaf, wanted[len(leaves)]))
+        leaves.append(_committed_as(leaf, wanted[len(leaves)]))
     return jax.tree.unflatten(structure, leaves), about
 
 
@@ -165,8 +169,8 @@ def _restore(path: Path, item: str, how: Any) -> Any:
 
 def _handler(items: Iterable[str]) -> Any:
     ocp = _orbax()
-    # A file of its own for every array. All in one database, which Orbax prefers,
-    # loses 20 KB of memory at every save.
+    # A file of its own for every array: Orbax's default, one database for all of them,
+    # leaks 20 KB of memory at every save.
     trees = {item: ocp.StandardCheckpointHandler(use_ocdbt=False) for item in items}
     return ocp.CompositeCheckpointHandler(about=ocp.JsonCheckpointHandler(), **trees)
 
@@ -197,11 +201,11 @@ def _like(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _as_free_as(leaf: jax.Array, like: Any) -> jax.Array:
-    """Tied to its devices only if `like` is.
+def _committed_as(leaf: jax.Array, like: Any) -> jax.Array:
+    """The array, committed to its devices only if `like` is.
 
-    Orbax ties whatever it restores, and a function compiled for arrays that are free is
-    compiled again for arrays that are not.
+    Orbax commits whatever it restores, and a function compiled for uncommitted arrays
+    would be compiled again for committed ones.
     """
     if getattr(like, "committed", False):
         return leaf
@@ -225,12 +229,12 @@ def _orbax() -> Any:
     # Orbax takes most of a second to import, which `--help` should not wait for.
     import orbax.checkpoint as ocp
 
-    # Others log through absl too, so its level is left alone. Only after absl was
-    # imported: it has a class of logger of its own.
+    # A filter rather than a level, for others log through absl too. It is set once absl
+    # has been imported, which has a class of logger of its own.
     logging.getLogger("absl").addFilter(_is_for_the_user)
     return ocp
 
 
 def _is_for_the_user(record: logging.LogRecord) -> bool:
-    # Orbax logs what it raises, too, and that is ours to tell.
+    # Orbax also logs the errors that it raises, which we report ourselves.
     return "/orbax/" not in record.pathname

@@ -1,11 +1,11 @@
-"""What a run leaves on disk, apart from its checkpoints.
+"""The folder of a run, and its small files.
 
-run/config.json        what is learned, with every default spelled out
-run/origin.json        which experiment, where the texts were, and their fingerprint
+run/config.json        the settings, with every default spelled out
+run/origin.json        the experiment, where the texts were, and their fingerprint
 run/vocabulary.json    the words, in the order of their ids
-run/metrics.jsonl      one line an epoch
-run/dynamic.json       rates of dynamic evaluation that were tried (see `tuning`)
-run/phase_1/main/      checkpoints of a stage
+run/metrics.jsonl      one line for each epoch
+run/dynamic.json       the rates of dynamic evaluation that were tried (see `tuning`)
+run/phase_1/main/      the checkpoints of a stage
 run/phase_1/summary.json    the outcome of a finished phase
 """
 
@@ -40,7 +40,7 @@ class Origin:
     Attributes:
         data: The name of a corpus, or the folder where its texts were.
         sha256: The corpus's fingerprint.
-        experiment: As it was given; empty for the quickstart.
+        experiment: The experiment's file as it was given; empty for the quickstart.
     """
 
     data: str
@@ -53,17 +53,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class Summary:
-    """The outcome of a finished phase; losses are nats per token, the best of each.
+    """The outcome of a finished phase; losses are in nats per token.
 
     Attributes:
-        phase: Its number, from 1.
-        layers: How many the network has.
-        parameters: How many numbers are learned.
-        epochs: Of both stages.
-        raw_valid_loss: Of the raw parameters, on the validation set.
-        averaged_valid_loss: Of the averages, where there were any.
-        test_loss: Of the best parameters, on the test set.
-        seconds: Of training and validation.
+        phase: The number of the phase, from 1.
+        layers: The number of layers.
+        parameters: The number of parameters.
+        epochs: The number of epochs, of both stages.
+        raw_valid_loss: The lowest validation loss of the raw parameters.
+        averaged_valid_loss: That of the averaged parameters, if there were any.
+        test_loss: The test loss of the best parameters.
+        seconds: The time of training and validation.
     """
 
     phase: int = field(metadata=at_least(1))
@@ -80,13 +80,13 @@ class Summary:
 
 
 class Run(NamedTuple):
-    """A run as it stands on disk.
+    """A run on disk.
 
     Attributes:
-        folder: Where it is.
-        config: What is learned.
+        folder: The folder of the run.
+        config: The settings.
         vocabulary: The words of the model's ids.
-        origin: Which experiment, on which data.
+        origin: The experiment and the data.
     """
 
     folder: Path
@@ -109,7 +109,7 @@ class Run(NamedTuple):
         """The outcome of a phase, or `None` if it is not finished.
 
         Raises:
-            UsageError: if the file is damaged.
+            UsageError: The file is damaged.
         """
         path = self._summary(phase)
         if not os.path.lexists(path):
@@ -141,7 +141,7 @@ def read(folder: Path) -> Run:
     """Reads a run.
 
     Raises:
-        UsageError: if there is none, or it is damaged.
+        UsageError: There is no run, or it is damaged.
 
     Example:
         >>> read(Path("nowhere"))

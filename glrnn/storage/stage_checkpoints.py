@@ -1,13 +1,14 @@
-"""The checkpoints of one training stage: which there are, which are kept.
+"""The checkpoints of one training stage: the newest and the best are kept.
 
 A stage owns one folder, for example `run/phase_1/main`, and a checkpoint in it is named
 by the number of windows that the stage had been trained on. `progress` is everything
-needed to train on, in the middle of an epoch too: raw parameters, optimizer state,
-carry. At the end of an epoch there is a validation loss and `params`: what would be
-evaluated now, averaged once averaging has begun. This crosses to the next phase.
+needed to resume training, in the middle of an epoch too: raw parameters, optimizer
+state, carry. A checkpoint at the end of an epoch also has a validation loss and
+`params`, the parameters that were validated: averaged once averaging has begun. These
+cross to the next phase.
 
-One that is being written or deleted has a name that begins with a dot, so whatever has
-a number for a name was whole once.
+A checkpoint that is being written or deleted has a name that begins with a dot, so a
+folder whose name is a number was whole once.
 """
 
 import json
@@ -25,8 +26,8 @@ from glrnn.files import sync_folder
 from glrnn.storage import orbax_io
 from glrnn.storage.orbax_io import PyTree
 
-# How many of the newest are kept, beside the best: one more than are needed as long as
-# nothing is damaged.
+# The number of newest checkpoints that are kept beside the best: one more than needed,
+# in case one is damaged.
 NEWEST = 2
 
 
@@ -37,11 +38,11 @@ def _tell(text: str) -> None:
 class StageCheckpoints:
     """The newest checkpoints and the best one of a training stage.
 
-    A context manager: saving goes on in the background, and is over when the next
-    save begins and when the block is left, however it is left.
+    A context manager. Files are written in the background; the write is over when the
+    next save begins, and when the block is left, however it is left.
 
     Attributes:
-        folder: Where the checkpoints are.
+        folder: The folder of the checkpoints.
 
     Example:
         >>> import tempfile, jax.numpy as jnp
@@ -66,25 +67,25 @@ class StageCheckpoints:
         """Opens the checkpoints in `folder`, and checks every one.
 
         Args:
-            folder: The stage's own folder; made by the first save. Cleared of
-                checkpoints whose writing was cut short, unless `read_only`.
-            say: Is told of every checkpoint that is damaged and done without.
-            read_only: Write nothing at all, not even the folder.
+            folder: The stage's own folder; made by the first save. Checkpoints whose
+                writing was interrupted are deleted, unless `read_only`.
+            say: Called with one line for each damaged checkpoint.
+            read_only: Whether nothing at all is written, not even the folder.
 
         Raises:
-            UsageError: If the folder cannot be written, or if there are checkpoints
-                and none of them is good.
+            UsageError: The folder cannot be written, or there are checkpoints and none
+                of them is good.
         """
         self.folder = Path(folder)
         self._say = say
         self._read_only = read_only
         self._saving: Future[None] | None = None
-        # What they are once that is saved.
+        # The losses once the pending save is done.
         self._losses_then: dict[int, float | None] = {}
         self._background = ThreadPoolExecutor(1)
         if not read_only:
             self._clear()
-        # Of every good checkpoint, its validation loss.
+        # The validation loss of every good checkpoint.
         self._losses: dict[int, float | None] = {}
         self._look()
 
@@ -98,7 +99,7 @@ class StageCheckpoints:
         except UsageError as failed:
             if raised == (None, None, None):
                 raise
-            self._say(str(failed))  # beside what has happened already
+            self._say(str(failed))  # beside the exception that is being raised
 
     @property
     def newest(self) -> int | None:
@@ -108,12 +109,12 @@ class StageCheckpoints:
 
     @property
     def best(self) -> int | None:
-        """The number of that of the lowest validation loss (the later of equals)."""
+        """The number of the one with the lowest validation loss (the later of equals)."""
         self.wait()
         return _best(self._losses)
 
     def path(self, number: int) -> Path:
-        """Where a checkpoint is."""
+        """The folder of a checkpoint."""
         return self.folder / str(number)
 
     def save(
@@ -124,21 +125,21 @@ class StageCheckpoints:
         params: PyTree | None = None,
         valid_loss: float | None = None,
     ) -> None:
-        """Saves a checkpoint; once it is whole, lets go of what need not be kept.
+        """Saves a checkpoint, and then deletes those that need not be kept.
 
         The arrays are copied before this returns, so they may be donated at once;
         the files are written in the background.
 
         Args:
-            number: Of windows trained on; higher than any saved before.
-            progress: All that training needs to go on.
-            history: Whatever else, as JSON has it: finite numbers, lists, strings.
+            number: The number of windows trained on; higher than any saved before.
+            progress: Everything that resuming needs.
+            history: Anything else, of JSON's types: finite numbers, lists, strings.
             params: At the end of an epoch, the parameters that were validated.
             valid_loss: Their validation loss, in nats per token.
 
         Raises:
-            ValueError: If the loss is not finite, or the number is not the highest.
-            UsageError: If the save before this one failed.
+            ValueError: The loss is not finite, or the number is not the highest.
+            UsageError: The save before this one failed.
         """
         if valid_loss is not None and not math.isfinite(valid_loss):
             # It would be chosen as the best.
@@ -160,10 +161,10 @@ class StageCheckpoints:
         )
 
     def wait(self) -> None:
-        """Waits until what was to be saved is on the disk.
+        """Waits until the pending save is on the disk.
 
         Raises:
-            UsageError: If it cannot be saved; earlier checkpoints are as they were.
+            UsageError: It cannot be saved; earlier checkpoints are untouched.
         """
         saving, self._saving = self._saving, None
         if saving is not None:
@@ -171,12 +172,12 @@ class StageCheckpoints:
             self._losses = self._losses_then
 
     def check(self) -> None:
-        """Raises what `wait` would raise, if that is known by now."""
+        """Raises what `wait` would raise, if the pending save has failed by now."""
         if self._saving is not None and self._saving.done():
             self.wait()
 
     def restore_newest(self, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
-        """Restores what training needs to go on from the newest checkpoint.
+        """Restores the newest checkpoint, to resume from.
 
         Args:
             like: The tree that was saved as `progress`, as `orbax_io.read` has it.
@@ -185,13 +186,13 @@ class StageCheckpoints:
             The progress, bit for bit, and the history saved with it.
 
         Raises:
-            UsageError: If there is no checkpoint, or none that is good, or if it holds
-                a different tree than `like`.
+            UsageError: There is no checkpoint, or none that is good, or it holds a
+                different tree than `like`.
         """
         return self._restore("progress", like, lambda: self.newest)
 
     def restore_best(self, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
-        """Restores the parameters of the lowest validation loss, likewise.
+        """Restores the parameters with the lowest validation loss, likewise.
 
         Args:
             like: The tree that was saved as `params`.
@@ -208,20 +209,20 @@ class StageCheckpoints:
                 tree, about = orbax_io.read(self.path(number), item, like)
             except DamagedError as error:
                 if not self.path(number).exists():
-                    # The process that trains here has let go of it, and saved others.
+                    # The process that trains here has deleted it, and saved others.
                     self._look()
                     continue
                 damages[number] = str(error)
                 del self._losses[number]
                 continue
-            self._do_without(damages)
+            self._report(damages)
             return tree, about["history"]
-        self._do_without(damages)
+        self._report(damages)
         missing = "" if self.folder.is_dir() else " (there is no such folder)"
         raise UsageError(f"no checkpoint in {self.folder}{missing}")
 
     def _look(self) -> None:
-        """Finds the good checkpoints, and does without the others."""
+        """Finds the good checkpoints, and reports the others."""
         damages = {}
         self._losses = {}
         for number in _numbers(self.folder):
@@ -231,10 +232,10 @@ class StageCheckpoints:
             except DamagedError as error:
                 if self.path(number).exists():
                     damages[number] = str(error)
-        self._do_without(damages)
+        self._report(damages)
 
-    def _do_without(self, damages: Mapping[int, str]) -> None:
-        """Tells of damaged checkpoints, and sets them aside if there is a good one."""
+    def _report(self, damages: Mapping[int, str]) -> None:
+        """Reports damaged checkpoints, and sets them aside if there is a good one."""
         if damages and not self._losses:
             told = "; ".join(f"{number}: {why}" for number, why in damages.items())
             raise UsageError(
@@ -247,7 +248,7 @@ class StageCheckpoints:
                 _set_aside(self.path(number))
 
     def _clear(self) -> None:
-        """Takes away what was not finished."""
+        """Deletes checkpoints whose writing was interrupted."""
         try:
             for path in self.folder.glob(".unfinished_*/"):
                 shutil.rmtree(path)
@@ -266,7 +267,10 @@ class StageCheckpoints:
         path = self.path(number)
         unfinished = path.with_name(f".unfinished_{number}")
         try:
-            for parent in (self.folder.parent, self.folder):  # not the run's own
+            for parent in (
+                self.folder.parent,
+                self.folder,
+            ):  # the run's folder is there
                 parent.mkdir(exist_ok=True)
                 sync_folder(parent.parent)
             orbax_io.write(unfinished, trees, about)
@@ -281,7 +285,7 @@ class StageCheckpoints:
             ) from error
         for old in discarded:
             try:
-                # Out of the way first: a folder half deleted would seem damaged.
+                # Renamed first: a folder half deleted would seem damaged.
                 os.replace(self.path(old), unfinished)
                 shutil.rmtree(unfinished)
             except OSError as error:
@@ -325,7 +329,7 @@ def _best(losses: Mapping[int, float | None]) -> int | None:
 
 
 def _set_aside(path: Path) -> None:
-    """Renames what is not a checkpoint to NAME.damaged, or that with a number."""
+    """Renames a folder to NAME.damaged, or NAME.damaged2 and so on if that is taken."""
     names = (f"{path.name}.damaged{suffix}" for suffix in ("", *range(2, 1_000)))
     free = (path.with_name(name) for name in names)
     os.replace(path, next(aside for aside in free if not os.path.lexists(aside)))

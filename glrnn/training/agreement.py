@@ -1,6 +1,6 @@
-"""Whether two computations of one update agree but for rounding.
+"""Whether two computations of one update agree up to rounding.
 
-What is compared, in which units, and how much rounding may explain, by precision.
+The figures compared, their units, and the tolerance of each precision.
 """
 
 import math
@@ -19,15 +19,16 @@ Update = tuple[TrainState, Metrics]
 
 
 class Row(NamedTuple):
-    """One thing that was compared.
+    """One figure that was compared.
 
     Attributes:
-        name: What it is: a loss, the norm of a group's gradient, the update of an
-            array of parameters, the state of a layer.
-        found: What the device computed; of an array, its L2 norm.
-        expected: What the CPU computed.
-        difference: Of the two, in units of what was expected; of arrays, the norm of
-            their difference, so that it sees a direction as well as a length.
+        name: The name of the figure: a loss, the norm of a group's gradient, the update
+            of an array of parameters, or the state of a layer.
+        found: The device's value; of an array, its L2 norm.
+        expected: The CPU's value.
+        difference: The relative difference; of arrays, the norm of their difference
+            over the norm of the CPU's array, which sees a direction as well as a
+            length.
         tolerance: The largest difference that rounding explains.
     """
 
@@ -47,9 +48,9 @@ class Tolerance(NamedTuple):
     """The largest relative differences that rounding explains.
 
     Attributes:
-        loss: Of the two losses.
-        norm: Of the norms of a group's gradient and of its update.
-        array: Of updates and states.
+        loss: The tolerance of the two losses.
+        norm: The tolerance of the norms of a group's gradient and of its update.
+        array: The tolerance of updates and states.
     """
 
     loss: float
@@ -57,7 +58,7 @@ class Tolerance(NamedTuple):
     array: float
 
 
-# Of what rounding did, most of it:
+# The largest differences seen that were due to rounding:
 #
 #                     loss    norm    array
 #     float32         1e-7    1e-7    8e-6    on an H200, experiments/ptb.py
@@ -66,8 +67,8 @@ class Tolerance(NamedTuple):
 #     tensorfloat32   2e-5    3e-4    4e-4    small networks, tests/false_alarms.py,
 #     BF16_BF16_F32   1e-4    1e-3    8e-3    all cells but NAS
 #
-# On the other side, a gradient scaled by 1.1 is 0.1 of a norm; a transposed window or
-# masks of another key are 0.1 to 1 of many arrays.
+# Errors are larger: a gradient scaled by 1.1 differs by 0.1 in its norm; a transposed
+# window or masks drawn from another key differ by 0.1 to 1 in many arrays.
 TOLERANCES = {
     "float32": Tolerance(1e-4, 1e-3, 2e-3),
     "tensorfloat32": Tolerance(1e-3, 5e-3, 1e-2),
@@ -85,11 +86,11 @@ RECTIFIED_TOLERANCES = {
 
 
 def tolerance(precision: str | None, cells: Iterable[str]) -> Tolerance:
-    """What rounding explains in a network.
+    """The tolerances for a network.
 
     Args:
-        precision: Of its matrix products, one of `devices.PRECISIONS`; of any other,
-            the most that a device takes for its default.
+        precision: The precision of its matrix products, one of `devices.PRECISIONS`;
+            any other is taken for the least precise one.
         cells: The names of its cells.
 
     Example:
@@ -100,8 +101,8 @@ def tolerance(precision: str | None, cells: Iterable[str]) -> Tolerance:
     return known.get(precision or "", known["BF16_BF16_F32"])
 
 
-# An update below this part of its group's is compared in units of that part: what
-# remains where gradients cancel is rounding error alone.
+# An update smaller than this fraction of its group's is compared in units of that
+# fraction: where gradients cancel, only rounding errors are left.
 SMALLEST_PART = 1e-2
 EPSILON = float(np.finfo(np.float32).eps)
 
@@ -113,33 +114,34 @@ def compare_updates(
     groups: Sequence[str],
     tolerance: Tolerance,
 ) -> Iterator[Row]:
-    """Compares what a device made of a state and a window with what is expected.
+    """Compares the result of a device's step with the expected one.
 
     Args:
-        params: Those before the update, in the host's memory like all that follows.
-        found: What the device's step returned.
-        expected: What the step should have returned.
-        groups: The names of the gradient's norms.
-        tolerance: What rounding explains.
+        params: The parameters before the step; like all that follows, in the host's
+            memory.
+        found: The result of the device's step.
+        expected: The expected result.
+        groups: The names of the groups whose gradient norms are in the metrics.
+        tolerance: The largest differences that rounding explains.
 
     Yields:
-        A row for each thing compared: the losses, the gradient's norm by group, the
-        update of every part and every array of the parameters, every layer's state.
+        A row for each figure: the losses, each group's gradient norm, the update of
+        every group and every array of the parameters, every layer's state.
     """
     (state, metrics), (true_state, true_metrics) = found, expected
     for name in ("nll", "loss"):
-        yield _of_numbers(name, metrics[name], true_metrics[name], tolerance.loss)
+        yield _scalar_row(name, metrics[name], true_metrics[name], tolerance.loss)
     norms, true_norms = (
         jax.tree.leaves(each["norms"]) for each in (metrics, true_metrics)
     )
     for group, norm, true in zip(groups, norms, true_norms, strict=True):
-        yield _of_numbers(f"gradient norm of {group}", norm, true, tolerance.norm)
+        yield _scalar_row(f"gradient norm of {group}", norm, true, tolerance.norm)
     for group, before, after, true in zip(
         _groups(params).keys(),
         *(_groups(each).values() for each in (params, state.params, true_state.params)),
         strict=True,
     ):
-        yield from _of_updates(group, before, after, true, tolerance)
+        yield from _update_rows(group, before, after, true, tolerance)
     carries = zip(state.carry, true_state.carry, strict=True)
     for number, (layer, true) in enumerate(carries, 1):
         found_norm, norm, distance = _norms(_flat(layer), _flat(true))
@@ -153,15 +155,15 @@ def compare_updates(
 
 
 def _groups(params: Params) -> dict[str, Tree]:
-    """The parts of the parameters by the names that `group_names` has for them."""
+    """The groups of the parameters, by their names in `group_names`."""
     layers = {f"layer {n}": layer for n, layer in enumerate(params.layers, 1)}
     return {"embedding": params.embedding, **layers, "head": params.head}
 
 
-def _of_updates(
+def _update_rows(
     group: str, before: Tree, after: Tree, true: Tree, tolerance: Tolerance
 ) -> Iterator[Row]:
-    """The update of a group, and that of each of its arrays."""
+    """The rows of a group's update and of the update of each of its arrays."""
     paths = [path for path, _ in jax.tree.leaves_with_path(before)]
     arrays = [jax.tree.leaves(tree) for tree in (before, after, true)]
     norms = [
@@ -169,7 +171,7 @@ def _of_updates(
     ]
     norm, true_norm = (math.hypot(*(each[side] for each in norms)) for side in (0, 1))
     if paths:
-        yield _of_numbers(f"update of {group}", norm, true_norm, tolerance.norm)
+        yield _scalar_row(f"update of {group}", norm, true_norm, tolerance.norm)
     for path, old, (found, expected, distance) in zip(
         paths, arrays[0], norms, strict=True
     ):
@@ -187,22 +189,22 @@ def _of_updates(
 
 
 def _norms(found: np.ndarray, expected: np.ndarray) -> tuple[float, float, float]:
-    """Of both, and of what lies between them."""
+    """The norms of both arrays and of their difference."""
     arrays = found, expected, found - expected
     norm, true, distance = (float(np.linalg.norm(array)) for array in arrays)
     return norm, true, distance
 
 
-def _of_numbers(name: str, found: Any, expected: Any, tolerance: float) -> Row:
+def _scalar_row(name: str, found: Any, expected: Any, tolerance: float) -> Row:
     found, expected = float(found), float(expected)
     difference = _relative(abs(found - expected), abs(expected))
     return Row(name, found, expected, difference, tolerance)
 
 
 def _relative(distance: float, scale: float) -> float:
-    """0 if there is no difference; infinite if it, and it alone, is not finite."""
+    """The relative difference: infinite if only the device's value is not finite."""
     if distance == 0 or not math.isfinite(scale):
-        return 0.0  # where the CPU too leaves the finite numbers, training says so
+        return 0.0  # a CPU that diverges too is reported by training
     return distance / scale if scale and math.isfinite(distance) else math.inf
 
 

@@ -1,11 +1,11 @@
-"""Whether a device computes what the CPU does: one update, by both, compared.
+"""The check of a device: one update by the device and by the CPU, compared.
 
-A device can compute wrong numbers without a word: the one GPU on which this project was
-first tried read each window transposed, and a network of 26 million parameters learned
+A device can compute wrong numbers silently: the one GPU on which this project was first
+tried read each window transposed, and a network of 26 million parameters learned
 nothing in 13 epochs. So the first update of a stage is taken twice before anything is
-trained: by the very step that training will use, at the very sizes, and by the same
-step traced for the host's CPU, in float32. Both get the same parameters, the same
-window and the same key, so the same dropout masks.
+trained: by the very step that training will use, at full size, and by the same step
+traced for the host's CPU, in float32. Both get the same parameters, the same window and
+the same key, hence the same dropout masks.
 """
 
 import json
@@ -38,11 +38,11 @@ from glrnn.training.programs import first_state, program, state_like
 from glrnn.training.train_state import replicate
 
 ADD_A_CPU = "add `,cpu` to JAX_PLATFORMS, or leave it unset"
-# They change what XLA makes of a program.
+# The environment variables that change how XLA compiles a program.
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
 
-# The learning rate of the update that is compared. The rate in force is a part of the
-# state, as is all else that is chosen here, so the program stays the same.
+# The learning rate of the update that is compared. It is data in the optimizer's state,
+# as is all else that is chosen here, so the program is the one that trains.
 UPDATE_RATE = 1e3
 
 
@@ -97,13 +97,13 @@ def refuse(kind: str, rows: Sequence[Row]) -> Row:
 
     Args:
         kind: The name of the device.
-        rows: What was compared.
+        rows: The figures that were compared.
 
     Returns:
         The row that comes closest to its tolerance.
 
     Raises:
-        DeviceError: if any exceeds it.
+        DeviceError: A figure exceeds its tolerance.
 
     Example:
         >>> refuse("TPU v9", [Row("gradient norm of layer 2", 0.55, 0.5, 0.1, 0.001)])
@@ -167,19 +167,19 @@ def _first_update(
 ) -> Update:
     """The result of a step on a stage's first window, in the host's memory."""
     state = first_state(context, stage, params)
-    state = replace(state, opt_state=_telling(context, stage, state.opt_state))
+    state = replace(state, opt_state=_sensitive(context, stage, state.opt_state))
     state = replicate(state, context.execution.mesh)
     step = program(context, stage).step
     state, metrics = step(state, window, context.stage_key(stage))
     return jax.device_get((replace(state, opt_state=()), metrics))
 
 
-def _telling(
+def _sensitive(
     context: Context, stage: StageId, opt_state: optax.OptState
 ) -> optax.OptState:
-    """A state of the optimizer from which an update tells of its gradient.
+    """A state of the optimizer whose first update shows errors of the gradient.
 
-    An update as small as usual is lost in the rounding of the parameters, and the first
+    An update of the usual size is lost in the rounding of the parameters, and the first
     one in units of the root mean square is the gradient's signs, which rounding flips.
     """
     max_norms = context.stage(stage).max_norms
@@ -191,7 +191,7 @@ def _telling(
 
 
 def device_kind(context: Context) -> str:
-    """What the device calls itself, such as `NVIDIA H100 80GB HBM3`."""
+    """The name of the device's model, such as `NVIDIA H100 80GB HBM3`."""
     return _device(context).device_kind
 
 
@@ -201,7 +201,7 @@ def _device(context: Context) -> Any:
 
 
 def _key(context: Context, stage: StageId) -> dict[str, Any]:
-    """All that a result depends on: a check that passed holds as long as this does."""
+    """All that the result of a check depends on."""
     lowered = program(context, stage).step.lower(
         state_like(context, stage),
         first_window(context, stage),
@@ -220,7 +220,7 @@ def _key(context: Context, stage: StageId) -> dict[str, Any]:
 
 
 def _folder() -> Path:
-    """Where checks that were passed are remembered."""
+    """The folder in which passed checks are recorded."""
     import platformdirs
 
     return platformdirs.user_cache_path("glrnn") / "checks"

@@ -1,7 +1,7 @@
 """Signs that a network does not learn, looked for at the end of every epoch.
 
-A program that computes the wrong thing, or a learning rate that is too high, can leave
-every number finite and the network with no more than the frequencies of words.
+With a program that computes wrong numbers, or too high a learning rate, every number may
+stay finite and the network still learn nothing but word frequencies.
 """
 
 import math
@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from glrnn.losses import to_perplexity
 from glrnn.storage.metrics_log import Sign
 
-# Updates after which a stage is expected to have learned something, should a pass over
-# the training set have more.
+# The number of updates after which a stage is expected to have learned something, if a
+# pass over the training set has more.
 ENOUGH_UPDATES = 1000
-# By how much a network that has learned something is better than word frequencies. An
-# averaged one, trained on shuffled text, ends up to 0.03 percent below them.
+# The fraction by which the perplexity of a network that has learned something is below
+# that of word frequencies. An averaged network trained on shuffled text ends up to 0.03
+# percent below it.
 LEAST_GAIN = 0.01
-# By what factor perplexity rises in an epoch when training is unstable.
+# The factor by which perplexity rises in one epoch when training is unstable.
 RISE = 3.0
 
 
@@ -24,8 +25,8 @@ def nothing_learned(valid_loss: float, unigram_loss: float) -> Sign | None:
     """The sign of a network that predicts no better than word frequencies alone.
 
     Args:
-        valid_loss: Nats per token of the network, on the validation set.
-        unigram_loss: Nats per token there of `scoring.unigram_score`.
+        valid_loss: The network's loss on the validation set, nats per token.
+        unigram_loss: The loss of word frequencies there, from `unigram_score`.
 
     Returns:
         The sign, or `None` if the network's perplexity is lower by 1 percent or more.
