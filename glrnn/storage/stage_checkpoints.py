@@ -109,7 +109,7 @@ class StageCheckpoints:
 
     @property
     def best(self) -> int | None:
-        """The number of the one with the lowest validation loss (the later of equals)."""
+        """The number of the best one, or None; the later of equals."""
         self.wait()
         return _best(self._losses)
 
@@ -267,10 +267,7 @@ class StageCheckpoints:
         path = self.path(number)
         unfinished = path.with_name(f".unfinished_{number}")
         try:
-            for parent in (
-                self.folder.parent,
-                self.folder,
-            ):  # the run's folder is there
+            for parent in (self.folder.parent, self.folder):
                 parent.mkdir(exist_ok=True)
                 sync_folder(parent.parent)
             orbax_io.write(unfinished, trees, about)

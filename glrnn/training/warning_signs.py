@@ -1,7 +1,7 @@
 """Signs that a network does not learn, looked for at the end of every epoch.
 
-With a program that computes wrong numbers, or too high a learning rate, every number may
-stay finite and the network still learn nothing but word frequencies.
+A program that computes wrong numbers, or too high a learning rate, may leave every
+number finite and the network with nothing but word frequencies.
 """
 
 import math
