@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from benchmarks import compiled, hlo
+from benchmarks import compiled, hlo, program_faults
 from benchmarks.absent import DEVICES, TPUS, absent_mesh
 from benchmarks.presets import PRESETS
 from benchmarks.results import RESULTS, write
@@ -110,8 +110,8 @@ def compile_program(
             {"trips": loop.trips, "depth": loop.depth, "over_time": loop.over_time}
             for loop in loops
         ],
-        "callbacks": compiled.host_callbacks(module),
-        "remade_weights": compiled.remade_weights(module, at_least=width**2),
+        "callbacks": program_faults.host_callbacks(module),
+        "remade_weights": program_faults.remade_weights(module, at_least=width**2),
         "collectives": [
             {
                 "opcode": each.opcode,
@@ -125,14 +125,14 @@ def compile_program(
         "seconds_to_compile": seconds,
     }
     if device in TPUS:
-        facts["padded"] = compiled.padded(module)
+        facts["padded"] = program_faults.padded(module)
     else:
         for told_of, loop in zip(facts["loops"], loops, strict=True):
             told_of["launches"] = loop.launches
         facts |= {
             "launches": _launches(workload, module, loops),
-            "odd_layouts": compiled.odd_layouts(module),
-            "adding_scatters": compiled.adding_scatters(module),
+            "odd_layouts": program_faults.odd_layouts(module),
+            "adding_scatters": program_faults.adding_scatters(module),
         }
     return Program(workload, module, loops, facts)
 
