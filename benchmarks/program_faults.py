@@ -70,7 +70,7 @@ def host_callbacks(module: Module) -> list[str]:
 
 
 def remade_weights(module: Module, at_least: int) -> list[str]:
-    """Weights that a loop over time copies, transposes, masks or converts at every step.
+    """Weights that a loop over time copies, transposes or converts at every step.
 
     These operations on a whole weight belong before the loop.
 
