@@ -1,9 +1,9 @@
-"""The training loop as users run it, beside its bare step: `python -m benchmarks.loop`.
+"""The training loop as users run it against its bare step: `python -m benchmarks.loop`.
 
-A stage of one epoch, with everything that belongs to it: windows of random lengths,
-padded; progress, metrics, validation, a checkpoint and what is restored from it at the
-end. It is trained twice, and the second time counts, when all is compiled. The bare
-step is the very same one, on one window of the usual length again and again.
+The loop is a stage of one epoch: padded windows of random lengths, progress, metrics,
+validation, a checkpoint and its restoration at the end. It is trained twice, and the
+second time counts, when everything is compiled. The bare step is the same step on one
+window of the usual length, repeated.
 
     python -m benchmarks.loop experiments/ptb_small.py --data DIR
 """
@@ -40,7 +40,7 @@ class Command:
     Attributes:
         experiment: A file with a `config`.
         data: A folder with train.txt, valid.txt and test.txt, or a corpus by name.
-        phase: Which phase, from 1; the last one by default.
+        phase: The number of the phase, from 1; the last one by default.
         output: A folder for the results.
     """
 
@@ -51,7 +51,7 @@ class Command:
 
 
 def one_epoch(config: Config, number: int) -> Config:
-    """A run of one phase and one epoch, without finetuning."""
+    """The settings of a run of one phase and one epoch, without finetuning."""
     phase = config.phases[number - 1]
     phase = replace(phase, main=replace(phase.main, epochs=1), finetune=Stage(0))
     layers = config.layers[: phase.num_layers]
@@ -61,7 +61,7 @@ def one_epoch(config: Config, number: int) -> Config:
 def loop_seconds(
     config: Config, corpus: data.Corpus, what: str, checkpoint_minutes: float = 5.0
 ) -> float:
-    """Wall time of one stage of one epoch, in a folder that is thrown away."""
+    """The wall time of a stage of one epoch, in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         run = run_folder.start(path / "run", config, corpus, what)
@@ -74,7 +74,7 @@ def loop_seconds(
 
 
 def bare_seconds(config: Config, corpus: data.Corpus, what: str) -> float:
-    """Median wall time of a step on a window of the usual length."""
+    """The median wall time of a step on a window of the usual length."""
     length, columns = config.window_length, config.batch_size
     rows = np.resize(corpus.train, (length + 1, columns)).astype(np.int32)
     window = Window(rows[:-1], rows[1:], np.int32(length))
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bare = bare_seconds(config, corpus, what)
     epoch = loop_seconds(config, corpus, what)
     bare_speed = config.window_length * config.batch_size / bare
-    # All but the first token of each column are learned.
+    # The first token of each column is no target.
     tokens = len(corpus.train) // config.batch_size * config.batch_size
     loop_speed = (tokens - config.batch_size) / epoch
     result = {

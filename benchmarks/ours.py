@@ -1,4 +1,4 @@
-"""This project's side of a comparison: the very step that a training run takes."""
+"""This project's side of a comparison: the same step as in a training run."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +31,7 @@ from glrnn.training.step import Step, TrainState, training_step
 
 
 def make_step(preset: Preset, mode: str) -> tuple[Callable[[], float], int]:
-    """A function that takes one step and returns its loss; and the parameter count."""
+    """Returns a function that takes a step and returns its loss, and the model size."""
     return_memory()
     config = make_config(preset)
     model = language_model(config, preset.vocabulary, preset.layers)
@@ -47,7 +47,7 @@ def make_update(
     mesh: Mesh | None = None,
     precision: str | None = None,
 ) -> tuple[optax.GradientTransformationExtraArgs, Step]:
-    """The optimizer and the step of a config that has one phase."""
+    """The optimizer and the step of a config with one phase."""
     (phase,) = config.phases
     optimizer = stage_optimizer(config, phase.main, phase.num_layers)
     step = training_step(

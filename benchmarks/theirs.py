@@ -1,7 +1,7 @@
-"""PyTorch's side: AWD-LSTM with a mixture of softmaxes, as one would write it there.
+"""PyTorch's side of a comparison: an idiomatic AWD-LSTM with a mixture of softmaxes.
 
-The layers are PyTorch's own `nn.LSTM`, with cuDNN underneath on a GPU. The gradient of
-each group is clipped to a norm of its own, as on the other side.
+The layers are PyTorch's own `nn.LSTM`, which uses cuDNN on a GPU. The gradient of each
+group is clipped to a norm of its own, as on this project's side.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from benchmarks.presets import (
 
 
 def locked_dropout(x, rate):
-    """One mask for all time steps."""
+    """Dropout with one mask for all time steps."""
     return x * functional.dropout(torch.ones_like(x[:1]), rate)
 
 
@@ -49,13 +49,13 @@ class LanguageModel(nn.Module):
         self.latent = nn.Linear(preset.hidden, preset.softmaxes * preset.embedding)
 
     def groups(self):
-        """What is clipped together."""
+        """Yields the parameters of each clip group."""
         yield [self.table, self.bias]
         yield from (list(layer.parameters()) for layer in self.layers)
         yield [*self.prior.parameters(), *self.latent.parameters()]
 
     def forward(self, tokens, targets, carry):
-        """Mean loss, carry, and the outputs of the last layer, raw and dropped."""
+        """The mean loss, the carry, and the last outputs before and after dropout."""
         table = self.table
         if self.training:
             words = torch.ones_like(table[:, :1])
