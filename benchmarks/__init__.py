@@ -1,1 +1,1 @@
-"""Timings against PyTorch, both sides in one run; never part of the tests."""
+"""Benchmarks: timings against PyTorch, and counts of compiled programs."""

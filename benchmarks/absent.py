@@ -1,16 +1,16 @@
-"""Devices that are not there, to compile for.
+"""Devices to compile for that this machine does not have.
 
 XLA's compilers for NVIDIA GPUs and for TPUs run on any CPU and make the very program
 that the device would run: its kernels, layouts, loops, memory and collectives. Only its
-time and its numbers take the device. They come with the extra `programs`.
+time and its results need the device. The extra `programs` installs them.
 """
 
 import os
 from importlib.util import find_spec
 from typing import Any
 
-# Before JAX looks for devices: none is to be used, and no server is to be asked what
-# TPU this machine is. Any number of processes may compile for a TPU at a time.
+# This must come before JAX looks for devices: it uses none, asks no server what TPU
+# this machine is, and lets several processes compile for a TPU at a time.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
@@ -23,7 +23,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from glrnn.errors import UsageError
 
-# What XLA asks about a GPU, with the answers for an H100 (SXM, 80 GB).
+# The properties of an H100 (SXM, 80 GB) in the form that XLA reads.
 H100 = """
 platform_name: "CUDA"
 device_description_str: "NVIDIA H100 80GB HBM3"
@@ -51,15 +51,15 @@ gpu_device_info {
 }
 """
 
-# Partitions, hosts, GPUs of a host.
+# Partitions x hosts x GPUs of a host.
 GPUS = {"h100": "1x1x1", "8xh100": "1x1x8", "16xh100": "1x2x8"}
-# One chip of each slice is compiled for.
+# Programs are compiled for one chip of each slice.
 TPUS = ("v5e:2x2", "v6e:2x2")
 DEVICES = (*GPUS, *TPUS)
 
 
 def missing(device: str) -> str | None:
-    """The module without which nothing compiles for a device, if it is not installed.
+    """The module that is needed to compile for a device, if it is not installed.
 
     Example:
         >>> missing("h100") in ("jax_cuda12_plugin", None)
@@ -70,16 +70,16 @@ def missing(device: str) -> str | None:
 
 
 def platform_of(mesh: Mesh) -> Any:
-    """What `jax.default_device` is to be while a program for a mesh is traced."""
+    """The value of `jax.default_device` while a program for a mesh is traced."""
     name = mesh.devices.flat[0].platform
     return "gpu" if name == "cuda" else name
 
 
 def absent_mesh(device: str) -> Mesh:
-    """The devices of a name in `DEVICES`, in one axis `batch`.
+    """The devices with a name in `DEVICES`, as a mesh with one axis `batch`.
 
     Raises:
-        UsageError: there is no such name, or its compiler is not installed.
+        UsageError: the name is unknown, or its compiler is not installed.
     """
     if device not in DEVICES:
         choices = ", ".join(DEVICES)
@@ -99,12 +99,12 @@ def absent_mesh(device: str) -> Mesh:
 
 
 def on_devices(mesh: Mesh, tree: Any, *axes: Any) -> Any:
-    """The shapes of a tree as arrays on a mesh, split along axes, or a copy on each.
+    """The shapes of a tree with a sharding: split along mesh axes, or replicated.
 
     Args:
         mesh: From `absent_mesh`.
         tree: Arrays or `jax.ShapeDtypeStruct`s.
-        axes: What a `PartitionSpec` takes; nothing for a copy on each device.
+        axes: The arguments of a `PartitionSpec`; none replicates the arrays.
     """
     sharding = NamedSharding(mesh, PartitionSpec(*axes))
     return jax.tree.map(

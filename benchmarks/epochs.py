@@ -1,4 +1,4 @@
-"""Epochs without a run's folder: how long one takes, in the loop and by bare steps."""
+"""The time of an epoch, in the training loop and by bare steps."""
 
 import itertools
 import time
@@ -23,13 +23,13 @@ from glrnn.training.train_state import TrainState
 
 WARM_UP = 2
 TIMED = 20
-# Updates that the training loop is timed for; and that are taken twice.
+# The number of updates of the timed training loop, and of the comparison of bits.
 IN_THE_LOOP = 100
 TWICE = 4
 
 
 def shrunk(config: Config) -> Config:
-    """The same with a very small network, to try things out."""
+    """The same experiment with a very small network, for rehearsals."""
     return replace(
         config,
         embedding_size=8,
@@ -39,7 +39,7 @@ def shrunk(config: Config) -> Config:
 
 
 def random_corpus(vocabulary_size: int, train: int, valid: int) -> data.Corpus:
-    """Streams of random tokens, of so many tokens."""
+    """A corpus of random tokens with the given sizes."""
     rng = np.random.default_rng(0)
     streams = [
         rng.integers(vocabulary_size, size=size, dtype=np.int32)
@@ -66,11 +66,11 @@ def same_bits(context: Context, stage: StageId) -> bool:
 def epoch_seconds(
     config: Config, corpus: data.Corpus, precision: str | None = None
 ) -> Iterator[dict[str, Any]]:
-    """What an epoch of each phase would take, without validation, the last phase first.
+    """The time of an epoch of each phase without validation, the last phase first.
 
-    The lengths are those of a real epoch. A few windows of each padded length are
-    timed, and count as often as the length occurs. Beside these bare steps, the
-    training loop on the first windows of the text.
+    The window lengths are those of a real epoch. A few windows of each padded length
+    are timed, and each length counts as often as it occurs. For comparison with these
+    bare steps, the training loop is timed on the first windows of the text.
     """
     stream = columns(corpus.train, config.batch_size, min_rows=3)
     lengths = draw_lengths(
@@ -114,7 +114,7 @@ def epoch_seconds(
 def _timed(
     step: Step, state: TrainState, some: Iterable[Window], key: jax.Array
 ) -> tuple[TrainState, float]:
-    """The state after some windows, and the seconds that they took together."""
+    """Trains on some windows; returns the state and the total seconds."""
     started = time.perf_counter()
     for window in some:
         state, _ = step(state, window, key)

@@ -1,8 +1,8 @@
 """The floor of a training step: its matrix products and nothing else.
 
-Each product is timed alone, by JAX and by PyTorch; the faster counts. Recurrent
-products are those of one time step, as many times as there are steps, since each must
-wait for the one before; all others are of the whole window.
+Each product is timed alone, by JAX and by PyTorch, and the faster time counts. A
+recurrent product is one of a single time step, repeated for each step, since each step
+needs the one before; all other products are of the whole window.
 """
 
 import statistics
@@ -18,16 +18,16 @@ REPEATS = 7
 
 
 class Product(NamedTuple):
-    """A matrix product `[m, k] x [k, n]`, taken `times` times one after another.
+    """A matrix product `[m, k] x [k, n]`, computed `times` times in sequence.
 
     Attributes:
-        name: What it computes.
-        m: Rows.
-        k: What is summed over.
-        n: Columns.
-        times: In a step.
-        transposed: Which operand is stored the other way round: `none`, `left` (the
-            gradient of a matrix) or `right` (the gradient of an input).
+        name: The quantity that it computes.
+        m: The rows of the result.
+        k: The size of the sum.
+        n: The columns of the result.
+        times: The number of repetitions in a step.
+        transposed: The operand that is stored transposed: `none`, `left` (for the
+            gradient of a matrix) or `right` (for the gradient of an input).
     """
 
     name: str
@@ -39,7 +39,7 @@ class Product(NamedTuple):
 
     @property
     def operations(self) -> int:
-        """Floating-point operations of all times together."""
+        """The floating-point operations of all repetitions."""
         return 2 * self.m * self.k * self.n * self.times
 
 
@@ -84,7 +84,7 @@ def expected_operations(preset: Preset) -> int:
 
 
 def seconds(make: Callable[[Product], Callable[[], object]], preset: Preset):
-    """Seconds of each product, the median of a few repetitions, all times together."""
+    """The seconds of each product in a step: a median, times its repetitions."""
     for product in products(preset):
         run = make(product)
         run()
@@ -98,7 +98,7 @@ def _timed(run: Callable[[], object]) -> float:
 
 
 def operands(product: Product) -> tuple[np.ndarray, np.ndarray]:
-    """Random operands, stored as the step has them."""
+    """Random operands, stored as in the step."""
     rng = np.random.default_rng(0)
     left, right = (product.m, product.k), (product.k, product.n)
     if product.transposed == "left":
@@ -124,7 +124,7 @@ def in_jax(product: Product) -> Callable[[], object]:
 
 
 def in_torch(product: Product, device: str) -> Callable[[], object]:
-    """The product by PyTorch, into memory that is at hand."""
+    """The product in PyTorch, written into preallocated memory."""
     import torch
 
     left, right = (torch.from_numpy(x).to(device) for x in operands(product))

@@ -1,8 +1,8 @@
-"""How cost grows as the network grows: `python -m benchmarks.growth`.
+"""The growth of cost with the size of the network: `python -m benchmarks.growth`.
 
-Time and memory of a training step, this project's and PyTorch's (eager), against the
-vocabulary, the hidden size, the number of layers and of softmaxes, one at a time. The
-figures go into one file, the picture beside it.
+Measures the time and memory of a training step, here and in PyTorch (eager), as the
+vocabulary, the hidden size, the number of layers or the number of softmaxes grows.
+Writes the measurements to one file and draws them in another.
 
     python -m benchmarks.growth
 """
@@ -37,10 +37,10 @@ COLORS = ("tab:blue", "tab:orange")
 
 @dataclass(frozen=True)
 class Command:
-    """Time growing networks, and draw what was found.
+    """Time growing networks, and draw the results.
 
     Attributes:
-        device: Where both sides work.
+        device: The device of both sides.
         pairs: Turns of each side for each point.
         output: A folder for the results.
     """
@@ -51,7 +51,7 @@ class Command:
 
 
 def measure(axis: str, device: str, pairs: int) -> list[dict[str, Any]]:
-    """Seconds and bytes of both sides at each size along one axis."""
+    """The seconds and bytes of both sides at each size along one axis."""
     found = []
     for size in AXES[axis]:
         preset = START._replace(**{axis: size})
@@ -63,7 +63,7 @@ def measure(axis: str, device: str, pairs: int) -> list[dict[str, Any]]:
 
 
 def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Times above, memory below, one column an axis."""
+    """Draws times above and memory below, one column an axis."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 5.5), layout="constrained")

@@ -1,8 +1,8 @@
-"""The text of a compiled module, read into computations and instructions.
+"""A parser of the text of a compiled module.
 
-What XLA prints for a compiled program (`jax.stages.Compiled.as_text`) is a list of
+The text of a compiled program (`jax.stages.Compiled.as_text`) is a list of
 computations. An instruction names the computations that it calls: the body of a loop,
-the branches of a conditional, what a fused kernel does.
+the branches of a conditional, the computation of a fused kernel.
 """
 
 import math
@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-# Keys of the attributes that name computations to be run, and not those that tell a
-# reduction or a scatter how to combine two numbers.
+# Keys of the attributes that name a called computation.
 CALLS = ("calls", "to_apply", "body", "condition", "branch_computations")
 BRANCHES = ("true_computation", "false_computation")
 
@@ -24,11 +23,11 @@ class Array(NamedTuple):
     """The type of an array in memory.
 
     Attributes:
-        dtype: As XLA writes it, `f32`.
-        sizes: Of its axes.
-        order: Its axes from the one whose neighbours are neighbours in memory; empty
-            where nothing is said.
-        tile: Sizes that its last axes in memory are padded to multiples of.
+        dtype: The type of its numbers as XLA writes it, `f32`.
+        sizes: The sizes of its axes.
+        order: Its axes from the fastest-varying one in memory; empty if the text does
+            not say.
+        tile: The last axes in memory are padded to multiples of these sizes.
     """
 
     dtype: str
@@ -38,24 +37,24 @@ class Array(NamedTuple):
 
     @property
     def num_elements(self) -> int:
-        """How many numbers it holds."""
+        """The count of its numbers."""
         return math.prod(self.sizes)
 
     @property
     def num_bytes(self) -> int:
-        """Memory of its numbers, without padding."""
+        """The memory of its numbers in bytes, without padding."""
         bits = re.search(r"\d+", self.dtype)
         width = max(1, int(bits.group()) // 8) if bits else 1
         return self.num_elements * WIDTHS.get(self.dtype, width)
 
     @property
     def row_major(self) -> bool:
-        """Whether its last axis is the one whose neighbours are adjacent, and so on."""
+        """Whether its last axis varies fastest in memory, and so on."""
         return self.order == tuple(sorted(self.order, reverse=True))
 
     @property
     def padding(self) -> float:
-        """Its memory as a multiple of what its numbers take."""
+        """Its padded memory as a multiple of `num_bytes`."""
         in_memory = [self.sizes[axis] for axis in self.order]
         padded = 1.0
         tile = self.tile[::-1]
@@ -66,7 +65,7 @@ class Array(NamedTuple):
         return padded
 
     def __str__(self) -> str:
-        """As XLA writes it, without the tiles."""
+        """The type as XLA writes it, without tiles."""
         axes = ",".join(map(str, self.sizes))
         order = ",".join(map(str, self.order))
         return f"{self.dtype}[{axes}]{{{order}}}"
@@ -106,13 +105,13 @@ class Instruction:
     """One line of a computation.
 
     Attributes:
-        name: What others call it.
-        opcode: What it does, `fusion`, `while`.
+        name: The name of the instruction.
+        opcode: The kind of instruction: `fusion`, `while`.
         result: The type of its result, as text.
-        operands: Names of what it works on.
+        operands: The names of its operands.
         rest: Its attributes, as text.
         root: Whether its result is that of the computation.
-        argument: What stands between its brackets, as text.
+        argument: The text between its brackets.
     """
 
     name: str
@@ -125,7 +124,7 @@ class Instruction:
 
     @property
     def arrays(self) -> list[Array]:
-        """What it makes."""
+        """The arrays of its result."""
         return arrays(self.result)
 
     def attribute(self, key: str) -> str | None:
@@ -156,10 +155,10 @@ class Module:
     """A compiled program.
 
     Attributes:
-        computations: The instructions of each by its name.
-        entry: The name of the one that a call runs.
-        frames: The lines of source that each stack frame stands for, innermost first,
-            as `folder/file:line function`.
+        computations: The instructions of each computation, by its name.
+        entry: The name of the computation that a call executes.
+        frames: The source lines of each stack frame, innermost first, as
+            `folder/file:line function`.
     """
 
     computations: dict[str, list[Instruction]]
@@ -167,17 +166,17 @@ class Module:
     frames: dict[str, list[str]] = field(default_factory=dict)
 
     def within(self, instruction: Instruction) -> Iterator[Instruction]:
-        """An instruction and all of the computations that it calls."""
+        """Yields an instruction and those of the computations that it calls."""
         yield instruction
         for name in instruction.called():
             for inner in self.computations[name]:
                 yield from self.within(inner)
 
     def trips(self, loop: Instruction) -> int | None:
-        """How often a loop runs; `None` where that is not known.
+        """The number of trips of a loop; `None` if it is unknown.
 
-        Where the compiler does not say, it is the number that the loop's condition
-        compares a counter with, which `lax.scan` starts from 0.
+        If the compiler does not state it, it is the number that the condition of the
+        loop compares a counter with, which `lax.scan` starts from 0.
         """
         if found := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest):
             return int(found.group(1))
@@ -190,9 +189,9 @@ class Module:
         return int(numbers[0].argument) if len(numbers) == 1 else None
 
     def source(self, instruction: Instruction) -> list[str]:
-        """Where in the source it comes from, innermost first; empty if unknown.
+        """The source lines that an instruction comes from, innermost first; or none.
 
-        A kernel that does not say has that of what it computes last.
+        A kernel without a source has that of its last operation.
         """
         *inner, last = reversed(list(self.within(instruction)))
         for each in (last, *inner):
@@ -203,7 +202,7 @@ class Module:
 
 
 def read(text: str) -> Module:
-    """Reads what `as_text` of a compiled program gives.
+    """Parses the text of a compiled program.
 
     Example:
         >>> module = read('''HloModule m
@@ -259,7 +258,7 @@ def _instruction(line: str) -> Instruction:
 
 
 def _closing(text: str) -> int:
-    """Where the bracket that a text begins with has been closed."""
+    """The position after the bracket that closes the first one."""
     depth = 0
     for place, character in enumerate(text):
         depth += (character == "(") - (character == ")")

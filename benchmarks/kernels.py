@@ -1,4 +1,4 @@
-"""The kernels of one update as JAX's profiler saw them, and the gaps between them."""
+"""The kernels of one update in JAX's profiler, and the gaps between them."""
 
 import re
 import statistics
@@ -17,7 +17,7 @@ TOP = 15
 
 
 class Kernel(NamedTuple):
-    """One kernel that ran: its name, and when, in nanoseconds."""
+    """A kernel: its name, its start and its end in nanoseconds."""
 
     name: str
     start: float
@@ -28,11 +28,11 @@ def profile(take: Callable[[], Any]) -> Iterator[dict[str, Any]]:
     """Profiles one call.
 
     Args:
-        take: A step that waits for its end.
+        take: A step that returns when the device has finished it.
 
     Returns:
-        A row of all kernels together, then one for each name that took the most time.
-        Under the profiler a step is longer than `ms, not profiled`.
+        A row of all kernels together, then one for each of the slowest names. A step
+        takes longer under the profiler than `ms, not profiled`.
     """
     for _ in range(WARM_UP):
         take()
@@ -62,13 +62,13 @@ def profile(take: Callable[[], Any]) -> Iterator[dict[str, Any]]:
 
 
 def kernels(data: Any) -> list[Kernel]:
-    """What ran on the device: on a GPU's streams, or as XLA's operations on the CPU.
+    """The kernels on the streams of a GPU, or XLA's operations on the CPU.
 
     Args:
         data: A `jax.profiler.ProfileData`.
 
     Raises:
-        ValueError: there is nothing of that kind; the message says what there is.
+        ValueError: the profile has neither; the message lists its contents.
     """
     planes = list(data.planes)
     on_streams = [
@@ -98,7 +98,7 @@ def kernels(data: Any) -> list[Kernel]:
 
 
 def busy_nanoseconds(seen: Sequence[Kernel]) -> float:
-    """How long at least one kernel ran.
+    """The time during which at least one kernel ran.
 
     Example:
         >>> busy_nanoseconds([Kernel("a", 0, 4), Kernel("b", 1, 2), Kernel("c", 8, 9)])
@@ -112,9 +112,9 @@ def busy_nanoseconds(seen: Sequence[Kernel]) -> float:
 
 
 def by_name(seen: Sequence[Kernel]) -> list[dict[str, Any]]:
-    """Kernels of one name together, those that took the most time first.
+    """The kernels grouped by name, the slowest first.
 
-    The numbers that XLA puts behind a name are left out: copies of an unrolled loop.
+    The numbers that XLA appends to the copies in an unrolled loop are dropped.
 
     Example:
         >>> by_name([Kernel("f_1", 0, 3e6), Kernel("f_2", 4e6, 5e6)])

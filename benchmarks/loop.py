@@ -1,9 +1,9 @@
-"""The training loop as users run it, beside its bare step: `python -m benchmarks.loop`.
+"""The training loop as users run it against its bare step: `python -m benchmarks.loop`.
 
-A stage of one epoch, with everything that belongs to it: windows of random lengths,
-padded; progress, metrics, validation, a checkpoint and what is restored from it at the
-end. It is trained twice, and the second time counts, when all is compiled. The bare
-step is the very same one, on one window of the usual length again and again.
+The loop is a stage of one epoch: padded windows of random lengths, progress, metrics,
+validation, a checkpoint and its restoration at the end. It is trained twice, and the
+second time counts, when everything is compiled. The bare step is the same step on one
+window of the usual length, repeated.
 
     python -m benchmarks.loop experiments/ptb_small.py --data DIR
 """
@@ -42,7 +42,7 @@ class Command:
     Attributes:
         experiment: A file with a `config`.
         data: A folder with train.txt, valid.txt and test.txt, or a corpus by name.
-        phase: Which phase, from 1; the last one by default.
+        phase: The number of the phase, from 1; the last one by default.
         output: A folder for the results.
     """
 
@@ -53,7 +53,7 @@ class Command:
 
 
 def one_epoch(config: Config, number: int) -> Config:
-    """A run of one phase and one epoch, without finetuning."""
+    """The settings of a run of one phase and one epoch, without finetuning."""
     phase = config.phases[number - 1]
     phase = replace(phase, main=replace(phase.main, epochs=1), finetune=Stage(0))
     layers = config.layers[: phase.num_layers]
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bare = bare_seconds(config, corpus)
     epoch = loop_seconds(config, corpus)
     bare_speed = config.window_length * config.batch_size / bare
-    # All but the first token of each column are learned.
+    # The first token of each column is no target.
     tokens = len(corpus.train) // config.batch_size * config.batch_size
     loop_speed = (tokens - config.batch_size) / epoch
     result = {

@@ -1,4 +1,4 @@
-"""A whole run in so many minutes: `python -m benchmarks.gpu --parts minutes`."""
+"""A whole run in a few minutes: `python -m benchmarks.gpu --parts minutes`."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,16 +21,16 @@ from glrnn.storage.run_folder import StageId
 from glrnn.training import phases
 from glrnn.training.context import Execution, new_context
 
-# Of a file of parameters; several make a whole.
+# The size of a file of parameters, of which there are several.
 FILE_BYTES = 15_000_000
 
 
 def scaled(config: Config, minutes: float) -> Config:
-    """The same experiment with stages that take so many minutes together.
+    """The same experiment with stages of a given total time.
 
     Args:
-        config: Every stage of it that has epochs is timed.
-        minutes: Of all stages together.
+        config: An experiment whose stages all end by the clock.
+        minutes: The time of all stages together.
     """
     stages = [
         stage for phase in config.phases for stage in (phase.main, phase.finetune)
@@ -55,20 +55,20 @@ def train(
     output: Path,
     precision: str | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Trains a run to its end, or resumes it; then scores the test set dynamically.
+    """Trains or resumes a run; then scores the test set by dynamic evaluation.
 
-    The metrics and the best parameters of the last phase, in half precision, are left
-    in the output folder, and are small.
+    Writes the metrics and the best parameters of the last phase, in half precision, to
+    the output folder, which stays small.
 
     Args:
-        config: What is learned.
-        corpus: On what.
+        config: The settings of the run.
+        corpus: The text.
         workdir: The run's folder, with its checkpoints.
-        output: A folder for what is to be carried away.
-        precision: Of matrix products in training.
+        output: A folder for the results.
+        precision: The precision of matrix products in training.
 
     Returns:
-        A row a phase, and one of dynamic evaluation.
+        A row for each phase, and one for dynamic evaluation.
     """
     run = opening.open_run(workdir, config, corpus)
     interruption = Interruption()
@@ -91,7 +91,7 @@ def train(
 
 
 def export(params: Params, folder: Path) -> list[Path]:
-    """Writes parameters in half precision, one after another, cut into small files.
+    """Writes parameters in half precision, one after another, into small files.
 
     Returns:
         The files, `parameters-0.f16` and so on.
@@ -106,14 +106,14 @@ def export(params: Params, folder: Path) -> list[Path]:
 
 
 def load(like: Params, folder: Path) -> Params:
-    """What `export` wrote, in single precision.
+    """Reads what `export` wrote, in single precision.
 
     Args:
-        like: The parameters' shapes.
-        folder: With the files.
+        like: A tree with the shapes of the parameters.
+        folder: The folder with the files.
 
     Raises:
-        ValueError: there are more or fewer numbers than `like` has.
+        ValueError: the files have more or fewer numbers than `like`.
     """
     paths = (
         folder / f"parameters-{number}.f16"

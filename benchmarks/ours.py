@@ -1,4 +1,4 @@
-"""This project's side of a comparison: the very step that a training run takes."""
+"""This project's side of a comparison: the same step as in a training run."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +31,7 @@ from glrnn.training.train_state import TrainState
 
 
 def make_step(preset: Preset, mode: str) -> tuple[Callable[[], float], int]:
-    """A function that takes one step and returns its loss; and the parameter count."""
+    """Returns a function that takes a step and returns its loss, and the model size."""
     return_memory()
     config = make_config(preset)
     model = language_model(config, preset.vocabulary, preset.layers)

@@ -1,7 +1,7 @@
 """Two sides timed in turn, A B A B, in one run.
 
-Each side is a process of its own, so that neither's threads or memory are the other's;
-the one waits while the other works.
+Each side is a process of its own, so that they share no threads or memory; one waits
+while the other works.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ SECONDS_TO_END = 10
 
 
 def _work(pipe: Connection, side: str, preset: Preset, mode: str, device: str) -> None:
-    """A side: takes as many steps as it is asked for, and says how long each took."""
+    """Runs one side: takes the requested number of steps and sends their times."""
     step, size = _make_step(side, preset, mode, device)
     for _ in range(WARM_UP):
         step()
@@ -50,7 +50,7 @@ def _make_step(side: str, preset: Preset, mode: str, device: str):
 
 
 def _peak_bytes(side: str, device: str) -> int:
-    """Of the process, or of the GPU's memory."""
+    """The peak memory of the process, or of the GPU."""
     if device == "cpu":
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if side == "glrnn":
@@ -76,7 +76,7 @@ def _floor_work(pipe: Connection, side: str, preset: Preset, device: str) -> Non
 
 @contextlib.contextmanager
 def _process(work: Any, *arguments: Any) -> Iterator[Connection]:
-    # Spawned: nothing of this process, and no library, is in its memory.
+    # A spawned process inherits no memory and no library from this one.
     context = multiprocessing.get_context("spawn")
     mine, its = context.Pipe()
     process = context.Process(target=work, args=(its, *arguments), daemon=True)
@@ -91,7 +91,7 @@ def _process(work: Any, *arguments: Any) -> Iterator[Connection]:
 
 
 def _turn(pipe: Connection, count: int) -> float:
-    time.sleep(0.3)  # for the other side's threads to fall asleep
+    time.sleep(0.3)  # lets the other side's threads fall asleep
     pipe.send(count)
     return statistics.median(pipe.recv())
 
@@ -109,23 +109,23 @@ def compare(
     peers: Sequence[str] = ("torch, eager", "torch, compiled"),
     seconds_a_turn: float = SECONDS_A_TURN,
 ) -> dict[str, Any]:
-    """Times both sides; PyTorch's is the faster of its eager and its compiled form.
+    """Times both sides; PyTorch's side is the faster of its forms.
 
     Args:
         preset: The size of the network.
-        mode: `train` or `eval`.
+        mode: `train`, `eval` or `dynamic`.
         device: `cpu` or `gpu`.
-        pairs: Turns of each side.
-        peers: PyTorch's forms.
-        seconds_a_turn: As many steps as fit, but at least one.
+        pairs: The turns of each side.
+        peers: The forms of PyTorch's side.
+        seconds_a_turn: The length of a turn, which has at least one step.
 
     Returns:
-        Seconds a step, tokens per second and peak memory, this project first; and the
-        medians over the pairs of their ratios.
+        The seconds of a step, tokens per second and peak memory, this project first,
+        and the median over the pairs of their ratios.
     """
     arguments = preset, mode, device
     with contextlib.ExitStack() as stack:
-        # They start and compile side by side.
+        # All sides start and compile at the same time.
         pipes = {
             side: stack.enter_context(_process(_work, side, *arguments))
             for side in ("glrnn", *peers)
@@ -161,7 +161,7 @@ def compare(
 
 
 def time_floor(preset: Preset, device: str) -> list[dict[str, Any]]:
-    """Seconds of each matrix product of a training step."""
+    """The seconds of each matrix product of a training step."""
     total = sum(product.operations for product in floor.products(preset))
     assert total == floor.expected_operations(preset)
     times = {}

@@ -1,8 +1,8 @@
-"""The programs of devices that are not there: `python -m benchmarks.programs`.
+"""Programs for devices that are absent: `python -m benchmarks.programs`.
 
-A training update and a window of evaluation, of dynamic evaluation and of the gradient
-statistics that it needs, compiled for H100s or a TPU by XLA's own compilers, which run
-on any CPU, and what was compiled, counted. It takes the extra `programs`.
+Compiles a training update and a window of static evaluation, of dynamic evaluation and
+of its gradient statistics for H100s or a TPU, by XLA's own compilers, which run on any
+CPU, and counts what the programs contain. It needs the extra `programs`.
 
     python -m benchmarks.programs --device h100 8xh100 v5e:2x2 --preset ptb wikitext-2
     python -m benchmarks.programs --device h100 --preset ptb --workload train --list
@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from benchmarks import compiled, hlo
+from benchmarks import compiled, hlo, program_faults
 from benchmarks.absent import DEVICES, TPUS, absent_mesh
 from benchmarks.presets import PRESETS
 from benchmarks.results import RESULTS, write
@@ -29,27 +29,27 @@ from glrnn.errors import told_plainly
 from glrnn.heads import HEADS
 
 NETWORKS = (*PRESETS, *CELLS, *HEADS)
-# Devices that share a batch. All but training is on each of them the program of one.
+# Devices that shard a batch. Only training has a program of its own on them.
 SHARING = ("8xh100", "16xh100")
 
 Device = Annotated[str, tyro.conf.arg(constructor=Literal[*DEVICES])]
 Network = Annotated[str, tyro.conf.arg(constructor=Literal[*NETWORKS])]
 Workload = Annotated[str, tyro.conf.arg(constructor=Literal[*WORKLOADS])]
 
-# What a program should have none of.
+# Faults that a program should not have.
 FAULTS = "odd_layouts adding_scatters callbacks remade_weights padded".split()
 
 
 @dataclass(frozen=True)
 class Command:
-    """Compile for devices that are not there, and count.
+    """Compile programs for absent devices, and count what they contain.
 
     Attributes:
-        device: What to compile for: H100s of one host or of two, or a chip of a TPU.
-        preset: The size of the network; or a cell or a head, one layer of the size of
+        device: The devices to compile for: H100s of one or two hosts, or a TPU chip.
+        preset: The network: a preset, or a cell or a head in one layer of the size of
             `small`.
-        workload: What to compile.
-        list: Whether to print what each loop launches, and from which line of source.
+        workload: The programs to compile.
+        list: Whether to print each launch of each loop, with its source line.
         output: A folder for the results.
     """
 
@@ -64,12 +64,12 @@ class Program(NamedTuple):
     """A compiled program.
 
     Attributes:
-        workload: What it computes.
-        module: Its text, read.
+        workload: The name of the computation.
+        module: The parsed program.
         loops: Its loops.
-        facts: What was counted, as JSON has it. GPUs alone have `launches` (of an
-            update, or of a window), `odd_layouts` and `adding_scatters`, which a TPU's
-            own calls and order make meaningless; TPUs alone have `padded`.
+        facts: The counts, as written to JSON. Only GPUs have `launches` (of an update,
+            or of a window), `odd_layouts` and `adding_scatters`, which mean nothing on
+            a TPU; only TPUs have `padded`.
     """
 
     workload: str
@@ -84,13 +84,13 @@ def compile_program(
     workload: str,
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Program:
-    """Compiles a program for a device and counts what is in it.
+    """Compiles a program for a device and counts what it contains.
 
     Args:
         device: A name in `absent.DEVICES`.
         network: A name in `NETWORKS`.
         workload: A name in `WORKLOADS`.
-        options: Of XLA.
+        options: Compiler options of XLA.
     """
     mesh = absent_mesh(device)
     config, vocabulary_size = network_of(network, mesh.size)
@@ -110,8 +110,8 @@ def compile_program(
             {"trips": loop.trips, "depth": loop.depth, "over_time": loop.over_time}
             for loop in loops
         ],
-        "callbacks": compiled.host_callbacks(module),
-        "remade_weights": compiled.remade_weights(module, at_least=width**2),
+        "callbacks": program_faults.host_callbacks(module),
+        "remade_weights": program_faults.remade_weights(module, at_least=width**2),
         "collectives": [
             {
                 "opcode": each.opcode,
@@ -125,14 +125,14 @@ def compile_program(
         "seconds_to_compile": seconds,
     }
     if device in TPUS:
-        facts["padded"] = compiled.padded(module)
+        facts["padded"] = program_faults.padded(module)
     else:
         for told_of, loop in zip(facts["loops"], loops, strict=True):
             told_of["launches"] = loop.launches
         facts |= {
             "launches": _launches(workload, module, loops),
-            "odd_layouts": compiled.odd_layouts(module),
-            "adding_scatters": compiled.adding_scatters(module),
+            "odd_layouts": program_faults.odd_layouts(module),
+            "adding_scatters": program_faults.adding_scatters(module),
         }
     return Program(workload, module, loops, facts)
 
@@ -145,7 +145,7 @@ def _launches(workload: str, module: hlo.Module, loops: list[compiled.Loop]) -> 
 
 
 def row(facts: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table; a loop is its trips, times the launches of one on a GPU."""
+    """A row of the table; a loop is shown by its trips, on a GPU times its launches."""
     loops = [
         f"{loop['trips']}x{loop['launches']}" if "launches" in loop else loop["trips"]
         for loop in facts["loops"]
@@ -170,7 +170,7 @@ def row(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def told(facts: dict[str, Any]) -> Iterator[str]:
-    """A line for each fault of a program, and how often it has it."""
+    """A line for each fault of a program, with its count."""
     for fault in FAULTS:
         for each, times in Counter(facts.get(fault, ())).items():
             often = f", {times} times" if times > 1 else ""
@@ -178,7 +178,7 @@ def told(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def listing(program: Program) -> Iterator[str]:
-    """What the entry and each loop launch themselves, and from which line of source."""
+    """The launches of the entry and of each loop, with their source lines."""
     module = program.module
     titles = {"entry": module.entry}
     for loop in program.loops:

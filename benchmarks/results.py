@@ -1,4 +1,4 @@
-"""Where results go, and what they were measured on."""
+"""Results with a description of the machine that they were measured on."""
 
 import datetime
 import json
@@ -15,7 +15,7 @@ LIBRARIES = ("glrnn", "jax", "jaxlib", "torch", "libtpu")
 
 
 def machine() -> dict[str, Any]:
-    """Date, processor and versions."""
+    """The date, the processor and the library versions."""
     cpus = Path("/proc/cpuinfo")
     models = [
         line.split(":")[1].strip()
@@ -39,7 +39,7 @@ def _installed(name: str) -> bool:
 
 
 def write(folder: Path, name: str, result: dict[str, Any]) -> None:
-    """Writes a result and what it was measured on, as JSON."""
+    """Writes a result and the machine that it was measured on, as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
     record = machine() | result
     write_text(folder / f"{name}.json", json.dumps(record, indent=2) + "\n")

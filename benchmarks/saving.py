@@ -1,9 +1,9 @@
-"""What checkpoints within an epoch cost the training: `python -m benchmarks.saving`.
+"""The cost of checkpoints within an epoch: `python -m benchmarks.saving`.
 
 A stage of one epoch is trained with checkpoints every few seconds and without any, in
-turn. What one more checkpoint costs, a waiting for the device, a copy and the work of
-the thread that writes and checks the files meanwhile, is a share of the five minutes
-that lie between two of them by default.
+turn. The cost of a checkpoint is a wait for the device, a copy, and the work of the
+thread that writes and checks the files. It is reported as a fraction of the five
+minutes between two checkpoints by default.
 
     python -m benchmarks.saving experiments/ptb_small.py --data DIR
 """
@@ -35,10 +35,10 @@ class Command:
     Attributes:
         experiment: A file with a `config`.
         data: A folder with train.txt, valid.txt and test.txt, or a corpus by name.
-        phase: Which phase, from 1; the last one by default.
-        updates: Of an epoch.
-        seconds: Between two checkpoints.
-        pairs: How often either is timed.
+        phase: The number of the phase, from 1; the last one by default.
+        updates: The number of updates in the epoch.
+        seconds: The time between two checkpoints.
+        pairs: The number of times that each is timed.
         output: A folder for the results.
     """
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             StageCheckpoints, "save", autospec=True, side_effect=StageCheckpoints.save
         ) as save:
             with_them = loop_seconds(config, corpus, often)
-        # One is saved at the end in either case.
+        # Both save one checkpoint at the end.
         count = save.call_count - 1
         costs.append((with_them - without) / count)
         plain.append(without)

@@ -1,7 +1,7 @@
-"""This project and PyTorch in turn, in one run: `python -m benchmarks.speed`.
+"""This project against PyTorch, timed in turn: `python -m benchmarks.speed`.
 
-The ratio is the median over the pairs. After a training step, the floor is timed too:
-what its matrix products alone would take.
+The ratio is the median over the pairs. After a training step, its floor is timed too:
+its matrix products alone.
 
     python -m benchmarks.speed --preset ptb --mode train
 """
@@ -26,10 +26,10 @@ class Command:
 
     Attributes:
         preset: The size of the network.
-        mode: A training step, or the evaluation of a text, static or dynamic.
-        device: Where both sides work.
-        pairs: Turns of each side.
-        floor: Whether to time the matrix products alone, after a training step.
+        mode: A training step, or a step of static or dynamic evaluation.
+        device: The device of both sides.
+        pairs: The turns of each side.
+        floor: Whether to time the matrix products of a training step alone.
         output: A folder for the results.
     """
 

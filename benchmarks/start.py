@@ -1,8 +1,8 @@
-"""From the command to the first training step: `python -m benchmarks.start`.
+"""The time from the command to the first update: `python -m benchmarks.start`.
 
-The command is `python -m glrnn.train`, in a process of its own that ends as soon as the
-metrics of the first step are there: with an empty cache of compiled programs, then with
-the one that this left.
+The command is `python -m glrnn.train`, in a process of its own that ends with the
+metrics of the first update. It runs with an empty cache of compiled programs, then with
+the cache that the first run filled.
 
     python -m benchmarks.start experiments/ptb_small.py --data DIR
 """
@@ -33,12 +33,12 @@ train.main(sys.argv[1:])
 
 @dataclass(frozen=True)
 class Command:
-    """Time the start of a training run, without and with compiled programs at hand.
+    """Time the start of a training run, without and with cached programs.
 
     Attributes:
         experiment: A file with a `config`.
         data: A folder with train.txt, valid.txt and test.txt, or a corpus by name.
-        times: How often each is timed.
+        times: The number of times that each is timed.
         output: A folder for the results.
     """
 
@@ -49,7 +49,7 @@ class Command:
 
 
 def seconds(experiment: Path, data: str, cache: str) -> float:
-    """Wall time of a start; `cache` is where compiled programs are."""
+    """The wall time of a start with a folder of cached programs."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = [str(experiment), "--data", data, "--workdir", f"{folder}/run"]
         started = time.perf_counter()

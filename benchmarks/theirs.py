@@ -1,7 +1,7 @@
-"""PyTorch's side: AWD-LSTM with a mixture of softmaxes, as one would write it there.
+"""PyTorch's side of a comparison: an idiomatic AWD-LSTM with a mixture of softmaxes.
 
-The layers are PyTorch's own `nn.LSTM`, with cuDNN underneath on a GPU. The gradient of
-each group is clipped to a norm of its own, as on the other side.
+The layers are PyTorch's own `nn.LSTM`, which uses cuDNN on a GPU. The gradient of each
+group is clipped to a norm of its own, as on this project's side.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from benchmarks.presets import (
 
 
 def locked_dropout(x, rate):
-    """One mask for all time steps."""
+    """Dropout with one mask for all time steps."""
     return x * functional.dropout(torch.ones_like(x[:1]), rate)
 
 
@@ -49,13 +49,13 @@ class LanguageModel(nn.Module):
         self.latent = nn.Linear(preset.hidden, preset.softmaxes * preset.embedding)
 
     def groups(self):
-        """What is clipped together."""
+        """Yields the parameters of each clip group."""
         yield [self.table, self.bias]
         yield from (list(layer.parameters()) for layer in self.layers)
         yield [*self.prior.parameters(), *self.latent.parameters()]
 
     def forward(self, tokens, targets, carry):
-        """Mean loss, carry, and the outputs of the last layer, raw and dropped."""
+        """The mean loss, the carry, and the last outputs before and after dropout."""
         table = self.table
         if self.training:
             words = torch.ones_like(table[:, :1])
@@ -89,25 +89,47 @@ class LanguageModel(nn.Module):
 def make_step(
     preset: Preset, mode: str, compiled: bool, device: str
 ) -> tuple[Callable[[], float], int]:
-    """A function that takes one step and returns its loss; and the parameter count."""
+    """Returns a function that takes one step and returns its loss, and the model size.
+
+    Args:
+        preset: The size of the network.
+        mode: `train`, `eval` or `dynamic`.
+        compiled: Whether to use `torch.compile`.
+        device: PyTorch's name of the device.
+    """
     torch.manual_seed(0)
     model = LanguageModel(preset).to(device)
     size = sum(param.numel() for param in model.parameters())
     forward = torch.compile(model) if compiled else model
+    make = {"train": _training, "eval": _evaluation, "dynamic": _dynamic}[mode]
+    return make(preset, model, forward, device), size
+
+
+def _random_window(preset, device):
+    """Inputs `[T, B]`, flat targets `[T * B]` and a carry of zeros."""
     shape = preset.window, preset.batch
     tokens = torch.randint(preset.vocabulary, shape, device=device)
     targets = torch.randint(preset.vocabulary, (preset.tokens,), device=device)
-    zeros = torch.zeros(1, preset.batch, preset.hidden, device=device)
-    carry = [(zeros, zeros)] * preset.layers
+    return tokens, targets, _zero_carry(preset, preset.batch, device)
+
+
+def _zero_carry(preset, batch_size, device):
+    zeros = torch.zeros(1, batch_size, preset.hidden, device=device)
+    return [(zeros, zeros)] * preset.layers
+
+
+def _detached(carry):
+    return [(h.detach(), c.detach()) for h, c in carry]
+
+
+def _training(preset, model, forward, device):
+    tokens, targets, carry = _random_window(preset, device)
     optimizer = torch.optim.SGD(
         model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
     )
-    model.train(mode == "train")
-    if mode == "dynamic":
-        # No dropout, but cuDNN gives gradients in training alone.
-        model.layers.train()
+    model.train()
 
-    def train() -> float:
+    def step() -> float:
         nonlocal carry
         optimizer.zero_grad()
         nll, after, outputs, dropped = forward(tokens, targets, carry)
@@ -117,11 +139,18 @@ def make_step(
         for group in model.groups():
             nn.utils.clip_grad_norm_(group, MAX_NORM)
         optimizer.step()
-        carry = [(h.detach(), c.detach()) for h, c in after]
+        carry = _detached(after)
         return nll.item()
 
+    return step
+
+
+def _evaluation(preset, model, forward, device):
+    tokens, targets, carry = _random_window(preset, device)
+    model.eval()
+
     @torch.no_grad()
-    def evaluate() -> float:
+    def step() -> float:
         nonlocal carry
         total = 0.0
         for _ in range(EVALUATED_WINDOWS):
@@ -129,34 +158,46 @@ def make_step(
             total += nll.item()
         return total / EVALUATED_WINDOWS
 
-    def follow() -> float:
-        """Dynamic evaluation, from the trained parameters on, in place."""
-        state = [(h[:, :1], c[:, :1]) for h, c in carry]
+    return step
+
+
+def _dynamic(preset, model, forward, device):
+    """Dynamic evaluation; every step starts from the trained parameters."""
+    # Evaluation has no dropout, but cuDNN computes gradients only in training mode.
+    model.eval()
+    model.layers.train()
+    params = list(model.parameters())
+    trained = [param.detach().clone() for param in params]
+    sizes = [torch.full_like(param, GRADIENT_SIZE) for param in trained]
+    whole = sum(each.mean() for each in sizes) / len(sizes)
+    pulls = [(DYNAMIC_DECAY_RATE * each / whole).clamp(max=1) for each in sizes]
+    rates = [DYNAMIC_LEARNING_RATE / (each + DYNAMIC_EPSILON) for each in sizes]
+    count = DYNAMIC_WINDOWS * DYNAMIC_LENGTH + 1
+    text = torch.randint(preset.vocabulary, (count, 1), device=device)
+    first_carry = _zero_carry(preset, 1, device)
+
+    @torch.no_grad()
+    def update() -> None:
+        for param, anchor, pull, rate in zip(
+            params, trained, pulls, rates, strict=True
+        ):
+            param.lerp_(anchor, pull)
+            param.addcmul_(param.grad, rate, value=-1)
+
+    def step() -> float:
+        carry = first_carry
         for param, anchor in zip(params, trained, strict=True):
             param.data.copy_(anchor)
         total = 0.0
         for start in range(0, DYNAMIC_WINDOWS * DYNAMIC_LENGTH, DYNAMIC_LENGTH):
-            optimizer.zero_grad()
+            model.zero_grad()
             window = slice(start, start + DYNAMIC_LENGTH)
-            nll, after, _, _ = forward(text[window], text[1:][window].flatten(), state)
+            targets = text[1:][window].flatten()
+            nll, after, _, _ = forward(text[window], targets, carry)
             nll.backward()
             total += nll.item()
-            state = [(h.detach(), c.detach()) for h, c in after]
-            with torch.no_grad():
-                for param, anchor, pull, rate in zip(
-                    params, trained, pulls, rates, strict=True
-                ):
-                    param.lerp_(anchor, pull)
-                    param.addcmul_(param.grad, rate, value=-1)
+            carry = _detached(after)
+            update()
         return total / DYNAMIC_WINDOWS
 
-    if mode == "dynamic":
-        params = list(model.parameters())
-        trained = [param.detach().clone() for param in params]
-        sizes = [torch.full_like(param, GRADIENT_SIZE) for param in trained]
-        whole = sum(each.mean() for each in sizes) / len(sizes)
-        pulls = [(DYNAMIC_DECAY_RATE * each / whole).clamp(max=1) for each in sizes]
-        rates = [DYNAMIC_LEARNING_RATE / (each + DYNAMIC_EPSILON) for each in sizes]
-        count = DYNAMIC_WINDOWS * DYNAMIC_LENGTH + 1
-        text = torch.randint(preset.vocabulary, (count, 1), device=device)
-    return {"train": train, "eval": evaluate, "dynamic": follow}[mode], size
+    return step

@@ -1,7 +1,7 @@
-"""The programs that training and evaluation run, lowered for devices of any kind.
+"""The programs of training and evaluation, lowered for devices of any kind.
 
-Each is made by the very function that a run makes it by. Only shapes are handed in, so
-that nothing is computed and the devices need not be there.
+Each program comes from the function that a run uses. The arguments are only shapes, so
+that nothing is computed and no device is needed.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ from glrnn.evaluation.dynamic import DynamicRule
 from glrnn.model import Model, language_model
 from glrnn.training.train_state import TrainState
 
-# Of evaluation: more than any other loop has trips, so that its loop is known by it.
+# The windows of evaluation. No other loop has as many trips, which identifies this one.
 NUM_WINDOWS = 101
 SHARED_BATCH = 16
-# Of the head `mixture` at the size of `small`, which has one.
+# The softmaxes of the head `mixture` at the size of `small`, which has one itself.
 NUM_SOFTMAXES = 5
 
 
@@ -36,8 +36,8 @@ def network_of(name: str, num_devices: int = 1) -> tuple[Config, int]:
     """The settings of a network by name, and the size of its vocabulary.
 
     Args:
-        name: A preset; or a cell or a head, then one layer of the size of `small`.
-        num_devices: If there are several, the batch is one that 8 or 16 share equally.
+        name: A preset, or a cell or a head for one layer of the size of `small`.
+        num_devices: With several, the batch size is one that 8 or 16 divide.
     """
     preset = PRESETS.get(name, PRESETS["small"]._replace(layers=1))
     if num_devices > 1:
@@ -51,7 +51,7 @@ def network_of(name: str, num_devices: int = 1) -> tuple[Config, int]:
     elif name == "projected":
         config = replace(config, head=name)
     elif name == "softmax":
-        # As wide as the embedding, and without parameters, so without a limit.
+        # This head is as wide as the embedding and has no parameters, so no limit.
         main = replace(phase.main, max_norms=phase.main.max_norms[:-1])
         phase = replace(phase, main=main, dropout=replace(phase.dropout, latent=0.0))
         layers = (Layer("lstm", preset.embedding),)
@@ -60,9 +60,9 @@ def network_of(name: str, num_devices: int = 1) -> tuple[Config, int]:
 
 
 def lowered(workload: str, config: Config, vocabulary_size: int, mesh: Mesh) -> Any:
-    """A program for devices, lowered and yet to be compiled.
+    """Lowers a program for devices without compiling it.
 
-    Several devices share the batch in training; in all else each does the same.
+    Several devices shard the batch in training, and replicate everything else.
 
     Args:
         workload: A name in `WORKLOADS`.
@@ -79,7 +79,7 @@ def lowered(workload: str, config: Config, vocabulary_size: int, mesh: Mesh) -> 
 
 
 def _train(config: Config, model: Model, mesh: Mesh) -> Any:
-    """An update, its matrix products in TF32 on a GPU, in float32 on a TPU."""
+    """Lowers an update with matrix products in TF32 on a GPU, in float32 on a TPU."""
     optimizer, step = make_update(
         config,
         model,
@@ -126,7 +126,7 @@ def _params(model: Model, mesh: Mesh) -> Any:
 
 
 def _windows(mesh: Mesh, *sizes: int, shared: bool = False) -> Window:
-    """Of the sizes `[..., T, B]`; B split over the devices, or all on each."""
+    """Windows of the sizes `[..., T, B]`, with B sharded or everything replicated."""
     axes = (None,) * (len(sizes) - 1) + (mesh.axis_names,)
     tokens = on_devices(
         mesh, jax.ShapeDtypeStruct(sizes, np.int32), *(axes if shared else ())

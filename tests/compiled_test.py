@@ -8,7 +8,7 @@ import doctest
 
 import pytest
 
-from benchmarks import compiled, hlo
+from benchmarks import compiled, hlo, program_faults
 
 
 def program(entry: str, others: str = "") -> hlo.Module:
@@ -137,7 +137,7 @@ def test_a_library_call_is_odd_if_an_operand_or_a_result_is(layouts, odd):
         %y = (f32[70,12,280]{made}, u8[5]) custom-call(%x), custom_call_target="lib"
         """
     )
-    assert sorted(compiled.odd_layouts(module)) == odd
+    assert sorted(program_faults.odd_layouts(module)) == odd
 
 
 def test_a_product_is_told_how_its_operands_lie():
@@ -147,7 +147,7 @@ def test_a_product_is_told_how_its_operands_lie():
         %y = f32[12,12]{1,0} custom-call(%x), custom_call_target="__cublas$gemm"
         """
     )
-    assert compiled.odd_layouts(module) == []
+    assert program_faults.odd_layouts(module) == []
 
 
 @pytest.mark.parametrize(
@@ -169,14 +169,14 @@ def test_a_scatter_adds_if_it_may_meet_one_place_twice(dtype, combiner, rest, ad
         """,
         ADD + REPLACE + computation("inside", line),
     )
-    assert len(compiled.adding_scatters(module)) == adds
+    assert len(program_faults.adding_scatters(module)) == adds
 
 
 def test_a_scatter_in_a_loop_is_found_once():
     line = "%s = f32[9]{0} scatter(%a, %i, %u), to_apply=%add"
     body = computation("body", line)
     module = program(loop("w", "body", 3), ADD + CONDITION + body)
-    assert len(compiled.adding_scatters(module)) == 1
+    assert len(program_faults.adding_scatters(module)) == 1
 
 
 def test_callbacks_and_transfers_ask_the_host():
@@ -188,7 +188,10 @@ def test_callbacks_and_transfers_ask_the_host():
         %d = f32[] custom-call(%x), custom_call_target="cub_sort"
         """
     )
-    assert compiled.host_callbacks(module) == ["xla_ffi_python_gpu_callback", "send"]
+    assert program_faults.host_callbacks(module) == [
+        "xla_ffi_python_gpu_callback",
+        "send",
+    ]
 
 
 FRAMES = """FileNames
@@ -249,15 +252,15 @@ UNCHANGED = "ROOT %r = (f32[4,3], f32[3,3], f32[3,3]) tuple(%x, %w, %v)"
 )
 def test_a_weight_is_remade_where_a_step_makes_as_large_a_matrix_of_it(body, times):
     module = over_time(f"{body}\n{UNCHANGED.replace('(%x', '(%y')}")
-    assert compiled.remade_weights(module, 10) == []
-    assert len(compiled.remade_weights(module, 9)) == times
+    assert program_faults.remade_weights(module, 10) == []
+    assert len(program_faults.remade_weights(module, 9)) == times
 
 
 def test_what_a_step_changes_is_no_weight_and_other_loops_are_not_over_time():
     changed = "%y = f32[3,3]{0,1} copy(%w)\n" + UNCHANGED.replace("%w", "%y")
-    assert compiled.remade_weights(over_time(changed), 9) == []
+    assert program_faults.remade_weights(over_time(changed), 9) == []
     copied = "%y = f32[3,3]{0,1} copy(%w)\n" + UNCHANGED
-    assert compiled.remade_weights(over_time(copied, frame=1), 9) == []
+    assert program_faults.remade_weights(over_time(copied, frame=1), 9) == []
 
 
 def test_collectives_are_told_with_what_they_exchange():
@@ -313,5 +316,5 @@ def test_small_arrays_and_those_within_kernels_may_be_padded():
         """,
         ADD + inside,
     )
-    (found,) = compiled.padded(module)
+    (found,) = program_faults.padded(module)
     assert found.startswith("f32[9000,2]{1,0} 64 times, 5 MB, in the entry: large")

@@ -1,9 +1,9 @@
-"""What can happen to a run on disk, and what becomes of it: `python tests/faults.py`.
+"""Faults of a run on disk, and what the run then does: `python tests/faults.py`.
 
-Each fault is done to a run that was stopped in the middle of an epoch; then the same
-command is given again. It goes on, or says why not in one line; in that case the fault
-is mended and the command given once more. Either way the run has to end as if nothing
-had been. Run as a program this writes the table of docs/resuming.md.
+Each fault is caused in a run that was stopped in the middle of an epoch; then the same
+command is given again. The run resumes, or says in one line why not; in that case the
+fault is repaired and the command given once more. Either way the result must equal that
+of an undisturbed run. As a program this writes the table of docs/resuming.md.
 """
 
 import contextlib
@@ -142,7 +142,7 @@ def missing(run):
     yield
 
 
-@fault("… is cut short")
+@fault("… is truncated")
 def cut_short(run):
     path = table_file(run)
     os.truncate(path, path.stat().st_size // 2)
@@ -165,13 +165,13 @@ def flipped(run):
     yield
 
 
-@fault("a whole tree of it is missing")
+@fault("a whole tree of that checkpoint is missing")
 def missing_item(run):
     shutil.rmtree(finetuning(run) / "6" / "progress")
     yield
 
 
-@fault("its checksums are missing")
+@fault("the checksums of that checkpoint are missing")
 def missing_sums(run):
     (finetuning(run) / "6" / SUMS).unlink()
     yield
@@ -192,7 +192,7 @@ def earlier_gone(run):
     os.rename(run / "main", run / "phase_1" / "main")
 
 
-@fault("stray files and folders, some with numbers for names")
+@fault("stray files and folders, some named by a number")
 def strays(run):
     (finetuning(run) / "9").touch()
     (finetuning(run) / "12").mkdir()
@@ -207,7 +207,7 @@ def half_written(run):
     yield
 
 
-@fault("a last line of `metrics.jsonl` that was cut short")
+@fault("a truncated last line of `metrics.jsonl`")
 def half_a_line(run):
     with open(run / "metrics.jsonl", "a") as file:
         file.write('{"phase": 1, "sta')
@@ -226,7 +226,7 @@ def dead_lock(run):
     yield
 
 
-@fault("another process that trains in the folder")
+@fault("another process is training in the folder")
 def in_use(run):
     with opening.locked(run):
         yield
@@ -293,7 +293,7 @@ def outcome(fault: Fault, run: Path, corpus: data.Corpus, whole: list) -> str:
         AssertionError: if it does not end as the same run.
         NotPossibleError: if this cannot be done to it here.
     """
-    told = "goes on"
+    told = "resumes"
     with fault.happens(run):
         try:
             _, said = go_on(run, corpus)
@@ -302,7 +302,7 @@ def outcome(fault: Fault, run: Path, corpus: data.Corpus, whole: list) -> str:
     if said:
         lines = [line for line in said.splitlines() if "damaged" in line]
         if lines:
-            told = f"goes on from the one before: *{'; '.join(lines)}*"
+            told = f"resumes from the checkpoint before it: *{'; '.join(lines)}*"
     finished, _ = go_on(run, corpus)
     assert same(everything(finished, corpus), whole), f"{fault.name}: another run"
     return told.replace(str(run), "RUN")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import epochs, gpu, kernels, minutes
+from benchmarks import epochs, gpu, gpu_parts, kernels, minutes
 from glrnn.config import Config, Layer, Phase, Stage, experiment
 from glrnn.model import language_model
 from glrnn.storage.run_folder import StageId
@@ -48,8 +48,8 @@ def test_rows_are_written_as_they_are_found(command, monkeypatch):
         yield {"a": 2.0, "b": [3]}
         raise RuntimeError("out of memory")
 
-    whole = gpu.Part(lambda command: iter([{"b": 4}]), 1)
-    monkeypatch.setattr(gpu, "PARTS", {"half": gpu.Part(half, 1), "whole": whole})
+    whole = gpu_parts.Part(lambda command: iter([{"b": 4}]), 1)
+    monkeypatch.setattr(gpu, "PARTS", {"half": gpu_parts.Part(half, 1), "whole": whole})
     with pytest.raises(RuntimeError, match="out of memory"):
         gpu.take_part(command, "half")
     gpu.take_part(command, "whole")
@@ -83,7 +83,7 @@ def test_without_its_device_nothing_is_measured(command, monkeypatch):
     monkeypatch.setattr(gpu, "supervise", lambda child, seconds: "exit status 1")
     assert gpu.run_parts(command, []) == {"machine": "exit status 1"}
     command.device = "gpu"
-    rows = gpu.machine(command)
+    rows = gpu_parts.machine(command)
     assert next(rows)["platform"] == "cpu"
     with pytest.raises(SystemExit, match="JAX finds no gpu"):
         next(rows)
@@ -189,7 +189,7 @@ def test_the_check_names_what_is_wrong(command, monkeypatch):
     monkeypatch.setattr(epochs, "same_bits", lambda *given: True)
     rows = []
     with pytest.raises(ArithmeticError, match="wrong: \\['float32'\\]"):
-        for row in gpu.check(command):
+        for row in gpu_parts.check(command):
             rows.append(row)
     assert [row["agrees"] for row in rows] == [True, False, True, True]
     assert rows[1]["worst"] == "update of head"
@@ -197,13 +197,13 @@ def test_the_check_names_what_is_wrong(command, monkeypatch):
 
 
 def test_a_comparison_is_made_in_one_precision(command, monkeypatch):
-    monkeypatch.setattr(gpu.os, "environ", {})
-    monkeypatch.setattr(gpu.jax.config, "update", lambda name, value: None)
+    monkeypatch.setattr(gpu_parts.os, "environ", {})
+    monkeypatch.setattr(gpu_parts.jax.config, "update", lambda name, value: None)
 
     def compare(preset, mode, device, pairs, peers, seconds_a_turn):
-        seen = gpu.os.environ["JAX_DEFAULT_MATMUL_PRECISION"]
+        seen = gpu_parts.os.environ["JAX_DEFAULT_MATMUL_PRECISION"]
         assert (preset, mode, device, peers) == (
-            gpu.TINY,
+            gpu_parts.TINY,
             "train",
             "cpu",
             ("torch, eager",),
@@ -211,7 +211,7 @@ def test_a_comparison_is_made_in_one_precision(command, monkeypatch):
         assert seen == "BF16_BF16_F32"
         return {"seconds": [0.001, 0.002], "ratio": 2.0, "peak_bytes": [3e6, 4e6]}
 
-    monkeypatch.setattr(gpu, "compare", compare)
+    monkeypatch.setattr(gpu_parts, "compare", compare)
     (row,) = gpu.PARTS["bfloat16"].rows(command)
     assert row["times PyTorch"] == 2.0
     assert (row["glrnn, ms"], row["PyTorch, ms"]) == (1.0, 2.0)
@@ -280,7 +280,7 @@ def test_a_profile_of_a_real_step():
 
 
 def test_all_stages_are_shortened_alike():
-    config = experiment.load(gpu.EXPERIMENTS / "ptb_minutes.py")
+    config = experiment.load(gpu_parts.EXPERIMENTS / "ptb_minutes.py")
     short = minutes.scaled(config, 6)
     pairs = [
         (stage.minutes, shorter.minutes)

@@ -12,7 +12,7 @@ import pytest
 from jax.experimental import rnn
 from jaxlib import gpu_rnn
 
-from benchmarks import absent, compiled, hlo, programs
+from benchmarks import absent, compiled, hlo, program_faults, programs
 from benchmarks.workloads import WORKLOADS, network_of
 from glrnn.cells import CELLS
 from glrnn.errors import UsageError
@@ -84,7 +84,7 @@ def test_a_sum_into_places_is_an_adding_scatter_unless_they_are_unique():
     shapes = array(100, 8), array(70, 8), ids
     for unique, count in ((False, 1), (True, 0)):
         module = compiled_for("h100", lambda *a, u=unique: add(u, *a), *shapes)
-        assert len(compiled.adding_scatters(module)) == count
+        assert len(program_faults.adding_scatters(module)) == count
 
 
 def test_a_call_of_cudnn_between_transposes_is_given_an_odd_window(monkeypatch):
@@ -100,7 +100,7 @@ def test_a_call_of_cudnn_between_transposes_is_given_an_odd_window(monkeypatch):
     lengths = jax.ShapeDtypeStruct((B,), jnp.int32)
     shapes = array(T, B, H), array(8 * H * (H + 1)), array(1, B, H), lengths
     module = compiled_for("h100", jax.grad(lambda *x: outputs(*x).sum()), *shapes)
-    assert set(compiled.odd_layouts(module)) == {
+    assert set(program_faults.odd_layouts(module)) == {
         f"{call}: f32[{B},{T},{H}]{{2,0,1}}"
         for call in ("cudnn_rnn_ffi", "cudnn_rnn_bwd_ffi")
     }
