@@ -256,13 +256,13 @@ def read(folder: Path) -> Run:
 
 
 def upgraded(values: Any) -> Any:
-    """The content of a `config.json` of any version, with the fields of `Config` now.
+    """Renames the fields of a `config.json` of an earlier version to today's.
 
-    The three fields of `Config.averaging` once were fields of `Config` itself:
+    The three fields of `Config.averaging` used to be fields of `Config` itself:
     `trigger`, `nonmonotonic` and `averaging_latest`.
 
     Args:
-        values: What the file was parsed to.
+        values: The values that the file was parsed to.
 
     Example:
         >>> upgraded({"nonmonotonic": 3, "seed": 1})
