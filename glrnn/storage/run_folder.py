@@ -1,11 +1,11 @@
-"""What a run leaves on disk, apart from its checkpoints.
+"""The folder of a run on disk, apart from its checkpoints.
 
-run/config.json        what is learned, with every default spelled out
-run/origin.json        which experiment, where the texts were, and their fingerprint
+run/config.json        the settings, with every default spelled out
+run/origin.json        the experiment, the place of the texts and their fingerprint
 run/vocabulary.json    the words, in the order of their ids
-run/metrics.jsonl      one line an epoch
-run/dynamic.json       rates of dynamic evaluation that were tried (see `tuning`)
-run/phase_1/main/      checkpoints of a stage
+run/metrics.jsonl      one line for each epoch
+run/dynamic.json       the rates of dynamic evaluation that were tried (see `tuning`)
+run/phase_1/main/      the checkpoints of a stage
 run/phase_1/summary.json    the outcome of a finished phase
 """
 
@@ -35,12 +35,12 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a run came from.
+    """The experiment and the corpus of a run.
 
     Attributes:
-        data: The name of a corpus, or the folder where its texts were.
-        sha256: The corpus's fingerprint.
-        experiment: As it was given; empty for the quickstart.
+        data: The name of a corpus, or the folder of its texts.
+        sha256: The fingerprint of the corpus.
+        experiment: The experiment as it was given; empty for the quickstart.
     """
 
     data: str
@@ -53,18 +53,19 @@ class Origin:
 
 @dataclass(frozen=True)
 class Summary:
-    """The outcome of a finished phase; losses are nats per token, the best of each.
+    """The outcome of a finished phase; losses are in nats per token.
 
     Attributes:
-        phase: Its number, from 1.
-        layers: How many the network has.
-        parameters: How many numbers are learned.
-        epochs: Of both stages.
-        raw_valid_loss: Of the raw parameters, on the validation set.
-        averaged_valid_loss: Of the averages, where there were any.
-        test_loss: Of the best parameters, on the test set.
-        seconds: Of training and validation.
-        metrics_offset: Bytes of metrics.jsonl up to the phase's end.
+        phase: The number of the phase, from 1.
+        layers: The number of layers of the network.
+        parameters: The number of parameters, counted as single numbers.
+        epochs: The number of epochs of both stages.
+        raw_valid_loss: The lowest validation loss of the raw parameters.
+        averaged_valid_loss: The lowest validation loss of the averages, if there were
+            any.
+        test_loss: The test loss of the best parameters.
+        seconds: The time of training and validation.
+        metrics_offset: The number of bytes of metrics.jsonl at the end of the phase.
     """
 
     phase: int = field(metadata=at_least(1))
@@ -82,13 +83,13 @@ class Summary:
 
 
 class Run(NamedTuple):
-    """A run as it stands on disk.
+    """A run on disk.
 
     Attributes:
-        folder: Where it is.
-        config: What is learned.
+        folder: The run's folder.
+        config: The settings.
         vocabulary: The words of the model's ids.
-        origin: Which experiment, on which data.
+        origin: The experiment and the corpus.
     """
 
     folder: Path
@@ -97,7 +98,7 @@ class Run(NamedTuple):
     origin: Origin
 
     def stage_folder(self, phase: int, stage: str) -> Path:
-        """Where the checkpoints of a stage are; phases are numbered from 1."""
+        """The folder of a stage's checkpoints; phases are numbered from 1."""
         return self.folder / f"phase_{phase}" / stage
 
     def read_summary(self, phase: int) -> Summary | None:
@@ -125,17 +126,17 @@ class Run(NamedTuple):
 def start(
     folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
 ) -> Run:
-    """Begins a run in a new or empty folder, or takes up the one that is there.
+    """Begins a run in a new or empty folder, or resumes the run that is in it.
 
     Args:
-        folder: Made if it does not exist.
-        config: What is to be learned.
-        corpus: On what.
-        experiment: The name by which `glrnn.runs` lists it.
+        folder: The run's folder; made if it does not exist.
+        config: The settings.
+        corpus: The corpus to train on.
+        experiment: The name by which `glrnn.runs` lists the run.
 
     Raises:
-        UsageError: if the corpus is too short for the batches, or the folder holds
-            another run or something else, or cannot be written.
+        UsageError: if the corpus is too short for the batches, the folder holds another
+            run or anything else, or it cannot be written.
     """
     columns(corpus.train, config.batch_size, "train split", min_rows=3)
     columns(corpus.valid, config.valid_batch_size, "valid split")
@@ -184,28 +185,28 @@ def start(
 def taken_up(
     folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
 ) -> Iterator[Run]:
-    """`start`, and no other process trains in the folder meanwhile.
+    """As `start`, with the folder locked against other training processes.
 
     Raises:
-        UsageError: as `start`, and if another process trains there.
+        UsageError: as `start`, and if another process trains in the folder.
     """
     start(folder, config, corpus, experiment)
     with written_by_this_process_alone(folder):
-        # Again, for another process may have begun another run there in between.
+        # Again, since another process may have begun another run there in between.
         yield start(folder, config, corpus, experiment)
 
 
 @contextmanager
 def written_by_this_process_alone(folder: Path) -> Iterator[None]:
-    """Refuses to share a run's folder with another process that trains there.
+    """Locks a run's folder against other processes that train in it.
 
-    The system itself lets go of what a dead process held.
+    The system releases the lock of a process that has died.
 
     Args:
-        folder: Of the run; it gets an empty file `.lock`, which stays.
+        folder: The run's folder; it gets an empty file `.lock`, which stays.
 
     Raises:
-        UsageError: if another process trains there, or the folder cannot be written.
+        UsageError: if another process trains in the folder, or it cannot be written.
     """
     lock = FileLock(folder / ".lock", timeout=0)
     try:
