@@ -84,8 +84,8 @@ def _multiply_few_backward(operands, ct):
 
 
 def _outer(x, ct):
-    """sum_n x_n ct_n^T, written out so that XLA need not store it."""
-    return sum(each[:, None] * of[None] for each, of in zip(x, ct, strict=True))
+    """sum_n x_n ct_n^T, written as a sum so that XLA need not store it."""
+    return sum(row[:, None] * ct_row[None] for row, ct_row in zip(x, ct, strict=True))
 
 
 _multiply_few.defvjp(
