@@ -1,4 +1,4 @@
-"""The sizes that are timed, and the settings of this project that have them.
+"""The sizes of network that are timed, and this project's settings for them.
 
 `ptb` and `wikitext-2` have the sizes of the last phases of `experiments/ptb.py` and
 `experiments/wikitext2.py`. Dropout rates and limits are not those of any experiment:
@@ -15,13 +15,13 @@ class Preset(NamedTuple):
     """The size of a network and of its windows.
 
     Attributes:
-        vocabulary: V.
-        embedding: E.
-        hidden: H of every layer.
-        layers: L.
-        softmaxes: K.
-        batch: B.
-        window: T.
+        vocabulary: The size of the vocabulary, V.
+        embedding: The size of the embedding, E.
+        hidden: The hidden size of every layer, H.
+        layers: The number of layers, L.
+        softmaxes: The number of softmaxes, K.
+        batch: The number of sequences in a batch, B.
+        window: The number of tokens in a window, T.
     """
 
     vocabulary: int
@@ -34,11 +34,11 @@ class Preset(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Tokens in a window."""
+        """The number of tokens in a batch of windows."""
         return self.window * self.batch
 
     def tokens_a_step(self, mode: str) -> int:
-        """Tokens that a step trains on, or scores."""
+        """The number of tokens that a step trains on or scores."""
         return {
             "train": self.tokens,
             "eval": self.tokens * EVALUATED_WINDOWS,
@@ -53,17 +53,18 @@ PRESETS = {
     "small": Preset(10_000, 100, 200, 2, 1, 20, 35),
 }
 
-# A step of evaluation scores so many windows, the state carried from one to the next.
+# The number of windows that a step of evaluation scores; the state is carried from one
+# to the next.
 EVALUATED_WINDOWS = 4
 
-# A step of dynamic evaluation scores so many windows of so many tokens, one sequence,
-# and learns from each.
+# A step of dynamic evaluation scores this many windows of this many tokens of a single
+# sequence, and learns from each.
 DYNAMIC_WINDOWS, DYNAMIC_LENGTH = 20, 5
 DYNAMIC_LEARNING_RATE, DYNAMIC_DECAY_RATE, DYNAMIC_EPSILON = 3.9e-5, 4.4e-3, 1.9e-5
-# What gradients are the size of; the time does not depend on it.
+# The root mean square that gradients are taken to have; the time does not depend on it.
 GRADIENT_SIZE = 1e-3
 
-# Both sides drop with these rates, clip each group to these norms, and learn so fast.
+# The dropout rates, the limit of each group's norm and the learning rate of both sides.
 RATES = Dropout(embedding=0.1, input=0.4, output=0.4, latent=0.29, recurrent=0.5)
 HIDDEN_RATE = 0.25
 MAX_NORM = 0.15
@@ -72,7 +73,7 @@ WEIGHT_DECAY = 1.2e-6
 
 
 def make_config(preset: Preset) -> Config:
-    """One phase of all layers, noise and clipping on."""
+    """The settings of one phase that trains all layers, with dropout and clipping."""
     dropout = replace(RATES, hidden=(HIDDEN_RATE,) * (preset.layers - 1))
     limits = (MAX_NORM,) * (preset.layers + 2)
     return Config(

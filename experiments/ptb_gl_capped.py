@@ -1,9 +1,9 @@
 """Gradual learning of an LSTM with a capped input gate: 26,379,320 parameters.
 
 The cell is that of Melis, Dyer and Blunsom (2018). The paper's last section asks
-whether the method carries over to other networks. All is as in `ptb.py`, layer-wise
-clipping included, but for the cell and the width that gives as many parameters. Nothing
-is published to compare it with.
+whether the method carries over to other networks. The settings are those of `ptb.py`,
+layer-wise clipping included, except for the cell and the width, which gives the same
+number of parameters. There are no published results to compare with.
 
     python -m glrnn.train experiments/ptb_gl_capped.py --data DIR
 """

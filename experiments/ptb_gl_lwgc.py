@@ -1,7 +1,7 @@
 """The best model of Penn Treebank before it is finetuned: 26,390,840 parameters.
 
 Table 1 of Aharoni, Rattner and Permuter (2017), "GL-LWGC-AWD-MoS-LSTM", and Table 3,
-"w/o fine-tuning". The phases before the last one are finetuned.
+"w/o fine-tuning". All phases but the last one are finetuned.
 
     python -m glrnn.train experiments/ptb_gl_lwgc.py --data DIR
 

@@ -1,9 +1,9 @@
 """Gradual learning of the cell that architecture search found: 26,373,845 parameters.
 
 The cell is that of Zoph and Le (2017). The paper's last section asks whether the method
-carries over to other networks. All is as in `ptb.py`, layer-wise clipping included, but
-for the cell and the width that gives as many parameters. Nothing is published to
-compare it with.
+carries over to other networks. The settings are those of `ptb.py`, layer-wise clipping
+included, except for the cell and the width, which gives the same number of parameters.
+There are no published results to compare with.
 
     python -m glrnn.train experiments/ptb_gl_nas.py --data DIR
 """

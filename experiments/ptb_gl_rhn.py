@@ -1,10 +1,10 @@
 """Gradual learning of recurrent highway networks: 26,391,004 parameters.
 
 The cell is that of Zilly et al. (2017). The paper's last section asks whether the
-method carries over to other networks. All is as in `ptb.py`, layer-wise clipping
-included, but for the cell and the width that gives as many parameters. Three micro-
-steps a layer, so that three layers are about as deep as the single layer of ten that
-was published. Nothing is published to compare it with.
+method carries over to other networks. The settings are those of `ptb.py`, layer-wise
+clipping included, except for the cell and the width, which gives the same number of
+parameters. Each layer has three micro-steps, so that three layers are about as deep as
+the published single layer of ten. There are no published results to compare with.
 
     python -m glrnn.train experiments/ptb_gl_rhn.py --data DIR
 """

@@ -1,13 +1,15 @@
 """Gradual learning of mogrifiers with a mixture of softmaxes: 23,972,264 parameters.
 
-Our own candidate for the record of networks of 24M parameters: the paper's method, its
-clipping and its mixture, with the strongest cell of the family (Melis, Kočiský and
-Blunsom 2020). All else is as in `ptb.py`. Not tuned: nobody has run it at this size.
+A candidate for the best result with 24M parameters: the paper's method, layer-wise
+clipping and mixture, with the strongest LSTM cell (Melis, Kočiský and Blunsom 2020).
+All other settings are those of `ptb.py`; they have been neither tuned nor run at this
+size.
 
     python -m glrnn.train experiments/ptb_mogrifier.py --data DIR
     python -m glrnn.evaluate runs/ptb_mogrifier --tune
 
-To beat, test perplexity at 24M: 47.9, and 42.9 with dynamic evaluation (Melis 2022).
+The best published test perplexities with 24M parameters are 47.9, and 42.9 with dynamic
+evaluation (Melis 2022).
 """
 
 from dataclasses import replace

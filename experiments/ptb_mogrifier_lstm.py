@@ -1,8 +1,8 @@
 """Mogrifier LSTM on Penn Treebank: two layers, 23,986,480 parameters.
 
 Melis, Kočiský and Blunsom (2020), "Mogrifier LSTM", with the tuned settings that their
-code came with. Not in the paper's tables: the strongest of its kind with a public
-recipe.
+code came with. It is not in the paper's tables, but is the strongest such network with
+a public recipe.
 
     python -m glrnn.train experiments/ptb_mogrifier_lstm.py --data DIR
 
@@ -12,9 +12,10 @@ and 44.8, at a softmax temperature chosen on the validation set:
     python -m glrnn.evaluate runs/ptb_mogrifier_lstm --tune-temperature
     python -m glrnn.evaluate runs/ptb_mogrifier_lstm --tune-temperature --tune
 
-These are, as we remember the paper, averages over dropout masks, which are not taken
-here; without, it had 52.1 and 51.0, dynamic 45.1 and 45.0. 1,000 times 200 updates, so
-for a GPU or TPU; what else differs is said in `ptb_skip_lstm.py`.
+As far as we remember the paper, these average over dropout masks, which is not done
+here; without it they are 52.1 and 51.0, and 45.1 and 45.0 with dynamic evaluation.
+1,000 epochs of 200 updates, so for a GPU or TPU. `ptb_skip_lstm.py` lists the other
+differences.
 """
 
 from dataclasses import replace

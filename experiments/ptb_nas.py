@@ -9,8 +9,8 @@ Blunsom (2018) trained NAS cells themselves.
     python -m glrnn.train experiments/ptb_nas.py --data DIR
 
 The published test perplexity: 64.0. One layer of 24M parameters reached 62.1 and 59.7,
-valid and test, in the hands of Melis et al. 1,000 times 200 updates, so for a GPU or
-TPU.
+valid and test, when Melis et al. trained it. 1,000 epochs of 200 updates, so for a GPU
+or TPU.
 """
 
 from dataclasses import replace

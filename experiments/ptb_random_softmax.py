@@ -1,4 +1,4 @@
-"""The best model of Penn Treebank, a new softmax each phase: 26,390,840 parameters.
+"""The best model of Penn Treebank with a new head in each phase: 26,390,840 parameters.
 
 Section 4.2 of Aharoni, Rattner and Permuter (2017) leaves open whether a phase inherits
 the weights of the softmax or begins with random ones; their code inherits them.

@@ -7,8 +7,9 @@ Permuter (2017).
     python -m glrnn.train experiments/ptb_rhn.py --data DIR
 
 The published perplexities, valid and test: 67.9 and 65.4. 500 epochs of 1,328 updates,
-so for a GPU or TPU. The output's bias starts at zero, theirs like all other parameters;
-theirs leave out the last window of an epoch, which is short.
+so for a GPU or TPU. Two things differ from their code: the output bias is initialised
+as zero, and theirs like all other parameters; and the short last window of an epoch is
+trained on, which their code leaves out.
 """
 
 from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
@@ -27,7 +28,7 @@ config = Config(
                 epochs=500,
                 learning_rate=0.2,
                 max_norms=(10.0,),
-                # 20 epochs at the full rate, the 21st at 1/1.02 of it.
+                # 20 epochs at the full learning rate; the 21st has 1/1.02 of it.
                 schedule=Schedule(decay=1 / 1.02, constant_epochs=19),
             ),
         ),

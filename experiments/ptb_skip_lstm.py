@@ -7,11 +7,12 @@ figures are those of four layers.
 
     python -m glrnn.train experiments/ptb_skip_lstm.py --data DIR
 
-The published perplexities, valid and test: 60.9 and 58.3. At most 1,000 times 100
-updates, so for a GPU or TPU. What differs: their columns of the training set each go
-through all of it, from new random places in every pass, ours are equal parts of it that
-begin without a state; their rate may drop more than once; they also stop early on a
-validation loss that points nowhere; they count one word more.
+The published perplexities, valid and test: 60.9 and 58.3. At most 1,000 epochs of 100
+updates, so for a GPU or TPU. The differences from their code: there, each sequence of a
+batch goes through the whole training set, from a new random place in every pass; here,
+the sequences are equal parts of it, and start from a state of zeros. Their learning
+rate may drop more than once. Their training also ends when the validation loss is not
+expected to become good enough. Their vocabulary has one word more.
 """
 
 from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage

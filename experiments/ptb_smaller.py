@@ -1,17 +1,17 @@
 r"""The method at a size that two CPU cores train in minutes, for comparisons.
 
-`ptb_small.py` with layers of 64 units. Averaging begins as soon as the validation loss
-is higher than it was, since there are few epochs.
+`ptb_small.py` with layers of 64 units. Averaging begins as early as its trigger allows,
+since there are few epochs.
 
     python -m glrnn.train experiments/ptb_smaller.py --data DIR
 
-Beside what it is compared with, each with the best of three learning rates:
+To train it and its variants, each with the best of three learning rates:
 
     python -m glrnn.study experiments/ptb_smaller.py --data DIR \
         --variants as_it_is without_lwgc without_gl reference \
         --learning-rates 10 20 30
 
-What they reached is in README.md beside this file.
+The README.md beside this file has the results.
 """
 
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """The best model of Penn Treebank without layer-wise clipping: 26,390,840 parameters.
 
-Table 3 of Aharoni, Rattner and Permuter (2017), "w/o LWGC": one norm, 0.2179, 0.2585
-and 0.3084 in the three phases.
+Table 3 of Aharoni, Rattner and Permuter (2017), "w/o LWGC": one limit for the norm of
+the whole gradient, 0.2179, 0.2585 and 0.3084 in the three phases.
 
     python -m glrnn.train experiments/ptb_without_lwgc.py --data DIR
 

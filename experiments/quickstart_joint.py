@@ -1,8 +1,8 @@
-"""The quickstart's network trained jointly: what gradual learning is compared with.
+"""The quickstart's network trained jointly, to compare with gradual learning.
 
-All three layers from random initialisation, for as many epochs as the quickstart has in
-all, with the settings of its last phase. An epoch of three layers costs more than one
-of one layer, so equal epochs are more work here.
+All three layers are trained from random initialisation, for as many epochs as the
+quickstart has in all, with the settings of its last phase. An epoch of three layers
+takes longer than an epoch of one, so the same number of epochs is more work here.
 
     python -m glrnn.train experiments/quickstart_joint.py
 """

@@ -1,6 +1,6 @@
-"""A size and a time for two CPU cores at which the compared systems are trained.
+"""The size at which two CPU cores train the compared systems in twelve minutes.
 
-Imported by the experiments whose names end in `_12min`.
+The experiments whose names end in `_12min` import this file.
 """
 
 from dataclasses import replace
@@ -8,7 +8,7 @@ from dataclasses import replace
 from glrnn.config import Config, Dropout, Stage
 from glrnn.config.variants import resized
 
-# More epochs than fit into any number of minutes.
+# More epochs than twelve minutes allow.
 FOREVER = 10**6
 
 

@@ -1,9 +1,9 @@
 """The paper's best model of WikiText-2: three LSTM layers, a mixture of softmaxes.
 
 Aharoni, Rattner and Permuter (2017), "Gradual learning of recurrent neural networks",
-Table 2. The settings are those of the code they published, which differ from Penn
-Treebank's in more than the paper says: the sizes, but also the batch, the learning
-rates and the dropout.
+Table 2. The settings are those of the code they published. They differ from those of
+Penn Treebank in more than the sizes, which the paper gives: in the batch size, the
+learning rates and the dropout rates.
 
     python -m glrnn.train experiments/wikitext2.py --data DIR
 

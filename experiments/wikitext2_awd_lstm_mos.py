@@ -14,8 +14,8 @@ The published perplexities, valid and test: 66.01 and 63.33 before finetuning, 6
         --dynamic.learning-rate 3.09e-5 --dynamic.decay-rate 1.18e-3 \
         --dynamic.epsilon 3.09e-5 --dynamic.statistics-batch-size 100
 
-At most 2,000 epochs of about 2,055 updates, so for a GPU or TPU. Here a window is at
-most 110 tokens long, in their code 90; both are beyond what is ever drawn.
+At most 2,000 epochs of about 2,055 updates, so for a GPU or TPU. A window has at most
+110 tokens here and 90 in their code; hardly any drawn length reaches either.
 """
 
 from dataclasses import replace

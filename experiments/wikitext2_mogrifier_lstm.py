@@ -11,10 +11,11 @@ and 38.6, at a softmax temperature chosen on the validation set:
     python -m glrnn.evaluate runs/wikitext2_mogrifier_lstm --tune-temperature
     python -m glrnn.evaluate runs/wikitext2_mogrifier_lstm --tune-temperature --tune
 
-These are, as we remember the paper, averages over dropout masks, which are not taken
-here; without, it had 58.7 and 56.6, dynamic 40.6 and 39.0. 1,000 times 200 updates, so
-for a GPU or TPU. Their mixture starts from a normal distribution, ours as that of Yang
-et al. (2018); what else differs is said in `ptb_skip_lstm.py`.
+As far as we remember the paper, these average over dropout masks, which is not done
+here; without it they are 58.7 and 56.6, and 40.6 and 39.0 with dynamic evaluation.
+1,000 epochs of 200 updates, so for a GPU or TPU. Their mixture is initialised from a
+normal distribution, ours like that of Yang et al. (2018); `ptb_skip_lstm.py` lists the
+other differences.
 """
 
 from dataclasses import replace

@@ -6,9 +6,8 @@ Aharoni, Rattner and Permuter (2017).
 
     python -m glrnn.train experiments/wikitext2_skip_lstm.py --data DIR
 
-The published perplexities, valid and test: 69.1 and 65.9. At most 1,000 times 200
-updates, so
-for a GPU or TPU; what differs is said in `ptb_skip_lstm.py`.
+The published perplexities, valid and test: 69.1 and 65.9. At most 1,000 epochs of 200
+updates, so for a GPU or TPU. `ptb_skip_lstm.py` lists the differences from their code.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Mistakes that are the user's to mend, and how a command line tells of them."""
+"""Errors that a user can mend, and how a command line reports them."""
 
 import io
 import os
@@ -9,9 +9,9 @@ from typing import NoReturn
 
 
 class UsageError(ValueError):
-    """A mistake in what a user handed over: an option, a config field, a file.
+    """A mistake in the user's input: an option, a config field, a file.
 
-    The message names the thing, the value and the choices, in one line.
+    The message is one line that names the thing, the value and the choices.
 
     Example:
         >>> raise UsageError("unknown cell 'lstn'; choose from: lstm")
@@ -33,7 +33,7 @@ class DamagedError(UsageError):
 
 
 class DeviceError(UsageError):
-    """A device computed something else than the CPU; the message says what.
+    """A device and the CPU computed different results; the message says which.
 
     Example:
         >>> raise DeviceError("TPU v9 computes wrong numbers")
@@ -44,7 +44,7 @@ class DeviceError(UsageError):
 
 
 class DivergedError(ArithmeticError):
-    """A loss or gradient was not finite; the message says where and what is safe.
+    """A loss or gradient was not finite; the message says where and what is saved.
 
     Example:
         >>> raise DivergedError("the gradient of layer 2 is not finite at update 7")
@@ -55,10 +55,10 @@ class DivergedError(ArithmeticError):
 
 
 class StoppedError(Exception):
-    """A run was told to stop, and has; the message says where it will go on.
+    """A run has stopped on a signal; the message says where it will resume.
 
     Attributes:
-        signal: The number of the signal that told it.
+        signal: The number of the signal.
 
     Example:
         >>> raise StoppedError(15, "saved after update 7")
@@ -74,14 +74,15 @@ class StoppedError(Exception):
 
 @contextmanager
 def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
-    """Turns what a user can expect to go wrong into one line and an exit status.
+    """Turns errors that a user can expect into one line and an exit status.
 
-    2 for a mistake or a machine that refuses (a full disk, too little memory), 1 for a
-    run that diverged, 130 for Ctrl-C, 143 for SIGTERM, 141 for output that nobody reads
-    any more. Everything else is a defect and keeps its traceback.
+    The status is 2 for a user's mistake or a failure of the system (a full disk, too
+    little memory), 1 for a run that diverged, 130 for Ctrl-C, 143 for SIGTERM, and 141
+    for output that nobody reads any more. Any other exception is a defect and keeps its
+    traceback.
 
     Args:
-        interrupted: What to say at Ctrl-C.
+        interrupted: The line to print on Ctrl-C.
 
     Example:
         >>> with told_plainly():
@@ -91,7 +92,7 @@ def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
         SystemExit: 2
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no sign is worth a run
+        if isinstance(stream, io.TextIOWrapper):  # no character may end a run
             stream.reconfigure(errors="replace")
     try:
         yield
@@ -105,7 +106,7 @@ def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except (RuntimeError, ValueError) as error:
-        # JAX's word for too little memory, Orbax's for a full disk.
+        # JAX reports too little memory with this word, and Orbax a full disk.
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         print(f"error: {' '.join(str(error).split()):.300}", file=sys.stderr)
@@ -122,10 +123,10 @@ def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
 def _leave(last_words: str, status: int) -> NoReturn:
     """Ends the process at once.
 
-    Python taking itself down under a device at work crashes. Whatever was being saved
-    is whole by now, for its block has been left.
+    Python's own shutdown crashes while a device is at work. Nothing is being saved any
+    more, since the blocks of all context managers have been left.
     """
-    with suppress(OSError):  # nobody may be there to read it
+    with suppress(OSError):  # the reader of the output may be gone
         print(last_words, file=sys.stderr, flush=True)
     with suppress(OSError):
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Small text files, read with one clear message and written whole or not at all."""
+"""Small text files: read with clear errors, written completely or not at all."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from glrnn.errors import UsageError
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a UTF-8 file.
+    """Reads a UTF-8 file.
 
     Raises:
         UsageError: if it cannot be read or is not UTF-8; the message names the path.
@@ -32,10 +32,14 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def parse_json(text: str, what: str) -> Any:
-    """The value of a JSON text.
+    """Parses a JSON text.
+
+    Args:
+        text: The text.
+        what: What it should hold, for the error: `a config`.
 
     Raises:
-        UsageError: if it is none; the message says what it should have been.
+        UsageError: if it is not JSON; the message says what it should have been.
 
     Example:
         >>> parse_json("{", "a config")
@@ -51,10 +55,10 @@ double quotes: line 1 column 2 (char 1)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes a file in one stroke: a killed process leaves the old one or the new one.
+    """Writes a file atomically: a killed process leaves the old file or the new one.
 
     Raises:
-        UsageError: if it cannot be written; the message names the path.
+        UsageError: if the file cannot be written; the message names the path.
 
     Example:
         >>> import tempfile
@@ -79,10 +83,10 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Sees onto the disk which files a folder has, where the system can do that."""
+    """Flushes a folder's list of files to the disk, on systems that can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows opens no folders
+    except OSError:  # Windows cannot open folders
         return
     try:
         os.fsync(descriptor)

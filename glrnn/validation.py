@@ -1,6 +1,6 @@
-"""Dataclasses of settings: what their fields may hold, and JSON in and out.
+"""Dataclasses of settings: checks of their fields, and JSON in and out.
 
-A range is declared where the field is and checked as the dataclass is made, so that
+A range is declared with its field and checked when the dataclass is made, so that
 Python, the command line and JSON all pass through the same checks.
 """
 
@@ -17,20 +17,20 @@ from glrnn.files import parse_json
 
 Settings = TypeVar("Settings")
 
-# Of JAX's numbers, which have 32 bits.
+# The limits of JAX's numbers, which have 32 bits.
 LARGEST_INTEGER = 2**31 - 1
 SMALLEST_FLOAT, LARGEST_FLOAT = 2.0**-126, 2.0**127
 
 
 class Range(TypedDict):
-    """The metadata of a field: which values it takes, and how to say so."""
+    """The metadata of a field: which values it accepts, and their description."""
 
     holds: Callable[[Any], bool]
     range: str
 
 
 def at_least(low: float) -> Range:
-    """Numbers from `low` on."""
+    """Numbers not below `low`."""
     return {"holds": lambda value: value >= low, "range": f"at least {low}"}
 
 
@@ -40,12 +40,12 @@ def above(low: float) -> Range:
 
 
 def rate() -> Range:
-    """The probability of dropping something: never all of it."""
+    """A probability of dropping: below 1, so that something is left."""
     return {"holds": lambda value: 0 <= value < 1, "range": "a rate in [0, 1)"}
 
 
 def choice(names: Collection[str]) -> Range:
-    """One of a few names."""
+    """One of the given names."""
     return {
         "holds": lambda value: value in names,
         "range": "one of " + ", ".join(sorted(names)),
@@ -53,14 +53,14 @@ def choice(names: Collection[str]) -> Range:
 
 
 def check(settings: Any) -> None:
-    """Checks every field of a dataclass; to be called by its `__post_init__`.
+    """Checks every field of a dataclass; call it in `__post_init__`.
 
-    A field of type `tuple[X, ...]` or `dict[str, X]` is checked element by element, one
-    of type `X | None` unless it is None.
+    A field of type `tuple[X, ...]` or `dict[str, X]` is checked element by element, and
+    one of type `X | None` unless it is None.
 
     Raises:
-        UsageError: a field is not of its declared type, outside its range, or a number
-            that no computation could use.
+        UsageError: if a field does not have its declared type, is outside its range, or
+            is a number that cannot be computed with.
 
     Example:
         >>> @dataclasses.dataclass
@@ -93,14 +93,14 @@ def check(settings: Any) -> None:
 
 
 def _wanted(value: Any, hint: Any, metadata: Mapping[str, Any]) -> str | None:
-    """What a value must be and is not."""
+    """A description of what a value must be, or None if it is that."""
     alternatives = typing.get_args(hint)
     if NoneType in alternatives:
         if value is None:
             return None
         hint = alternatives[0]
     kinds = (int, float) if hint is float else hint
-    # To Python a boolean is an integer.
+    # In Python a boolean is an integer.
     if not isinstance(value, kinds) or (type(value) is bool and hint is not bool):
         return hint.__name__
     if type(value) is int and abs(value) > LARGEST_INTEGER:
@@ -115,16 +115,16 @@ def _wanted(value: Any, hint: Any, metadata: Mapping[str, Any]) -> str | None:
 
 
 def _shown(value: Any) -> str:
-    """A value as an error shows it: one line, and not a long one."""
+    """A value as an error shows it: at most one short line."""
     try:
         text = repr(value)
-    except ValueError:  # an integer of more digits than Python likes to write
+    except ValueError:  # an integer with more digits than Python converts to text
         return "a huge number"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def to_json(settings: Any) -> str:
-    """A dataclass of settings as JSON text, with every default spelled out.
+    """Writes a dataclass of settings as JSON text, with every default spelled out.
 
     Example:
         >>> @dataclasses.dataclass
@@ -139,16 +139,16 @@ def to_json(settings: Any) -> str:
 
 
 def from_json(kind: type[Settings], text: str, what: str) -> Settings:
-    """The settings that `to_json` wrote; fields left out take their defaults.
+    """Reads the settings that `to_json` wrote; missing fields take their defaults.
 
     Args:
-        kind: Their dataclass, which checks itself.
-        text: JSON.
-        what: What `text` is, such as `a config`.
+        kind: The dataclass of the settings, which checks itself.
+        text: The JSON text.
+        what: What the text should hold, for the error: `a config`.
 
     Raises:
-        UsageError: the text is no JSON object, lacks a field, or has one that is
-            unknown or not what it must be; the message says which and where.
+        UsageError: if the text is not a JSON object, lacks a field without a default,
+            or has a field that is unknown or invalid; the message says which and where.
 
     Example:
         >>> @dataclasses.dataclass
@@ -165,11 +165,11 @@ def from_json(kind: type[Settings], text: str, what: str) -> Settings:
 
 
 def from_values(kind: type[Settings], values: Any, what: str) -> Settings:
-    """As `from_json`, from what JSON was parsed to."""
+    """As `from_json`, from the values that the JSON text was parsed to."""
     import cattrs
 
     converter = cattrs.Converter(forbid_extra_keys=True)
-    for plain in (bool, int, float, str, float | None):  # it would make 3 of 3.9
+    for plain in (bool, int, float, str, float | None):  # cattrs turns 3.9 into 3
         converter.register_structure_hook(plain, lambda value, _: value)
     if not isinstance(values, dict):
         raise UsageError(f"not {what}: {json.dumps(values):.40} is no JSON object")
@@ -186,13 +186,13 @@ def _reason(error: BaseException, kind: type | None) -> str:
 
     if isinstance(error, UsageError):
         return str(error)
-    if isinstance(error, AttributeError) and kind is not None:  # no JSON object
+    if isinstance(error, AttributeError) and kind is not None:  # not a JSON object
         return f"invalid value for type, expected {kind.__name__}"
     return format_exception(error, kind)
 
 
 def differences(stored: Any, given: Any, path: str = "") -> list[str]:
-    """Where two settings differ, one line a field.
+    """The differences between two settings, one line for each field.
 
     Example:
         >>> @dataclasses.dataclass

@@ -43,7 +43,7 @@ def plain_scan(cell, params, state, window, length=None):
         return new, output
 
     steps = jnp.arange(window.shape[0])
-    return lax.scan(body, state, (steps, cell.project(params, window)))
+    return lax.scan(body, state, (steps, cell.project_inputs(params, window)))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -263,7 +263,7 @@ def recorded_weights(name=None, cell=None):
     cell = cell or MAKERS[name](INPUTS, H)
     params, state = cell.init(jax.random.key(0)), cell.initial_state(B)
     drive = jax.tree.map(
-        lambda leaf: leaf[0], cell.project(params, jnp.zeros((1, B, INPUTS)))
+        lambda leaf: leaf[0], cell.project_inputs(params, jnp.zeros((1, B, INPUTS)))
     )
 
     def step(params, state, drive):

@@ -258,22 +258,22 @@ def difference(old: Path, new: Path) -> str | None:
     if not unequal:
         return None
     first = unequal[0]
-    largest = max(
-        (
-            (abs(a - b) / max(abs(a), abs(b)), name)
-            for name in unequal
-            if name.startswith("metrics")
-            for a, b in zip(
-                numbers_of(one.get(name)), numbers_of(other.get(name)), strict=False
-            )
-            if a != b
-        ),
-        default=(0.0, "no number in the metrics"),
-    )
+    relative = [
+        (abs(a - b) / max(abs(a), abs(b)), name)
+        for name in unequal
+        if name.startswith("metrics")
+        for a, b in zip(
+            numbers_of(one.get(name)), numbers_of(other.get(name)), strict=False
+        )
+        if a != b
+    ]
+    largest = "the metrics have the same numbers"
+    if relative:
+        size, name = max(relative)
+        largest = f"the largest relative difference is {size:.2g}, in {name}"
     return (
-        f"{len(unequal)} of {len(names)} differ, first {first}: "
-        f"{one.get(first, 'nothing')} and {other.get(first, 'nothing')}; by most, "
-        f"{largest[0]:.2g} of itself, {largest[1]}"
+        f"{len(unequal)} of {len(names)} differ; the first is {first}: "
+        f"{one.get(first, 'nothing')} and {other.get(first, 'nothing')}; {largest}"
     )
 
 

@@ -119,7 +119,7 @@ def reference(params, input_table, carry, window, noise):
         def step(state, drive, cell=cell, in_force=in_force):
             return cell.step(in_force, state, drive, affine)
 
-        state, outputs = lax.scan(step, state, cell.project(in_force, x))
+        state, outputs = lax.scan(step, state, cell.project_inputs(in_force, x))
         states.append(state)
         x = outputs * masks.output
     head, (table, bias) = params.head, (params.embedding.table, params.embedding.bias)

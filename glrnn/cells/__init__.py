@@ -1,16 +1,16 @@
-"""Recurrent cells by name. A new cell is one file here and one line below."""
+"""The recurrent cells by name. A new cell is one file here and one line below."""
 
 from collections.abc import Callable
 
 from glrnn.cells.capped import capped
-from glrnn.cells.cell import Cell, affine, keep, uniform, unroll
+from glrnn.cells.cell import Cell, affine, save_for_backward, uniform, unroll
 from glrnn.cells.gru import gru
 from glrnn.cells.lstm import lstm
 from glrnn.cells.mogrifier import mogrifier
 from glrnn.cells.nas import nas
 from glrnn.cells.rhn import rhn
 
-# Each takes the input size and the hidden size; what else it takes has a default.
+# Each takes the input size and the hidden size; all other arguments have defaults.
 CELLS: dict[str, Callable[..., Cell]] = {
     "capped": capped,
     "gru": gru,
@@ -20,4 +20,4 @@ CELLS: dict[str, Callable[..., Cell]] = {
     "rhn": rhn,
 }
 
-__all__ = ["CELLS", "Cell", "affine", "keep", "uniform", "unroll"]
+__all__ = ["CELLS", "Cell", "affine", "save_for_backward", "uniform", "unroll"]

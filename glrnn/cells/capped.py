@@ -6,20 +6,21 @@ from flax import struct
 from jax import Array
 from jax.nn.initializers import lecun_normal
 
-from glrnn.cells.cell import Cell, affine, keep
+from glrnn.cells.cell import Cell, affine, save_for_backward
 from glrnn.cells.lstm import LSTMState, lstm
 from glrnn.dropout import drop
 
 
 @struct.dataclass
 class CappedParams:
-    """Weights of the four gates, in the order i, f, g, o along the last axis.
+    """The weights of the four gates, in the order i, f, g, o along the last axis.
 
     Attributes:
         input: W, `[I, 4H]`.
         recurrent: U, `[H, 4H]`.
         bias: b, `[4H]`.
-        mask: On the hidden state, `[B, H]`, constant over a window; or `None`.
+        mask: The dropout mask on the hidden state, `[B, H]`, constant over a window; or
+            `None`.
     """
 
     input: Array
@@ -29,14 +30,15 @@ class CappedParams:
 
 
 def capped(input_size: int, hidden_size: int) -> Cell:
-    """An LSTM layer that admits no more than it forgets, so that |c| stays below 1.
+    """An LSTM layer whose input gate is at most 1 minus its forget gate: |c| < 1.
 
     i, f, g, o = W x + U h + b;
     c' = sigmoid(f) c + min(1 - sigmoid(f), sigmoid(i)) tanh(g);
     h' = sigmoid(o) tanh(c').
 
-    W, U and b start as truncated normals of variance 1/I, 1/H and 1/H, the biases of f
-    around 1 and all others around 0, as in the authors' code.
+    W, U and b are initialised from truncated normal distributions of variance 1/I, 1/H
+    and 1/H, with mean 1 for the biases of f and 0 for all others, as in the authors'
+    code.
 
     Args:
         input_size: I.
@@ -48,8 +50,8 @@ def capped(input_size: int, hidden_size: int) -> Cell:
     Example:
         >>> cell = capped(2, 3)
         >>> params = cell.init(jax.random.key(0))
-        >>> drive = cell.project(params, jnp.ones((1, 4, 2)))
-        >>> state, output = cell.step(params, cell.initial_state(4), drive[0])
+        >>> projection = cell.project_inputs(params, jnp.ones((1, 4, 2)))
+        >>> state, output = cell.step(params, cell.initial_state(4), projection[0])
         >>> output.shape
         (4, 3)
     """
@@ -65,12 +67,12 @@ def capped(input_size: int, hidden_size: int) -> Cell:
             means + spread,
         )
 
-    def project(params: CappedParams, window: Array) -> Array:
+    def project_inputs(params: CappedParams, window: Array) -> Array:
         return affine(window, params.input, params.bias)
 
-    def step(params: CappedParams, state: LSTMState, drive: Array, affine=affine):
+    def step(params: CappedParams, state: LSTMState, projection: Array, affine=affine):
         hidden = drop(state.hidden, params.mask)
-        gates = keep(drive + affine(hidden, params.recurrent))
+        gates = save_for_backward(projection + affine(hidden, params.recurrent))
         i, f, g, o = jnp.split(gates, 4, axis=-1)
         forget = jax.nn.sigmoid(f)
         admit = jnp.minimum(1 - forget, jax.nn.sigmoid(i))
@@ -78,4 +80,4 @@ def capped(input_size: int, hidden_size: int) -> Cell:
         hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
         return LSTMState(hidden, cell), hidden
 
-    return Cell(init, lstm(input_size, hidden_size).initial_state, project, step)
+    return Cell(init, lstm(input_size, hidden_size).initial_state, project_inputs, step)

@@ -1,9 +1,9 @@
-"""What a recurrent cell is, and the one function that unrolls it over time.
+"""The interface of recurrent cells, and the function that unrolls them over time.
 
 The gradient of a scan adds a full outer product to the gradient of every weight matrix
-at every time step. `unroll` forms each of them once instead, after the backward scan,
-as a single product over all tokens of the window. Cells need not know: a step
-multiplies by weights through its last argument, `affine`, and that is all.
+at every time step. `unroll` instead forms the gradient of each matrix once, after the
+backward scan, as a single product over all tokens of the window. All that this asks of
+a cell is that its step multiplies by weights through its last argument, `affine`.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,17 @@ from glrnn import devices
 
 Tree = Any
 
-KEPT = "kept"
+# The name of arrays that are saved for the backward pass.
+SAVED = "saved"
 
-# For so few tokens, those of a window of dynamic evaluation, the gradient of a matrix
-# takes longer to store than to compute, and so does a transposed matrix.
+# Up to this many tokens, those of a window of dynamic evaluation, the gradient of a
+# matrix takes longer to store than to compute, and so does a transposed matrix.
 FEW = 8
 
-# Time steps that one iteration of the scan computes, by platform; elsewhere 1. On a GPU
-# every operation of an iteration is a launch: unrolled ten times, the scan stores its
-# results once for ten steps, half as many launches in all. On a CPU it takes longer.
+# The number of time steps that one iteration of the scan computes, by platform; 1 where
+# none is given. On a GPU every operation of an iteration is a kernel launch: unrolled
+# ten times, the scan stores its results once for ten steps, which halves the launches.
+# On a CPU unrolling takes longer.
 UNROLL = {"gpu": 10}
 
 
@@ -37,21 +39,22 @@ class Cell(NamedTuple):
     Attributes:
         init: `key -> params`.
         initial_state: `batch_size -> state`, arrays `[B, ...]` of zeros.
-        project: `(params, window [T, B, I]) -> drive [T, B, ...]`, all that depends on
-            the inputs alone, computed for the whole window at once.
-        step: `(params, state, drive [B, ...], affine) -> (state, output [B, H])`. It
-            multiplies by weights only through `affine(x, matrix, bias)`, never inside a
-            loop or jit of its own. A matrix that depends on the state or the input is
-            no weight: multiply by it with a plain `@`. What the backward pass is to
-            find, and not to compute again, goes through `keep`.
+        project_inputs: `(params, window [T, B, I]) -> projection [T, B, ...]`, the
+            input projection: everything that depends on the inputs alone, computed for
+            the whole window at once.
+        step: `(params, state, projection [B, ...], affine) -> (state, output [B, H])`.
+            It multiplies by weights only through `affine(x, matrix, bias)`, never
+            inside a loop or jit of its own. A matrix that depends on the state or the
+            input is not a weight: multiply by it with a plain `@`. Arrays that the
+            backward pass should not compute again go through `save_for_backward`.
 
-    `params.recurrent` is what weight-drop masks; `params.mask`, where a cell has it, is
-    a mask `[B, H]` on the hidden state, constant over the window.
+    Weight-drop masks `params.recurrent`. `params.mask`, if a cell has it, is a dropout
+    mask `[B, H]` on the hidden state, constant over the window.
     """
 
     init: Callable[[Array], Tree]
     initial_state: Callable[[int], Tree]
-    project: Callable[[Tree, Array], Tree]
+    project_inputs: Callable[[Tree, Array], Tree]
     step: Callable[..., tuple[Tree, Array]]
 
 
@@ -62,7 +65,7 @@ def affine(x: Array, matrix: Array, bias: Array | None = None) -> Array:
         >>> affine(jnp.ones((2, 3)), jnp.eye(3), jnp.arange(3.0)).tolist()
         [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]
     """
-    # Of two axes, or XLA would first transpose what the gradient is the product of.
+    # With two axes, or XLA would transpose the operands of the gradient's product.
     tokens = x.reshape(-1, x.shape[-1])
     multiply = _multiply_few if len(tokens) <= FEW else jnp.matmul
     y = multiply(tokens, matrix).reshape(*x.shape[:-1], matrix.shape[-1])
@@ -71,7 +74,7 @@ def affine(x: Array, matrix: Array, bias: Array | None = None) -> Array:
 
 @jax.custom_vjp
 def _multiply_few(x, matrix):
-    """x W, for x `[n, I]`, whose gradient in W is computed where it is used."""
+    """x W, for x `[n, I]`; the gradient of W is computed where it is used."""
     return jnp.matmul(x, matrix)
 
 
@@ -81,8 +84,8 @@ def _multiply_few_backward(operands, ct):
 
 
 def _outer(x, ct):
-    """sum_n x_n ct_n^T, written out so that XLA need not store it."""
-    return sum(each[:, None] * of[None] for each, of in zip(x, ct, strict=True))
+    """sum_n x_n ct_n^T, written as a sum so that XLA need not store it."""
+    return sum(row[:, None] * ct_row[None] for row, ct_row in zip(x, ct, strict=True))
 
 
 _multiply_few.defvjp(
@@ -91,7 +94,7 @@ _multiply_few.defvjp(
 
 
 def uniform(key: Array, bound: float, *shapes: tuple[int, ...]) -> list[Array]:
-    """One array of each shape, every number of them from U(-bound, bound).
+    """One array of each shape, with entries drawn from U(-bound, bound).
 
     Example:
         >>> [leaf.shape for leaf in uniform(jax.random.key(0), 0.1, (2, 3), (3,))]
@@ -105,16 +108,17 @@ def uniform(key: Array, bound: float, *shapes: tuple[int, ...]) -> list[Array]:
     ]
 
 
-def keep(x: Array) -> Array:
-    """x, marked as worth storing for the backward pass; all else is computed again.
+def save_for_backward(x: Array) -> Array:
+    """Marks x to be saved for the backward pass, which computes all else again.
 
-    What `affine` gives is kept of itself, unless only sums that are marked need it.
+    The results of `affine` are saved without a mark, unless they are only used in sums
+    that have one.
 
     Example:
-        >>> keep(jnp.ones(2)).tolist()
+        >>> save_for_backward(jnp.ones(2)).tolist()
         [1.0, 1.0]
     """
-    return checkpoint_name(x, KEPT)
+    return checkpoint_name(x, SAVED)
 
 
 def unroll(
@@ -127,15 +131,15 @@ def unroll(
 
     Args:
         cell: The cell.
-        params: Its parameters, as they are in force in this window.
+        params: The cell's parameters in this window, after weight-drop.
         state: The state before the window.
         window: Inputs, `[T, B, I]`.
-        length: The true number of time steps, one number or one a sequence `[B]`; from
-            there on the state no longer changes. `None` means T.
+        length: The true number of time steps: one number, or one for each sequence,
+            `[B]`. The state does not change after it. `None` means T.
 
     Returns:
-        The state after the last true step, and the outputs `[T, B, H]`, of which those
-        from `length` on mean nothing.
+        The state after the last true time step, and the outputs `[T, B, H]`, which are
+        meaningless from time step `length` on.
 
     Example:
         >>> from glrnn.cells import CELLS
@@ -151,7 +155,7 @@ def unroll(
     if length is not None:
         steps = jnp.arange(window.shape[0])[:, None, None]
         live = steps < jnp.reshape(length, (1, -1, 1))
-    return _scan(cell.step, params, state, (cell.project(params, window), live))
+    return _scan(cell.step, params, state, (cell.project_inputs(params, window), live))
 
 
 def _scan_steps(body, state, inputs):
@@ -159,15 +163,15 @@ def _scan_steps(body, state, inputs):
 
 
 def _advance(step, params, state, inputs, affine=affine):
-    drive, live = inputs
-    new, output = step(params, state, drive, affine)
+    projection, live = inputs
+    new, output = step(params, state, projection, affine)
     if live is not None:
         new = jax.tree.map(partial(jnp.where, live), new, state)
     return new, output
 
 
 def _operands(step, params, state, inputs):
-    """Each weight pair of a step, in order of use, and what it makes of the first."""
+    """The (matrix, bias) pairs of a step in order of use, and the first products."""
     pairs, products = [], []
 
     def record(x, matrix, bias=None):
@@ -181,7 +185,7 @@ def _operands(step, params, state, inputs):
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _scan(step, params, state, inputs):
-    # Made once, out here: a highway network's are cut out of one array.
+    # Outside the loop, since a highway network slices its matrices from one array.
     pairs, _ = _operands(step, params, state, inputs)
 
     def body(state, inputs):
@@ -197,7 +201,7 @@ def _scan(step, params, state, inputs):
 
 @jax.custom_vjp
 def _product(x, matrix, transposed, probe):
-    """x W, whose cotangent reaches x and, in place of W, the all-zero probe."""
+    """x W; the cotangent goes to x and, instead of to W, to a probe of zeros."""
     return jnp.matmul(x, matrix)
 
 
@@ -219,7 +223,7 @@ def _forward(step, params, state, inputs):
         lambda params: _operands(step, params, state, inputs), params, has_aux=True
     )
     num_steps = jax.tree.leaves(inputs)[0].shape[0]
-    # Transposed here, once: XLA would do it again at every step of the backward scan.
+    # Transposed once here, or XLA would transpose at every step of the backward scan.
     transposed = [
         matrix.T if num_steps * len(y) > FEW else None
         for (matrix, _), y in zip(pairs, products, strict=True)
@@ -236,15 +240,15 @@ def _forward(step, params, state, inputs):
                 seen.append(x)
                 weight, offset = pairs[index]
                 y = _product(x, weight, transposed[index], probes[index])
-                y = keep(y)
+                y = save_for_backward(y)
                 return y if bias is None else y + jnp.broadcast_to(offset, y.shape)
 
             state, output = _advance(step, params, state, inputs, deferred)
             return state, (output, seen)
 
-        # The rest costs little to compute again, and much memory to store.
-        kept = jax.checkpoint_policies.save_only_these_names(KEPT)
-        body = jax.checkpoint(body, policy=kept, prevent_cse=False)
+        # All else is cheap to compute again and would take much memory to save.
+        policy = jax.checkpoint_policies.save_only_these_names(SAVED)
+        body = jax.checkpoint(body, policy=policy, prevent_cse=False)
         state, (outputs, seen) = _scan_steps(body, state, (inputs, probes))
         return (state, outputs), seen
 

@@ -11,15 +11,15 @@ from glrnn.dropout import drop
 
 @struct.dataclass
 class GRUParams:
-    """Weights of the gates and the candidate, in the order r, z, n along the last axis.
+    """The weights of gates and candidate, in the order r, z, n along the last axis.
 
     Attributes:
         input: W, `[I, 3H]`.
         recurrent: U, `[H, 3H]`.
         input_bias: b, `[3H]`.
-        recurrent_bias: c, `[3H]`. Not one bias with b: the reset gate multiplies c_n.
-        mask: On the hidden state where U multiplies it, `[B, H]`, constant over a
-            window; or `None`.
+        recurrent_bias: c, `[3H]`; separate from b, since the reset gate multiplies c_n.
+        mask: The dropout mask on the hidden state that U multiplies, `[B, H]`, constant
+            over a window; or `None`.
     """
 
     input: Array
@@ -35,7 +35,7 @@ def gru(input_size: int, hidden_size: int) -> Cell:
     r = sigmoid(W_r x + b_r + U_r h + c_r);  z = sigmoid(W_z x + b_z + U_z h + c_z);
     n = tanh(W_n x + b_n + r (U_n h + c_n));  h' = (1 - z) n + z h.
 
-    All parameters start as U(-1/sqrt(H), 1/sqrt(H)), as PyTorch's do.
+    All parameters are initialised from U(-1/sqrt(H), 1/sqrt(H)), as PyTorch's are.
 
     Args:
         input_size: I.
@@ -47,8 +47,8 @@ def gru(input_size: int, hidden_size: int) -> Cell:
     Example:
         >>> cell = gru(2, 3)
         >>> params = cell.init(jax.random.key(0))
-        >>> drive = cell.project(params, jnp.ones((1, 4, 2)))
-        >>> state, output = cell.step(params, cell.initial_state(4), drive[0])
+        >>> projection = cell.project_inputs(params, jnp.ones((1, 4, 2)))
+        >>> state, output = cell.step(params, cell.initial_state(4), projection[0])
         >>> output.shape
         (4, 3)
     """
@@ -61,15 +61,15 @@ def gru(input_size: int, hidden_size: int) -> Cell:
     def initial_state(batch_size: int) -> Array:
         return jnp.zeros((batch_size, hidden_size))
 
-    def project(params: GRUParams, window: Array) -> Array:
+    def project_inputs(params: GRUParams, window: Array) -> Array:
         return affine(window, params.input, params.input_bias)
 
-    def step(params: GRUParams, hidden: Array, drive: Array, affine=affine):
-        # Nothing to `keep`: n needs its product apart, so that is stored in any case.
+    def step(params: GRUParams, hidden: Array, projection: Array, affine=affine):
+        # The product is saved without a mark, since n uses it in more than a sum.
         recurrent = affine(
             drop(hidden, params.mask), params.recurrent, params.recurrent_bias
         )
-        input_r, input_z, input_n = jnp.split(drive, 3, axis=-1)
+        input_r, input_z, input_n = jnp.split(projection, 3, axis=-1)
         hidden_r, hidden_z, hidden_n = jnp.split(recurrent, 3, axis=-1)
         r = jax.nn.sigmoid(input_r + hidden_r)
         z = jax.nn.sigmoid(input_z + hidden_z)
@@ -77,4 +77,4 @@ def gru(input_size: int, hidden_size: int) -> Cell:
         hidden = (1 - z) * n + z * hidden
         return hidden, hidden
 
-    return Cell(init, initial_state, project, step)
+    return Cell(init, initial_state, project_inputs, step)

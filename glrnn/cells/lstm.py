@@ -5,21 +5,22 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from glrnn.cells.cell import Cell, affine, keep, uniform
+from glrnn.cells.cell import Cell, affine, save_for_backward, uniform
 from glrnn.dropout import drop
 
 
 @struct.dataclass
 class LSTMParams:
-    """Weights of the four gates, in the order i, f, g, o along the last axis.
+    """The weights of the four gates, in the order i, f, g, o along the last axis.
 
     Attributes:
         input: W_ih, `[I, 4H]`.
         recurrent: W_hh, `[H, 4H]`.
         input_bias: b_ih, `[4H]`.
-        recurrent_bias: b_hh, `[4H]`. Two biases are not one: each receives the whole
-            gradient, so their sum moves twice as far and counts twice in a norm.
-        mask: On the hidden state, `[B, H]`, constant over a window; or `None`.
+        recurrent_bias: b_hh, `[4H]`. Two biases differ from one: each receives the
+            whole gradient, so their sum moves twice as far and counts twice in a norm.
+        mask: The dropout mask on the hidden state, `[B, H]`, constant over a window; or
+            `None`.
     """
 
     input: Array
@@ -31,7 +32,7 @@ class LSTMParams:
 
 @struct.dataclass
 class LSTMState:
-    """Output h and memory c of the last step, each `[B, H]`."""
+    """The output h and the memory cell c of the last time step, each `[B, H]`."""
 
     hidden: Array
     cell: Array
@@ -43,7 +44,7 @@ def lstm(input_size: int, hidden_size: int) -> Cell:
     i, f, g, o = W_ih x + b_ih + W_hh h + b_hh;
     c' = sigmoid(f) c + sigmoid(i) tanh(g);  h' = sigmoid(o) tanh(c').
 
-    All parameters start as U(-1/sqrt(H), 1/sqrt(H)), as PyTorch's do.
+    All parameters are initialised from U(-1/sqrt(H), 1/sqrt(H)), as PyTorch's are.
 
     Args:
         input_size: I.
@@ -55,8 +56,8 @@ def lstm(input_size: int, hidden_size: int) -> Cell:
     Example:
         >>> cell = lstm(2, 3)
         >>> params = cell.init(jax.random.key(0))
-        >>> drive = cell.project(params, jnp.ones((1, 4, 2)))
-        >>> state, output = cell.step(params, cell.initial_state(4), drive[0])
+        >>> projection = cell.project_inputs(params, jnp.ones((1, 4, 2)))
+        >>> state, output = cell.step(params, cell.initial_state(4), projection[0])
         >>> output.shape
         (4, 3)
     """
@@ -71,14 +72,15 @@ def lstm(input_size: int, hidden_size: int) -> Cell:
             jnp.zeros((batch_size, hidden_size)), jnp.zeros((batch_size, hidden_size))
         )
 
-    def project(params: LSTMParams, window: Array) -> Array:
+    def project_inputs(params: LSTMParams, window: Array) -> Array:
         return affine(window, params.input, params.input_bias + params.recurrent_bias)
 
-    def step(params: LSTMParams, state: LSTMState, drive: Array, affine=affine):
-        gates = keep(drive + affine(drop(state.hidden, params.mask), params.recurrent))
+    def step(params: LSTMParams, state: LSTMState, projection: Array, affine=affine):
+        recurrent = affine(drop(state.hidden, params.mask), params.recurrent)
+        gates = save_for_backward(projection + recurrent)
         i, f, g, o = jnp.split(gates, 4, axis=-1)
         cell = jax.nn.sigmoid(f) * state.cell + jax.nn.sigmoid(i) * jnp.tanh(g)
         hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
         return LSTMState(hidden, cell), hidden
 
-    return Cell(init, initial_state, project, step)
+    return Cell(init, initial_state, project_inputs, step)

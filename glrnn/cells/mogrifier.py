@@ -16,11 +16,10 @@ from glrnn.dropout import drop
 
 @struct.dataclass
 class Round:
-    """Weights by which one vector gates another.
+    """The weights of one round, in which one vector gates another.
 
     Attributes:
-        factors: The matrix `[from, to]` alone, or two factors of it, `[from, k]` and
-            `[k, to]`.
+        factors: The matrix `[from, to]`, or its two factors `[from, k]` and `[k, to]`.
         bias: `[to]`.
     """
 
@@ -30,16 +29,16 @@ class Round:
 
 @struct.dataclass
 class MogrifierParams:
-    """Weights of the rounds, and of the gates in the order i, f, g, o.
+    """The weights of the rounds, and of the gates in the order i, f, g, o.
 
     Attributes:
         input: W, `[I, 4H]`.
         recurrent: U, `[H, 4H]`.
         bias: b, `[4H]`.
-        rounds: Q_1, R_2, Q_3 ... with their biases, one a round: Q gates x, from H to
-            I; R gates h, from I to H.
-        mask: On the hidden state before the rounds, `[B, H]`, constant over a window;
-            or `None`.
+        rounds: Q_1, R_2, Q_3 ... with their biases, one for each round: Q, from H to I,
+            gates x; R, from I to H, gates h.
+        mask: The dropout mask on the hidden state before the rounds, `[B, H]`, constant
+            over a window; or `None`.
     """
 
     input: Array
@@ -50,22 +49,24 @@ class MogrifierParams:
 
 
 def mogrifier(input_size: int, hidden_size: int, depth: int = 5, rank: int = 0) -> Cell:
-    """An LSTM layer whose input and hidden state gate each other beforehand.
+    """A capped LSTM layer whose input and hidden state first gate each other.
 
     For n = 1 ... depth:
     x <- 2 sigmoid(Q_n h + q_n) x, where n is odd;
     h <- 2 sigmoid(R_n x + s_n) h, where n is even.
-    Then x and h are what the LSTM with a capped input gate, `capped`, reads.
+    Then x and h are the input and the hidden state of the LSTM with a capped input
+    gate, `capped`.
 
-    Its matrices and biases start as that cell's; Q and R as a truncated normal of
-    variance 1/n for a source of n units, each of two factors with a deviation of
-    (n k)^(-1/4) before it is truncated; q and s as 0: as in the authors' code.
+    Parameters are initialised as in the authors' code: those of the LSTM as `capped`
+    initialises them; Q and R, each for a source of n units, from truncated normal
+    distributions of variance 1/n, or their two factors with a standard deviation of
+    (n k)^(-1/4) before truncation; q and s as 0.
 
     Args:
         input_size: I.
         hidden_size: H.
-        depth: Rounds a token; without any, it is `capped`.
-        rank: k of every Q and R; 0 for whole matrices.
+        depth: The number of rounds for each token; 0 gives `capped`.
+        rank: The rank k of every Q and R; 0 for full matrices.
 
     Returns:
         The cell; its output is h' of the LSTM.
@@ -78,8 +79,8 @@ def mogrifier(input_size: int, hidden_size: int, depth: int = 5, rank: int = 0) 
         >>> params = cell.init(jax.random.key(0))
         >>> [each.factors[0].shape for each in params.rounds]
         [(3, 2), (2, 3)]
-        >>> drive = cell.project(params, jnp.ones((1, 4, 2)))
-        >>> state, output = cell.step(params, cell.initial_state(4), drive[0])
+        >>> projection = cell.project_inputs(params, jnp.ones((1, 4, 2)))
+        >>> state, output = cell.step(params, cell.initial_state(4), projection[0])
         >>> output.shape
         (4, 3)
     """
@@ -111,7 +112,7 @@ def mogrifier(input_size: int, hidden_size: int, depth: int = 5, rank: int = 0) 
         )
         return MogrifierParams(gates.input, gates.recurrent, gates.bias, tuple(rounds))
 
-    def project(params: MogrifierParams, window: Array) -> Array:
+    def project_inputs(params: MogrifierParams, window: Array) -> Array:
         return window
 
     def step(params: MogrifierParams, state: LSTMState, x: Array, affine=affine):
@@ -127,8 +128,8 @@ def mogrifier(input_size: int, hidden_size: int, depth: int = 5, rank: int = 0) 
                 x = gate(weights, hidden) * x
             else:
                 hidden = gate(weights, x) * hidden
-        drive = affine(x, params.input, params.bias)
+        projection = affine(x, params.input, params.bias)
         gates = CappedParams(params.input, params.recurrent, params.bias)
-        return lstm.step(gates, LSTMState(hidden, state.cell), drive, affine)
+        return lstm.step(gates, LSTMState(hidden, state.cell), projection, affine)
 
-    return Cell(init, lstm.initial_state, project, step)
+    return Cell(init, lstm.initial_state, project_inputs, step)

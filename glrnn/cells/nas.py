@@ -14,12 +14,13 @@ from glrnn.dropout import drop
 
 @struct.dataclass
 class NASParams:
-    """Weights of the eight leaves of the cell's tree, without biases.
+    """The weights of the eight leaves of the cell's tree, without biases.
 
     Attributes:
         input: W_0 to W_7 along the last axis, `[I, 8H]`.
         recurrent: U_0 to U_7 along the last axis, `[H, 8H]`.
-        mask: On the hidden state, `[B, H]`, constant over a window; or `None`.
+        mask: The dropout mask on the hidden state, `[B, H]`, constant over a window; or
+            `None`.
     """
 
     input: Array
@@ -39,8 +40,9 @@ def nas(input_size: int, hidden_size: int) -> Cell:
     b_2 = tanh(a_4 a_5);  b_3 = sigmoid(a_6 + a_7);
     c' = tanh(b_0 + c) b_1;  m' = tanh(c' tanh(b_2 + b_3)).
 
-    a_3 is of a product, all others of a sum. W and U start as truncated normals of
-    variance 1/I and 1/H, as in the code of Melis et al. (2018).
+    a_3 is a function of a product, the others are functions of sums. W and U are
+    initialised from truncated normal distributions of variance 1/I and 1/H, as in the
+    code of Melis et al. (2018).
 
     Args:
         input_size: I.
@@ -52,8 +54,8 @@ def nas(input_size: int, hidden_size: int) -> Cell:
     Example:
         >>> cell = nas(2, 3)
         >>> params = cell.init(jax.random.key(0))
-        >>> drive = cell.project(params, jnp.ones((1, 4, 2)))
-        >>> state, output = cell.step(params, cell.initial_state(4), drive[0])
+        >>> projection = cell.project_inputs(params, jnp.ones((1, 4, 2)))
+        >>> state, output = cell.step(params, cell.initial_state(4), projection[0])
         >>> output.shape
         (4, 3)
     """
@@ -67,12 +69,12 @@ def nas(input_size: int, hidden_size: int) -> Cell:
             normal(recurrent_key, (hidden_size, 8 * hidden_size)),
         )
 
-    def project(params: NASParams, window: Array) -> Array:
+    def project_inputs(params: NASParams, window: Array) -> Array:
         return affine(window, params.input)
 
-    def step(params: NASParams, state: LSTMState, drive: Array, affine=affine):
-        # Nothing to `keep`: a_3 needs both factors, so they are stored in any case.
-        u = jnp.split(drive, 8, axis=-1)
+    def step(params: NASParams, state: LSTMState, projection: Array, affine=affine):
+        # The product is saved without a mark, since a_3 uses it in more than a sum.
+        u = jnp.split(projection, 8, axis=-1)
         hidden = drop(state.hidden, params.mask)
         v = jnp.split(affine(hidden, params.recurrent), 8, axis=-1)
         b0 = jnp.tanh(sigmoid(u[0] + v[0]) * relu(u[1] + v[1]))
@@ -83,4 +85,4 @@ def nas(input_size: int, hidden_size: int) -> Cell:
         hidden = jnp.tanh(cell * jnp.tanh(b2 + b3))
         return LSTMState(hidden, cell), hidden
 
-    return Cell(init, lstm(input_size, hidden_size).initial_state, project, step)
+    return Cell(init, lstm(input_size, hidden_size).initial_state, project_inputs, step)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from glrnn.cells.cell import Cell, affine, keep, uniform
+from glrnn.cells.cell import Cell, affine, save_for_backward, uniform
 from glrnn.dropout import drop
 
 BOUND = 0.04
@@ -14,14 +14,14 @@ GATE_BIAS = -2.0
 
 @struct.dataclass
 class RHNParams:
-    """Weights of the candidate and the gate, in the order h, t along the last axis.
+    """The weights of the candidate and the gate, in the order h, t along the last axis.
 
     Attributes:
         input: W, `[I, 2H]`.
-        recurrent: R, one matrix a micro-step, `[depth, H, 2H]`.
+        recurrent: R, one matrix for each micro-step, `[depth, H, 2H]`.
         bias: b, `[depth, 2H]`.
-        mask: On the state where R multiplies it, `[B, H]`, the same at every micro-step
-            and constant over a window; or `None`.
+        mask: The dropout mask on the state that R multiplies, `[B, H]`, the same at
+            every micro-step and constant over a window; or `None`.
     """
 
     input: Array
@@ -31,7 +31,7 @@ class RHNParams:
 
 
 def rhn(input_size: int, hidden_size: int, depth: int = 10) -> Cell:
-    """A recurrent highway layer of several micro-steps a token, its gates coupled.
+    """A recurrent highway layer: several micro-steps for each token, coupled gates.
 
     s_0 = y;  for l = 1 ... depth:
     h_l = tanh(W_h x [l = 1] + R_h,l s_{l-1} + b_h,l);
@@ -39,12 +39,12 @@ def rhn(input_size: int, hidden_size: int, depth: int = 10) -> Cell:
     s_l = (h_l - s_{l-1}) t_l + s_{l-1};
     y' = s_depth.
 
-    All parameters start as U(-0.04, 0.04), the biases of t as -2.
+    All parameters are initialised from U(-0.04, 0.04), but the biases of t as -2.
 
     Args:
         input_size: I.
         hidden_size: H.
-        depth: Micro-steps a token.
+        depth: The number of micro-steps for each token.
 
     Returns:
         The cell; its state and its output are y', `[B, H]`.
@@ -57,8 +57,8 @@ def rhn(input_size: int, hidden_size: int, depth: int = 10) -> Cell:
         >>> params = cell.init(jax.random.key(0))
         >>> params.recurrent.shape
         (4, 3, 6)
-        >>> drive = cell.project(params, jnp.ones((1, 5, 2)))
-        >>> state, output = cell.step(params, cell.initial_state(5), drive[0])
+        >>> projection = cell.project_inputs(params, jnp.ones((1, 5, 2)))
+        >>> state, output = cell.step(params, cell.initial_state(5), projection[0])
         >>> output.shape
         (5, 3)
     """
@@ -75,17 +75,17 @@ def rhn(input_size: int, hidden_size: int, depth: int = 10) -> Cell:
     def initial_state(batch_size: int) -> Array:
         return jnp.zeros((batch_size, hidden_size))
 
-    def project(params: RHNParams, window: Array) -> Array:
+    def project_inputs(params: RHNParams, window: Array) -> Array:
         return affine(window, params.input)
 
-    def step(params: RHNParams, state: Array, drive: Array, affine=affine):
+    def step(params: RHNParams, state: Array, projection: Array, affine=affine):
         levels = jnp.unstack(params.recurrent), jnp.unstack(params.bias)
         for level, (matrix, bias) in enumerate(zip(*levels, strict=True)):
             gates = affine(drop(state, params.mask), matrix, bias)
             if level == 0:
-                gates = keep(drive + gates)
+                gates = save_for_backward(projection + gates)
             h, t = jnp.split(gates, 2, axis=-1)
             state = (jnp.tanh(h) - state) * jax.nn.sigmoid(t) + state
         return state, state
 
-    return Cell(init, initial_state, project, step)
+    return Cell(init, initial_state, project_inputs, step)

@@ -68,8 +68,8 @@ class Config:
         activation_regularization: alpha, the weight of activation regularization (AR).
         temporal_activation_regularization: beta, the weight of temporal activation
             regularization (TAR).
-        weight_decay: The factor of the parameters in what is added to the clipped
-            gradient.
+        weight_decay: The factor lambda of weight decay: lambda times the parameters is
+            added to the clipped gradient.
         l2_penalty: The weight of half the squared norm of the parameters in the loss;
             its gradient is clipped with the rest.
         averaging: When averaging begins in the main stage, and when finetuning ends.

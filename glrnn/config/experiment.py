@@ -1,4 +1,4 @@
-"""An experiment is a Python file with one `config = Config(...)`."""
+"""Experiments: Python files with one `config = Config(...)`."""
 
 import os
 import runpy
@@ -10,16 +10,16 @@ from glrnn.errors import UsageError
 
 
 def load(path: Path) -> Config:
-    """Runs an experiment's file and takes its `config`.
+    """Runs the file of an experiment and returns its `config`.
 
-    Its folder is put on the import path, so that experiments can import one another and
-    `dataclasses.replace` what they vary.
+    The file's folder is put on the import path, so that experiments can import one
+    another and change settings by `dataclasses.replace`.
 
     Args:
         path: The Python file.
 
     Raises:
-        UsageError: if it is not there, fails, or leaves no `config`.
+        UsageError: if the file does not exist, fails, or has no `config`.
 
     Example:
         >>> load(Path("nowhere.py"))

@@ -1,8 +1,8 @@
-"""What an experiment is compared with: functions from its settings to others.
+"""Variants of an experiment, as functions from `Config` to `Config`.
 
-Each leaves all as it is but for what it names. Aharoni, Rattner and Permuter (2017),
-Table 1 (reference model, two layers), Table 3 (without finetuning, LWGC, GL) and what
-section 4.2 leaves open (a random softmax).
+Each changes only the settings that its name says. Aharoni, Rattner and Permuter (2017)
+compare with them in Table 1 (reference model, two layers) and Table 3 (without
+finetuning, LWGC, GL); section 4.2 leaves one open (a random softmax).
 """
 
 import math
@@ -17,7 +17,7 @@ REFERENCE_NORM = 0.25
 
 
 def two_layers(config: Config) -> Config:
-    """Without what comes after the phase of two layers.
+    """Ends after the phase of two layers.
 
     Example:
         >>> len(two_layers(Config()).phases)
@@ -28,7 +28,7 @@ def two_layers(config: Config) -> Config:
 
 
 def without_finetuning(config: Config) -> Config:
-    """The last phase is not finetuned; those before are, as what it is built on.
+    """Leaves out the finetuning of the last phase, but not of the phases before it.
 
     Example:
         >>> [phase.finetune.epochs for phase in without_finetuning(Config()).phases]
@@ -40,9 +40,9 @@ def without_finetuning(config: Config) -> Config:
 
 
 def without_lwgc(config: Config) -> Config:
-    """The whole gradient is clipped to one norm.
+    """Clips the whole gradient to one norm instead of each group to its own.
 
-    It is that of a gradient whose groups all have the largest norms they may have:
+    The limit is the norm of a gradient whose groups all have their largest norms:
     mu = sqrt(mu_1^2 + ... + mu_N^2), phase by phase.
 
     Example:
@@ -56,7 +56,7 @@ def without_lwgc(config: Config) -> Config:
 
 
 def without_gl(config: Config) -> Config:
-    """All layers from the beginning, with the last phase's settings and all epochs.
+    """Trains all layers at once, with the last phase's settings for all epochs.
 
     Example:
         >>> (phase,) = without_gl(Config()).phases
@@ -70,10 +70,10 @@ def without_gl(config: Config) -> Config:
 
 
 def random_softmax(config: Config) -> Config:
-    """Each phase begins with a random output distribution, not with the one before's.
+    """Starts each phase with a random head instead of the trained one.
 
     Raises:
-        UsageError: if the head has no weights but the table, which is the embedding.
+        UsageError: if the head has no weights of its own.
 
     Example:
         >>> random_softmax(Config())
@@ -87,9 +87,9 @@ def random_softmax(config: Config) -> Config:
 
 
 def reference(config: Config) -> Config:
-    """What the method is added to: all layers at once, one norm, no finetuning.
+    """The reference model: all layers at once, one norm, no finetuning.
 
-    Every epoch goes into the main stage.
+    The main stage has all the epochs.
 
     Example:
         >>> (phase,) = reference(Config()).phases
@@ -103,10 +103,10 @@ def reference(config: Config) -> Config:
 
 
 def with_cell(cell: str) -> Callable[[Config], Config]:
-    """All layers of another cell, as wide as they are.
+    """Replaces the cell of all layers; their widths stay.
 
-    A highway network gets three micro-steps a layer, so that three layers are about as
-    deep as the single layer of ten that was published.
+    A layer of a highway network gets three micro-steps, so that three layers are about
+    as deep as the published single layer of ten.
 
     Args:
         cell: A name in `CELLS`.
@@ -139,13 +139,13 @@ VARIANTS: dict[str, Callable[[Config], Config]] = {
 def resized(
     config: Config, embedding_size: int, hidden_size: int, epochs: int
 ) -> Config:
-    """The same experiment with smaller layers and shorter stages, to be tried out.
+    """The same experiment with other sizes and fewer epochs, to try it out.
 
     Args:
         config: The experiment.
         embedding_size: E.
-        hidden_size: H of every layer.
-        epochs: At most so many in each stage.
+        hidden_size: The hidden size of every layer, H.
+        epochs: The largest number of epochs in each stage.
 
     Example:
         >>> small = resized(Config(), embedding_size=8, hidden_size=8, epochs=1)
@@ -160,11 +160,11 @@ def resized(
 
 
 def first_epochs(config: Config, count: int) -> Config:
-    """The beginning of an experiment.
+    """The first epochs of an experiment.
 
     Args:
         config: The experiment.
-        count: How many epochs of all it has, at least 1.
+        count: The number of epochs in all, at least 1.
 
     Example:
         >>> [phase.main.epochs for phase in first_epochs(Config(), 6).phases]
@@ -191,11 +191,11 @@ def first_epochs(config: Config, count: int) -> Config:
 
 
 def with_learning_rate(config: Config, learning_rate: float) -> Config:
-    """Another learning rate in the first stage, and in proportion in all others.
+    """Sets the learning rate of the first stage and scales all others in proportion.
 
     Args:
         config: The experiment.
-        learning_rate: Of the first phase's main stage.
+        learning_rate: The learning rate of the first phase's main stage.
 
     Example:
         >>> with_learning_rate(Config(), 15.0).phases[2].finetune.learning_rate

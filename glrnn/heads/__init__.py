@@ -1,4 +1,4 @@
-"""Output distributions by name. A new head is one file here and one line below."""
+"""The output distributions by name. A new head is one file here and one line below."""
 
 from collections.abc import Callable
 

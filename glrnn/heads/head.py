@@ -1,8 +1,8 @@
-"""What an output distribution is, and the one loss that both kinds are made of.
+"""The interface of output distributions, and the loss that all of them use.
 
 The distribution over the next word is a mixture of K softmaxes over one tied table;
-K = 1 is the ordinary softmax. The loss never holds `[T, B, K, V]`: it works through the
-window a few tokens at a time and forms the gradients while the logits are at hand, so
+K = 1 is the ordinary softmax. The loss never holds `[T, B, K, V]`: it processes a few
+tokens of the window at a time and computes their gradients along with their logits, so
 that no logits are stored and none are computed twice.
 """
 
@@ -22,20 +22,20 @@ Tree = Any
 
 
 class Block(NamedTuple):
-    """How much is at hand at a time, in numbers.
+    """The size of one matrix product of the loss.
 
     Attributes:
-        logits: Of one matrix product: enough for it to run at full speed, few enough to
-            stay in a cache with their part of the table.
-        table: Entries of the table that a product takes.
+        logits: The number of logits: enough for the product to run at full speed, few
+            enough for a cache to hold them and their part of the table.
+        table: The number of entries of the table.
     """
 
     logits: int
     table: int
 
 
-# By platform, what measured best; elsewhere as on a GPU, where a product is the faster
-# the larger it is.
+# The sizes that measured best, by platform. OTHER_BLOCK serves all others, such as
+# GPUs, where a larger product is faster.
 BLOCKS = {"cpu": Block(1_300_000, 1_500_000)}
 OTHER_BLOCK = Block(40_000_000, 2**31)
 
@@ -44,11 +44,13 @@ class Head(NamedTuple):
     """An output distribution as pure functions.
 
     Attributes:
-        init: `key -> params`, an empty tuple if it has none.
+        init: `key -> params`, an empty tuple if there are no parameters.
         nll: `(params, table [V, E], bias [V], outputs [T, B, H], targets [T, B],
             weights [T, B], mask) -> scalar`, the weighted sum of the tokens' negative
-            log-likelihoods in nats. `mask` multiplies the latent vectors; or `None`.
-        latent_size: Features of the latent vectors that a mask applies to, or `None`.
+            log-likelihoods in nats. `mask` is the dropout mask on the latent vectors,
+            or `None`.
+        latent_size: The number of features of the latent vectors that the mask
+            multiplies, or `None`.
     """
 
     init: Callable[[Array], Tree]
@@ -67,9 +69,9 @@ def mixture_nll(
 ) -> Array:
     """- sum_tb w_tb log sum_k pi_tbk softmax(D z_tbk + b)[y_tb].
 
-    Differentiable in all but `targets` and `weights`. The gradient is formed in the
-    forward pass, which needs the weights up to one scalar: this is why they come in
-    here and the result is a sum.
+    Differentiable in all but `targets` and `weights`. The gradient is computed in the
+    forward pass, up to a scalar factor. This needs the tokens' weights, which is why
+    they are an argument and the result is a weighted sum.
 
     Args:
         latents: z, `[T, B, K, E]`.
@@ -108,7 +110,7 @@ def mixture_nll(
         return total + _mix(normalizer, *chunk)[0], None
 
     chunks = _chunks(
-        # Twice as many, for nothing of a tile is kept.
+        # Twice as many logits as in training, since none are held for a gradient.
         2 * _block().logits,
         table,
         latents,
@@ -122,7 +124,7 @@ def mixture_nll(
 
 
 def _scan(add, start, chunks):
-    """A scan, but for a single chunk, whose gradients are not to be added to zeros."""
+    """A scan; a single chunk is unrolled, so its gradients are not added to zeros."""
     return lax.scan(add, start, chunks, unroll=len(chunks[0]) == 1)
 
 
@@ -132,7 +134,7 @@ def _logits(rows, tile):
 
 
 def _mix(normalizer, latents, log_prior, own, own_bias, weights):
-    """A chunk's weighted loss, and each softmax's share in the gradient."""
+    """The weighted loss of a chunk, and the share of each softmax in the gradient."""
     score = jnp.sum(latents * own[:, None], axis=-1) + own_bias[:, None]
     joint = log_prior + score - normalizer.reshape(log_prior.shape)
     log_likelihood = jax.nn.logsumexp(joint, axis=-1)
@@ -151,7 +153,7 @@ def _forward(latents, log_prior, table, bias, targets, weights):
         exps = [jnp.exp(part - top[:, None]) for part in logits]
         sum_exps = sum(jnp.sum(part, axis=1) for part in exps)
         loss, responsibility = _mix(top + jnp.log(sum_exps), *chunk)
-        # By what a row of exponentials is to be multiplied.
+        # The factor that turns a row of exponentials into a gradient.
         factor = responsibility.ravel() / sum_exps
         scaled = rows * factor[:, None]
         rows_grad = sum(
@@ -176,7 +178,7 @@ def _forward(latents, log_prior, table, bias, targets, weights):
         grad.reshape(-1, *like.shape[2:])[: targets.size].reshape(like.shape)
         for grad, like in zip(grads, (latents, log_prior), strict=True)
     )
-    # Up to here every word was a wrong one.
+    # The gradients so far treat every word as wrong; correct them for the targets.
     latents_grad -= responsibility[..., None] * own[:, :, None]
     right = jnp.sum(responsibility[..., None] * latents, axis=2)
     words, share = targets.ravel(), jnp.sum(responsibility, axis=-1)
@@ -203,14 +205,14 @@ def _num_tiles(table, num_rows):
 
 
 def _tiles(table, bias, num_rows):
-    """The vocabulary in equal parts: their rows of the table, and their biases."""
+    """The table and the bias, each cut into equal parts of the vocabulary."""
     num_words, num_tiles = len(table), _num_tiles(table, num_rows)
     cuts = [num_words * i // num_tiles for i in range(num_tiles + 1)]
     return [(table[slice(*cut)], bias[slice(*cut)]) for cut in pairwise(cuts)]
 
 
 def _chunks(num_logits, table, latents, log_prior, *others):
-    """`[T, B, ...]` as `[N, n, ...]`: n tokens a chunk, the last filled with zeros."""
+    """Reshapes `[T, B, ...]` to `[N, n, ...]`: N chunks of n tokens, zero-padded."""
     *shape, num_softmaxes = log_prior.shape
     num_tokens = math.prod(shape)
     num_tiles = _num_tiles(table, log_prior.size)

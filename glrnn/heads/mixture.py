@@ -1,4 +1,4 @@
-"""Mixture of softmaxes (Yang, Dai, Salakhutdinov and Cohen 2018)."""
+"""The mixture of softmaxes (Yang, Dai, Salakhutdinov and Cohen 2018)."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from glrnn.heads.head import Head, mixture_nll
 
 @struct.dataclass
 class MixtureParams:
-    """Weights of a mixture of K softmaxes.
+    """The weights of a mixture of K softmaxes.
 
     Attributes:
         prior: W_pi, `[H, K]`, without a bias.
@@ -29,10 +29,11 @@ def mixture(hidden_size: int, embedding_size: int, num_softmaxes: int) -> Head:
     """p(y) = sum_k pi_k softmax(D z_k + b)[y].
 
     z_k = tanh(W_lat o + b_lat)_k;  pi = softmax(W_pi o). The mixture is computed as a
-    log-sum-exp of log-probabilities. Parameters start as U(-1/sqrt(H), 1/sqrt(H)).
+    log-sum-exp of log-probabilities. Parameters are initialised from U(-1/sqrt(H),
+    1/sqrt(H)).
 
     Args:
-        hidden_size: H of the last layer.
+        hidden_size: The hidden size of the last layer, H.
         embedding_size: E.
         num_softmaxes: K.
 

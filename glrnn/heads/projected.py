@@ -12,7 +12,7 @@ from glrnn.heads.softmax import softmax
 
 @struct.dataclass
 class ProjectedParams:
-    """W, `[H, E]`, without a bias."""
+    """The weights W of the projection, `[H, E]`, without a bias."""
 
     down: Array
 
@@ -20,15 +20,15 @@ class ProjectedParams:
 def projected(hidden_size: int, embedding_size: int, num_softmaxes: int = 1) -> Head:
     """p(y) = softmax(D W o + b)[y]: layers may be wider than the embedding.
 
-    W starts semi-orthogonal, and dropout acts on W o.
+    W is initialised semi-orthogonal, and dropout acts on W o.
 
     Args:
-        hidden_size: H of the last layer.
+        hidden_size: The hidden size of the last layer, H.
         embedding_size: E.
-        num_softmaxes: 1.
+        num_softmaxes: Must be 1.
 
     Raises:
-        ValueError: if more than one softmax is asked for.
+        ValueError: if `num_softmaxes` is not 1.
 
     Example:
         >>> projected(6, 4).init(jax.random.key(0)).down.shape

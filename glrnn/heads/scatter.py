@@ -1,7 +1,7 @@
-"""Adding rows into a table, with the same bits every time.
+"""Deterministic addition of rows to a table.
 
-A GPU adds rows that meet in one place in whatever order they arrive, so that the last
-bits of a sum are chance. Here rows of one index are added up by a matrix product first,
+A GPU adds rows of the same index in an arbitrary order, so that the last bits of their
+sum differ from run to run. Here a matrix product first adds up the rows of each index,
 and each index is then written once.
 """
 
@@ -10,28 +10,31 @@ from jax import Array, lax
 
 from glrnn import devices
 
-# Rows that are compared with one another at a time.
+# The largest number of rows whose indices are compared with one another at a time.
 MOST_ROWS = 2048
 
 
 def add_rows(table: Array, indices: Array, rows: Array) -> Array:
-    """The table with rows added to it; those of one index are all added.
+    """Adds rows to a table; several rows may have the same index.
 
     Args:
         table: `[V, ...]`.
-        indices: Where each row belongs, integers below V, `[N]`.
-        rows: `[N, ...]`.
+        indices: The index of each row in the table, integers below V, `[N]`.
+        rows: The rows to add, `[N, ...]`.
+
+    Returns:
+        The table with the rows added to it, the same bits in every run.
 
     Example:
         >>> add_rows(jnp.zeros(3), jnp.array([2, 0, 2]), jnp.array([1.0, 2.0, 3.0]))
         Array([2., 0., 4.], dtype=float32)
     """
-    if devices.platform() == "cpu":  # which adds in the order of the rows
+    if devices.platform() == "cpu":  # a CPU adds in the order of the rows
         return table.at[indices].add(rows)
     num_blocks = -(-len(indices) // MOST_ROWS)
     if num_blocks == 1:
         return _add_block(table, indices, rows)
-    # What fills up the last block belongs nowhere.
+    # The padding of the last block has an index beyond the table.
     rest = -len(indices) % num_blocks
     indices = jnp.pad(indices, (0, rest), constant_values=len(table))
     rows = jnp.pad(rows, [(0, rest)] + [(0, 0)] * (rows.ndim - 1))
@@ -49,7 +52,8 @@ def _add_block(table, indices, rows):
     is_first = jnp.argmax(same, axis=1).astype(order.dtype) == order
     flat = rows.reshape(len(rows), -1)
     sums = jnp.matmul(same.astype(rows.dtype), flat, precision=lax.Precision.HIGHEST)
-    # All but the first of an index point beyond the table, each to a place of its own.
+    # The first row of each index gets the sum; the others get unique indices beyond
+    # the table.
     places = jnp.where(is_first, indices, len(table) + order)
     return table.at[places].add(
         sums.reshape(rows.shape), mode="drop", unique_indices=True

@@ -10,16 +10,16 @@ from glrnn.heads.head import Head, mixture_nll
 def softmax(hidden_size: int, embedding_size: int, num_softmaxes: int = 1) -> Head:
     """p(y) = softmax(D o + b), without parameters of its own.
 
-    The output of the last layer is compared with the embedding of every word (Press and
+    The output of the last layer is multiplied by the embedding of every word (Press and
     Wolf 2017; Inan et al. 2017), so both must have the same size.
 
     Args:
-        hidden_size: H of the last layer.
+        hidden_size: The hidden size of the last layer, H.
         embedding_size: E.
-        num_softmaxes: 1.
+        num_softmaxes: Must be 1.
 
     Raises:
-        ValueError: if H is not E, or more than one softmax is asked for.
+        ValueError: if H is not E, or `num_softmaxes` is not 1.
 
     Example:
         >>> softmax(4, 4).latent_size is None

@@ -1,7 +1,7 @@
 """Averaged SGD with a non-monotonic trigger (NT-ASGD).
 
-The trigger is a function of validation losses, the average an optax transform for any
-tree of parameters. It needs jax and optax, nothing else.
+The trigger is a function of validation losses; the average is an optax transform for
+any tree of parameters. This module needs nothing but jax and optax.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,13 @@ PyTree = Any
 
 
 class AveragingState(NamedTuple):
-    """State of `nt_asgd`: arrays alone, alike before and after the switch.
+    """The state of `nt_asgd`; its structure is the same before and after the switch.
 
     Attributes:
         active: Whether iterates are being averaged, bool `[]`.
         count: The number of iterates in the average, int32 `[]`.
-        average: Their mean, float32 in the shapes of the parameters; zeros at first.
+        average: The mean of these iterates, float32 in the shapes of the parameters;
+            zeros at first.
     """
 
     active: Array
@@ -30,18 +31,18 @@ class AveragingState(NamedTuple):
 
 
 def nt_asgd() -> optax.GradientTransformationExtraArgs:
-    """Keeps the mean of the parameters since `start_averaging`.
+    """Averages the parameters from `start_averaging` on.
 
     average_t = (theta_{T+1} + ... + theta_t) / (t - T), for the parameters theta_t
     *after* update t and the last update T before averaging began: a running mean in
-    float32 of every iterate since. Updates pass unchanged. It stands last in the
-    chain, where the updates are those that will be applied.
+    float32 of every iterate since. Updates pass unchanged. Put it last in the chain,
+    where the updates are those that will be applied.
 
     Returns:
         A transform whose `update` needs `params`.
 
     Raises:
-        ValueError: `update` was called without `params`.
+        ValueError: if `update` was called without `params`.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -68,7 +69,7 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
         >>> x = jnp.array([1.0, 2.0])
         >>> iterates = []
         >>> for t in range(4):
-        ...     if t == 2:  # in earnest: if non_monotonic_trigger(losses)
+        ...     if t == 2:  # in training: if non_monotonic_trigger(losses)
         ...         opt_state = start_averaging(opt_state)
         ...     params, opt_state = step(params, opt_state, x)
         ...     iterates.append(params["out"])
@@ -86,7 +87,7 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
         return AveragingState(
             active=jnp.zeros((), bool),
             count=jnp.zeros((), jnp.int32),
-            # Never the parameters themselves: with a donated state, one buffer would
+            # Not the parameters themselves: one buffer of a donated state would then
             # be donated twice.
             average=jax.tree.map(
                 lambda p: jnp.zeros_like(p, dtype=_mean_dtype(p)), params
@@ -107,15 +108,15 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
             )
         count = jnp.asarray(optax.safe_increment(state.count))
 
-        # A select and not lax.cond: on CPU it fuses with the update of the parameters
-        # and costs next to nothing while off, where cond copies the whole average.
+        # A select instead of lax.cond: on a CPU the select fuses with the update of the
+        # parameters and costs little before averaging, but cond copies the average.
         def mean(average: Array, iterate: Array) -> Array:
             change = iterate.astype(average.dtype) - average
             moved = average + change / count.astype(average.dtype)
             return jnp.where(state.active, moved, average)
 
-        # The barrier lets the caller write the new parameters over the old ones, which
-        # would otherwise be read again here.
+        # The barrier lets the caller overwrite the old parameters with the new ones;
+        # without it they would be read again here.
         iterate = jax.lax.optimization_barrier(optax.apply_updates(params, updates))
         return updates, AveragingState(
             active=state.active,
@@ -129,17 +130,17 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
 def start_averaging(opt_state: PyTree) -> PyTree:
     """Switches `nt_asgd` on: the next iterate is the first in the average.
 
-    Structure, shapes and dtypes stay, so a compiled step is not traced again. Where
-    averaging has begun already, nothing changes.
+    Structure, shapes and dtypes do not change, so a compiled step is not traced again.
+    If averaging has begun already, nothing changes.
 
     Args:
-        opt_state: Of an optimizer with one `nt_asgd` anywhere in it.
+        opt_state: The state of an optimizer with one `nt_asgd` anywhere in it.
 
     Returns:
         The state with the switch on.
 
     Raises:
-        ValueError: `opt_state` holds no `AveragingState`, or more than one.
+        ValueError: if `opt_state` holds no `AveragingState`, or more than one.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -159,18 +160,18 @@ def start_averaging(opt_state: PyTree) -> PyTree:
 
 
 def averaged_params(opt_state: PyTree, params: PyTree) -> PyTree:
-    """The mean of the iterates; the parameters themselves while there are none.
+    """The averaged parameters; before averaging begins, the current ones.
 
     Args:
-        opt_state: Of an optimizer with one `nt_asgd` anywhere in it.
-        params: The parameters now, which also stand for those that `optax.masked`
-            keeps out of the average.
+        opt_state: The state of an optimizer with one `nt_asgd` anywhere in it.
+        params: The current parameters. They are returned where `optax.masked` excludes
+            parameters from the average.
 
     Returns:
-        What to evaluate and to keep: new arrays, with the dtypes of `params`.
+        The parameters to evaluate and to save: new arrays, with the dtypes of `params`.
 
     Raises:
-        ValueError: `opt_state` holds no `AveragingState`, or more than one.
+        ValueError: if `opt_state` holds no `AveragingState`, or more than one.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -207,35 +208,37 @@ def is_averaging(opt_state: PyTree) -> Array:
     """Whether averaging has begun, bool `[]`.
 
     Args:
-        opt_state: Of an optimizer with one `nt_asgd` anywhere in it.
+        opt_state: The state of an optimizer with one `nt_asgd` anywhere in it.
 
     Raises:
-        ValueError: `opt_state` holds no `AveragingState`, or more than one.
+        ValueError: if `opt_state` holds no `AveragingState`, or more than one.
 
     Example:
         >>> import jax.numpy as jnp
         >>> is_averaging(nt_asgd().init({"w": jnp.ones(2)}))
         Array(False, dtype=bool)
     """
-    # A copy: the state itself may be donated before anybody looks.
+    # A copy, since the state may be donated before the result is read.
     return jnp.array(_find(opt_state).active)
 
 
 def non_monotonic_trigger(losses: Sequence[float], window: int = 5) -> bool:
-    """Whether the last loss is above an earlier one, the latest of those left aside.
+    """Whether the current loss is above the lowest of the losses before the window.
 
     e >= n + 2 and v_e > min(v_1, ..., v_{e-n-1}), for the validation losses v_1 ... v_e
     and a window of n.
 
     Args:
         losses: The validation losses so far, the current one last.
-        window: n, how many losses just before the current one are left aside.
+        window: The number n of losses just before the current one that are not compared
+            with it.
 
     Returns:
-        Whether to begin averaging or, where it has begun, to stop. Never for a NaN.
+        Whether to begin averaging or, in finetuning, to stop. False if the current loss
+        is NaN.
 
     Raises:
-        ValueError: `window` is negative.
+        ValueError: if `window` is negative.
 
     Example:
         >>> falling = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]
@@ -255,14 +258,14 @@ def non_monotonic_trigger(losses: Sequence[float], window: int = 5) -> bool:
 
 
 def plateau_trigger(losses: Sequence[float], window: int) -> bool:
-    """Whether there has been no lower loss than the lowest for `window` epochs.
+    """Whether the lowest loss is at least `window` epochs old.
 
     Args:
         losses: The validation losses so far, the current one last.
-        window: How many epochs, at least 1.
+        window: The number of epochs, at least 1.
 
     Raises:
-        ValueError: `window` is not above 0.
+        ValueError: if `window` is below 1.
 
     Example:
         >>> plateau_trigger([3.0, 2.0, 2.5], 2), plateau_trigger([2.0, 2.0, 2.5], 2)
@@ -277,7 +280,7 @@ def plateau_trigger(losses: Sequence[float], window: int) -> bool:
 
 
 def epochs_since_best(losses: Sequence[float]) -> int:
-    """How many losses have come after the lowest, or the first of the lowest.
+    """The number of losses after the lowest one (the first, if several are lowest).
 
     Example:
         >>> epochs_since_best([3.0, 1.0, 2.0]), epochs_since_best([])
@@ -286,7 +289,7 @@ def epochs_since_best(losses: Sequence[float]) -> int:
     return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
 
-# When averaging begins, by name: a function of the losses and of a number of epochs.
+# The triggers of averaging by name: functions of the losses and the window.
 TRIGGERS: dict[str, Callable[[Sequence[float], int], bool]] = {
     "never": lambda losses, window: False,
     "non_monotonic": non_monotonic_trigger,

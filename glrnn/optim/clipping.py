@@ -1,6 +1,7 @@
 """Layer-wise gradient clipping: each group of a gradient to a norm of its own.
 
-An optax transform for any tree of parameters. It needs jax and optax, nothing else.
+An optax transform for any tree of parameters. This module needs nothing but jax and
+optax.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +19,7 @@ PyTree = Any
 
 
 class LayerwiseClipState(NamedTuple):
-    """The number of updates so far, int32 `[]`: kept if a limit is a schedule."""
+    """The state if a limit is a schedule: the number of updates so far, int32 `[]`."""
 
     count: Array
 
@@ -35,27 +36,28 @@ def layerwise_clip_by_norm(
     no epsilon: zero updates stay zero. Updates keep their dtypes. A NaN in a group
     makes all of that group NaN, and nothing else.
 
-    A limit is a scalar above zero, `inf` for none, or a schedule: a function of the
+    A limit is a scalar above zero, `inf` for no limit, or a schedule: a function of the
     number of updates so far. `optax.MaskedNode` is an empty group, so the transform
-    can stand inside `optax.masked` and `optax.partition`.
+    works inside `optax.masked` and `optax.partition`.
 
     Args:
-        max_norm: Without `labels`, a prefix tree of the updates, its leaves limits; a
-            group is whatever one limit stands for, and a bare number is
-            `optax.clip_by_global_norm`. With `labels`, a mapping from name to limit.
-        labels: A prefix tree of the updates, its leaves names, or a function from the
-            updates to one. All that bears one name is one group, wherever it stands.
-            For trees whose prefix cannot be written by hand, and for groups that are
-            no subtree. (`optax.inject_hyperparams` takes a function for a schedule
-            unless told `static_args="labels"`.)
+        max_norm: Without `labels`, a prefix tree of the updates whose leaves are
+            limits. Each limit makes one group of the subtree it stands for, and a bare
+            number is `optax.clip_by_global_norm`. With `labels`, a mapping from name to
+            limit.
+        labels: A prefix tree of the updates whose leaves are names, or a function from
+            the updates to such a tree. All leaves of one name are one group, wherever
+            they are. For trees whose prefix cannot be written by hand, and for groups
+            that are not subtrees. (`optax.inject_hyperparams` mistakes a function for a
+            schedule unless told `static_args="labels"`.)
 
     Returns:
-        A transform; its state is a count if a limit is a schedule, and else empty.
+        A transform; its state is a count if a limit is a schedule, and empty otherwise.
 
     Raises:
-        ValueError: A limit is not a scalar above zero (of a traced one only the shape
-            can be checked), a name has no limit, or a limit is for a name that no leaf
-            bears. Where a prefix does not fit the tree, the error is JAX's own.
+        ValueError: if a limit is not a scalar above zero (only the shape of a traced
+            limit can be checked), a name has no limit, or no leaf has the name of a
+            limit. If a prefix does not fit the tree, the error is JAX's own.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -80,7 +82,7 @@ def layerwise_clip_by_norm(
         >>> print(f"{optax.tree.norm(clipped):.4f}")
         1.0000
 
-        Names: both biases are one group, all the rest another.
+        Names: both biases are one group, all other leaves are another.
 
         >>> def kind(path, leaf):
         ...     return "bias" if path[-1].key == "b" else "rest"
@@ -106,8 +108,9 @@ def layerwise_clip_by_norm(
     scheduled = any(callable(limit) for limit in limits.values())
 
     def init_fn(params: PyTree) -> optax.OptState:
-        # A prefix that does not fit fails here and not in the first step. No leaves:
-        # the placeholder with which optax.tree.map_params asks for a state.
+        # A prefix that does not fit fails here instead of in the first step. A tree
+        # without leaves is the placeholder by which optax.tree.map_params asks for a
+        # state.
         if jax.tree.leaves(params):
             jax.eval_shape(lambda p: group_norms(p, names_of(p)), params)
         if scheduled:
@@ -132,13 +135,13 @@ def group_norms(updates: PyTree, groups: PyTree) -> PyTree:
 
     Args:
         updates: Any tree of arrays. An `optax.MaskedNode` in it has norm zero.
-        groups: A prefix tree of `updates`; only its structure counts.
+        groups: A prefix tree of `updates`; only its structure is used.
 
     Returns:
-        The tree `groups`, each leaf the norm of what it stands for, float32 `[]`.
+        The tree `groups` with the norm of its group at each leaf, float32 `[]`.
 
     Raises:
-        ValueError: JAX's own, where `groups` is no prefix of `updates`.
+        ValueError: JAX's own, if `groups` is not a prefix of `updates`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -156,7 +159,7 @@ def _square_sums(updates: PyTree, groups: PyTree) -> PyTree:
     def square_sum(_: Any, group: PyTree) -> Array:
         total = jnp.zeros((), jnp.float32)
         for update in jax.tree.leaves(group):
-            # The cast comes after abs: it would drop an imaginary part.
+            # abs comes before the cast, which would drop an imaginary part.
             total += jnp.sum(jnp.square(jnp.abs(update).astype(jnp.float32)))
         return total
 
@@ -171,8 +174,9 @@ def _clip(updates: PyTree, names: PyTree, limits: Mapping[Any, Any]) -> PyTree:
 
     def clip_group(name: Any, group: PyTree) -> PyTree:
         norm, limit = jnp.sqrt(totals[name]), jnp.asarray(limits[name], jnp.float32)
-        # "Not within" rather than "above": as in min(1, c / norm), a NaN norm reaches
-        # the whole group. Ones elsewhere, so that no 0 / 0 or inf / inf is computed.
+        # "Not within" instead of "above": as in min(1, c / norm), a NaN norm reaches
+        # the whole group. Groups within the limit use ones, so that neither 0 / 0 nor
+        # inf / inf is computed.
         over = jnp.logical_not(norm <= limit)
         divisor, factor = jnp.where(over, norm, 1.0), jnp.where(over, limit, 1.0)
         return jax.tree.map(lambda u: _rescaled(u, divisor, factor), group)
@@ -188,10 +192,10 @@ def _rescaled(update: ArrayLike, divisor: Array, factor: Array) -> Array:
 
 
 def _widened(updates: PyTree, groups: PyTree) -> PyTree:
-    """Each MaskedNode spread over the part of `groups` that it hides.
+    """Replaces each MaskedNode by a copy for each group of the subtree that it hides.
 
-    A mask may hide a subtree in which `groups` goes deeper, and `groups` would
-    then be no prefix of the masked updates.
+    Otherwise `groups` would not be a prefix of the masked updates where a mask hides a
+    subtree that holds several groups.
     """
     masked = _masked_paths(updates)
     hidden = dict(
@@ -220,7 +224,7 @@ def _is_masked(node: Any) -> bool:
 def _grouping(
     max_norm: PyTree, labels: PyTree | Callable[[PyTree], PyTree] | None
 ) -> tuple[dict[Any, Any], Callable[[PyTree], PyTree]]:
-    """A limit for each name, and the function from updates to their names."""
+    """The limit of each name, and the function from updates to their names."""
     if labels is None:
         for path, limit in jax.tree.leaves_with_path(max_norm):
             _check_limit(f"max_norm{jax.tree_util.keystr(path)}", limit)
@@ -236,14 +240,14 @@ def _grouping(
     limits = dict(max_norm)
     for name, limit in limits.items():
         _check_limit(f"max_norm[{name!r}]", limit)
-    # A module can be a tree of names and callable as well: then it is the tree.
+    # A module can be both a tree of names and callable: then it is used as the tree.
     if not (callable(labels) and jax.tree_util.all_leaves([labels])):
         _check_names(labels, limits)
         return limits, lambda _: labels
 
     def names_of(updates: PyTree) -> PyTree:
         names = labels(updates)
-        # Where leaves are masked out of sight, so may be those that use a limit.
+        # If leaves are masked, the leaves of a limit may be among them.
         _check_names(names, limits, all_seen=not _masked_paths(updates))
         return names
 

@@ -1,7 +1,7 @@
 """Update rules and learning-rate schedules.
 
 The learning rate of an epoch is a function of the validation losses before it, so that
-a resumed run knows it without having stored it.
+a resumed run can compute it and need not store it.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,8 @@ from jax.typing import ArrayLike
 from glrnn.optim.averaging import epochs_since_best
 from glrnn.validation import above, at_least, check
 
-# RMS is Adam without a first moment: beta_1 = 0.
+# The update rules by name, applied to clipped gradients. rms is Adam without a first
+# moment: beta_1 = 0.
 RULES: dict[str, Callable[[], optax.GradientTransformation]] = {
     "rms": lambda: optax.scale_by_rms(
         decay=0.999, eps=1e-8, eps_in_sqrt=False, bias_correction=True
@@ -27,15 +28,18 @@ RULES: dict[str, Callable[[], optax.GradientTransformation]] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """A learning-rate schedule: the rate of each epoch; constant by default.
+    """A learning-rate schedule: a decay and a single drop; by default neither.
 
     Attributes:
-        decay: The factor of the learning rate after every epoch but the first few.
-        constant_epochs: The number of first epochs that no decay follows.
-        drop: A further factor, applied once: see `drop_patience` and `drop_latest`.
-        drop_patience: The rate drops after so many epochs without a lower validation
-            loss; 0 for never.
-        drop_latest: The rate drops after so many epochs in any case; 0 for never.
+        decay: The factor by which the learning rate is multiplied after every epoch
+            but the first `constant_epochs`.
+        constant_epochs: The number of epochs that no decay follows.
+        drop: The factor by which the learning rate is multiplied once, when
+            `drop_patience` or `drop_latest` says so.
+        drop_patience: The learning rate drops after this many epochs without a lower
+            validation loss; 0 for never.
+        drop_latest: The learning rate drops after this many epochs in any case; 0 for
+            never.
     """
 
     decay: float = field(default=1.0, metadata=above(0))
@@ -49,10 +53,10 @@ class Schedule:
 
 
 def rate_factor(schedule: Schedule, losses: Sequence[float]) -> float:
-    """The factor of the next epoch's learning rate.
+    """The factor by which the learning rate is multiplied in the next epoch.
 
     Args:
-        schedule: The schedule.
+        schedule: The learning-rate schedule.
         losses: The validation losses of all epochs of the stage so far.
 
     Example:
@@ -81,19 +85,20 @@ def scale_by_learning_rate(
 ) -> optax.GradientTransformationExtraArgs:
     """Multiplies updates by minus the learning rate, for windows of varying length.
 
-    Where a window's loss is the mean over its tokens, every window has the same weight;
-    multiplied by s / w as well, the window's length in units of the usual one, every
-    token has.
+    If a window's loss is the mean over its tokens, every window has the same weight.
+    Multiplying by s / w as well, the window's length relative to the usual one, gives
+    every token the same weight instead.
 
     Args:
-        learning_rate: eta, for a window of the usual length.
-        usual_length: w; `None` leaves lengths out.
+        learning_rate: The learning rate eta of a window of the usual length.
+        usual_length: The usual window length w; `None` ignores lengths.
 
     Returns:
-        A transform whose `update` takes `window_length`, s, if there is a usual one.
+        A transform. With a usual length, its `update` takes the extra argument
+        `window_length`, s.
 
     Raises:
-        TypeError: `update` was called without it.
+        TypeError: if `update` was called without a `window_length` that it needs.
 
     Source:
         Merity, Keskar and Socher (2018), section 5.

@@ -35,7 +35,7 @@ class StageId(NamedTuple):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a run came from.
+    """The experiment and the corpus of a run.
 
     Attributes:
         data: The name of a corpus, or the folder where its texts were.
