@@ -5,6 +5,7 @@ Short, for the work is elsewhere: `config` says what is learned, `data` reads th
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ class Runtime:
         data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
             python-docs, ptb or wikitext-2.
         manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
-        workdir: The run's folder. A run that is there goes on where it stopped.
+        workdir: The run's folder. A run that is already there is resumed.
         num_devices: How many devices share each batch; 0 for as many as there are and
             divide it.
         matmul_precision: Of matrix products in training: float32, tensorfloat32 or
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: As typed; `sys.argv` by default.
     """
-    with told_plainly("stopped; the same command goes on"):
+    with told_plainly("stopped; the same command resumes"):
         _run(_parse(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -139,6 +140,20 @@ def _run(command: Command) -> None:
         )
         taken.progress.table([phases.row(summary) for summary in summaries])
         phases.say_warnings(taken)
+    print(*_next_commands(runtime.workdir), sep="\n")
+
+
+def _next_commands(workdir: Path) -> list[str]:
+    """What to do with a finished run, as lines to read and copy."""
+    run, runs = (shlex.quote(str(path)) for path in (workdir, workdir.parent))
+    return [
+        "",
+        "To score the test set, with fixed parameters and with dynamic evaluation:",
+        f"  python -m glrnn.evaluate {run}",
+        f"  python -m glrnn.evaluate {run} --tune",
+        "To list runs:",
+        f"  python -m glrnn.runs {runs}",
+    ]
 
 
 if __name__ == "__main__":

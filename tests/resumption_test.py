@@ -94,7 +94,7 @@ def test_stopped_again_and_again(tmp_path, corpus, whole, config, every):
     assert len(said) > WINDOWS / every - 4
     assert said[0] == (
         f"phase 1/2 · main · epoch 1/3, update {every} of "
-        f"{config.updates_per_epoch or 4} is saved; the same command goes on from there"
+        f"{config.updates_per_epoch or 4} is saved; the same command resumes from there"
     )
     run, _ = go_on(tmp_path, corpus, config)
     assert same(everything(run, corpus), whole[config])

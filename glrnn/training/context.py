@@ -106,7 +106,7 @@ class Job(NamedTuple):
         if self.interruption.signal is not None:
             raise StoppedError(
                 self.interruption.signal,
-                f"{where}; the same command goes on from there",
+                f"{where}; the same command resumes from there",
             )
 
     def title(self, epoch: int) -> str:
