@@ -8,17 +8,25 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import tyro
 
 from glrnn.config import Config, experiment
+from glrnn.console.options import config_of, grouped_options
 from glrnn.devices import PRECISIONS, share_batch
 from glrnn.errors import UsageError, told_plainly
 from glrnn.training import context
 from glrnn.validation import at_least, check, choice
+
+HELP = """Train a language model gradually, layer by layer.
+
+Attributes:
+    experiment: A Python file with a `config`, or the folder of a run to resume; the
+        quickstart if there is none.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,8 +36,8 @@ class Runtime:
     Attributes:
         data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
             python-docs, ptb or wikitext-2.
-        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
         workdir: The run's folder. A run that is already there is resumed.
+        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
         num_devices: How many devices share each batch; 0 for as many as there are and
             divide it.
         matmul_precision: Of matrix products in training: float32, tensorfloat32 or
@@ -44,8 +52,8 @@ class Runtime:
     """
 
     data: str = "python-docs"
-    manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     workdir: Path = Path("runs/quickstart")
+    manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     num_devices: int = field(default=0, metadata=at_least(0))
     matmul_precision: str = field(default="float32", metadata=choice(PRECISIONS))
     checkpoint_minutes: float = field(default=5.0, metadata=at_least(0))
@@ -56,20 +64,18 @@ class Runtime:
         check(self)
 
 
-@dataclass(frozen=True)
-class Command:
-    """Train a language model gradually, layer by layer.
+class Command(NamedTuple):
+    """What was typed.
 
     Attributes:
-        experiment: A Python file with a `config`, or the folder of a run to resume;
-            the quickstart if there is none.
+        experiment: A Python file, the folder of a run, or nothing for the quickstart.
+        runtime: Where and how.
+        config: What is learned.
     """
 
-    experiment: Annotated[
-        tyro.conf.Positional[str], tyro.conf.arg(metavar="EXPERIMENT")
-    ]
-    runtime: Annotated[Runtime, tyro.conf.arg(name="")]
-    config: Annotated[Config, tyro.conf.arg(name="")]
+    experiment: str
+    runtime: Runtime
+    config: Config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -85,13 +91,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parse(arguments: Sequence[str]) -> Command:
     # The experiment's own values are the defaults of the options, so it comes first.
     named = arguments[0] if arguments and not arguments[0].startswith("-") else ""
-    default = Command(named, *_default(named))
-    command = tyro.cli(
-        Command, prog="python -m glrnn.train", args=arguments, default=default
+    runtime, config = _default(named)
+    options = grouped_options(config)
+    kind = make_dataclass(
+        "Train",
+        [
+            (
+                "experiment",
+                Annotated[
+                    tyro.conf.Positional[str], tyro.conf.arg(metavar="[EXPERIMENT]")
+                ],
+            ),
+            ("runtime", Annotated[Runtime, tyro.conf.arg(name="")]),
+            *((group, given) for group, (given, _) in options.items()),
+        ],
     )
-    if command.experiment != named:
-        raise UsageError(f"the experiment, {command.experiment}, must come first")
-    return command
+    kind.__doc__ = HELP
+    groups = {group: value for group, (_, value) in options.items()}
+    typed = tyro.cli(
+        kind,
+        prog="python -m glrnn.train",
+        args=arguments,
+        default=kind(named, runtime, **groups),
+    )
+    if typed.experiment != named:
+        raise UsageError(f"the experiment, {typed.experiment}, must come first")
+    given = {group: getattr(typed, group) for group in groups}
+    return Command(named, typed.runtime, config_of(given))
 
 
 def _default(named: str) -> tuple[Runtime, Config]:

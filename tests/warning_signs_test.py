@@ -194,7 +194,7 @@ def test_a_log_that_cannot_be_read_does_not_fail_a_run(sentence, capsys):
     run(sentence)
     (sentence / "run" / "metrics.jsonl").write_text("x\n")
     run(sentence)
-    last = capsys.readouterr().out.split("\n\n")[0].splitlines()[-1]
+    last = capsys.readouterr().out.split("\n\n")[-2].splitlines()[-1]
     assert last.startswith("the warnings of earlier epochs cannot be read: ")
 
 
