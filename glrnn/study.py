@@ -3,7 +3,7 @@
 Every variant of every experiment is trained with every seed. Where several learning
 rates are given, each is tried for the first quarter of the epochs, and the one with the
 lowest validation loss is trained to the end. What has finished is not trained again, so
-the same command goes on where it stopped.
+the same command resumes a study that was stopped.
 """
 
 import sys
@@ -194,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seeds: tuple[int, ...] = ()
         workdir: Path = Path("runs/study")
 
-    with told_plainly("stopped; the same command goes on"):
+    with told_plainly("stopped; the same command resumes"):
         command = tyro.cli(
             Command,
             prog="python -m glrnn.study",

@@ -5,19 +5,28 @@ Short, for the work is elsewhere: `config` says what is learned, `data` reads th
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import tyro
 
 from glrnn.config import Config, experiment
+from glrnn.console.options import config_of, grouped_options
 from glrnn.devices import PRECISIONS, share_batch
 from glrnn.errors import UsageError, told_plainly
 from glrnn.training import context
 from glrnn.validation import at_least, check, choice
+
+HELP = """Train a language model gradually, layer by layer.
+
+Attributes:
+    experiment: A Python file with a `config`, or the folder of a run to resume; the
+        quickstart if there is none.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,8 +36,8 @@ class Runtime:
     Attributes:
         data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
             python-docs, ptb or wikitext-2.
+        workdir: The run's folder. A run that is already there is resumed.
         manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
-        workdir: The run's folder. A run that is there goes on where it stopped.
         num_devices: How many devices share each batch; 0 for as many as there are and
             divide it.
         matmul_precision: Of matrix products in training: float32, tensorfloat32 or
@@ -43,8 +52,8 @@ class Runtime:
     """
 
     data: str = "python-docs"
-    manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     workdir: Path = Path("runs/quickstart")
+    manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     num_devices: int = field(default=0, metadata=at_least(0))
     matmul_precision: str = field(default="float32", metadata=choice(PRECISIONS))
     checkpoint_minutes: float = field(default=5.0, metadata=at_least(0))
@@ -55,20 +64,18 @@ class Runtime:
         check(self)
 
 
-@dataclass(frozen=True)
-class Command:
-    """Train a language model gradually, layer by layer.
+class Command(NamedTuple):
+    """What was typed.
 
     Attributes:
-        experiment: A Python file with a `config`, or the folder of a run to resume;
-            the quickstart if there is none.
+        experiment: A Python file, the folder of a run, or nothing for the quickstart.
+        runtime: Where and how.
+        config: What is learned.
     """
 
-    experiment: Annotated[
-        tyro.conf.Positional[str], tyro.conf.arg(metavar="EXPERIMENT")
-    ]
-    runtime: Annotated[Runtime, tyro.conf.arg(name="")]
-    config: Annotated[Config, tyro.conf.arg(name="")]
+    experiment: str
+    runtime: Runtime
+    config: Config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -77,20 +84,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: As typed; `sys.argv` by default.
     """
-    with told_plainly("stopped; the same command goes on"):
+    with told_plainly("stopped; the same command resumes"):
         _run(_parse(sys.argv[1:] if arguments is None else arguments))
 
 
 def _parse(arguments: Sequence[str]) -> Command:
     # The experiment's own values are the defaults of the options, so it comes first.
     named = arguments[0] if arguments and not arguments[0].startswith("-") else ""
-    default = Command(named, *_default(named))
-    command = tyro.cli(
-        Command, prog="python -m glrnn.train", args=arguments, default=default
+    runtime, config = _default(named)
+    options = grouped_options(config)
+    kind = make_dataclass(
+        "Train",
+        [
+            (
+                "experiment",
+                Annotated[
+                    tyro.conf.Positional[str], tyro.conf.arg(metavar="[EXPERIMENT]")
+                ],
+            ),
+            ("runtime", Annotated[Runtime, tyro.conf.arg(name="")]),
+            *((group, given) for group, (given, _) in options.items()),
+        ],
     )
-    if command.experiment != named:
-        raise UsageError(f"the experiment, {command.experiment}, must come first")
-    return command
+    kind.__doc__ = HELP
+    groups = {group: value for group, (_, value) in options.items()}
+    typed = tyro.cli(
+        kind,
+        prog="python -m glrnn.train",
+        args=arguments,
+        default=kind(named, runtime, **groups),
+    )
+    if typed.experiment != named:
+        raise UsageError(f"the experiment, {typed.experiment}, must come first")
+    given = {group: getattr(typed, group) for group in groups}
+    return Command(named, typed.runtime, config_of(given))
 
 
 def _default(named: str) -> tuple[Runtime, Config]:
@@ -139,6 +166,20 @@ def _run(command: Command) -> None:
         summaries = phases.train(run)
         run.progress.table([phases.row(summary) for summary in summaries])
         phases.say_warnings(run)
+    print(*_next_commands(runtime.workdir), sep="\n")
+
+
+def _next_commands(workdir: Path) -> list[str]:
+    """What to do with a finished run, as lines to read and copy."""
+    run, runs = (shlex.quote(str(path)) for path in (workdir, workdir.parent))
+    return [
+        "",
+        "To score the test set, with fixed parameters and with dynamic evaluation:",
+        f"  python -m glrnn.evaluate {run}",
+        f"  python -m glrnn.evaluate {run} --tune",
+        "To list runs:",
+        f"  python -m glrnn.runs {runs}",
+    ]
 
 
 if __name__ == "__main__":

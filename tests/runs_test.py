@@ -207,6 +207,11 @@ def test_damaged_metrics_are_told_with_the_line(start, tmp_path, capsys, line, m
     assert message in errors
 
 
+def _table(capsys):
+    """The last row of the table that a run ends with."""
+    return capsys.readouterr().out.split("\n\n")[0].splitlines()[-1]
+
+
 def test_a_run_is_resumed_by_its_folder(tmp_path, capsys):
     """Stopped after the first phase, resumed by the command that is listed."""
     words = tmp_path / "words"
@@ -222,14 +227,14 @@ def test_a_run_is_resumed_by_its_folder(tmp_path, capsys):
     folder = tmp_path / "run"
     given = [tmp_path / "tiny.py", "--data", words, "--workdir", folder]
     train.main([str(argument) for argument in given])
-    told = capsys.readouterr().out.splitlines()[-1]
+    told = _table(capsys)
     shutil.copytree(folder, tmp_path / "again")
     (tmp_path / "again" / "phase_1" / "summary.json").unlink()
 
     again = run_folder.read(tmp_path / "again")
     assert runs.row(again)["reached"] == "1/1 main 2/2"
     train.main([str(tmp_path / "again")])
-    assert capsys.readouterr().out.splitlines()[-1] == told
+    assert _table(capsys) == told
     row = runs.row(again)
     assert row["reached"] == "finished"
     assert row["experiment"] == "tiny"

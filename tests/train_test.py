@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ def test_plain_lines_tell_the_run(trained):
         for line in output.splitlines()
         if " averaging o" not in line
         and not line.startswith("warning: ")
-        and not line.endswith(" · compiling")
+        and not line.endswith("compiling")
     ]
     assert "240 training tokens, 10 words" in lines[0]
     assert lines[1] == "validation perplexity of word frequencies alone: 9.93"
@@ -34,11 +35,23 @@ def test_plain_lines_tell_the_run(trained):
     assert " avg · 0:" in lines[4]
     assert "\r" not in output
     assert "\x1b" not in output
-    header, _, last = lines[-3:]
+    table, after = "\n".join(lines).split("\n\nTo score the test set, ")
+    header, _, last = table.splitlines()[-3:]
     assert header.split()[:4] == ["phase", "layers", "parameters", "epochs"]
     assert last.split()[:3] == ["1", "1", "666"]
+    assert [line for line in after.splitlines() if line.startswith(" ")] == [
+        f"  python -m glrnn.evaluate {run}",
+        f"  python -m glrnn.evaluate {run} --tune",
+        f"  python -m glrnn.runs {run.parent}",
+    ]
     assert (run / "config.json").exists()
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_the_next_commands_survive_a_space_in_a_name():
+    commands = train._next_commands(Path("my runs", "a"))[2:]
+    words = [shlex.split(line)[3:] for line in commands if line.startswith(" ")]
+    assert words == [["my runs/a"], ["my runs/a", "--tune"], ["my runs"]]
 
 
 def test_experiments_import_one_another(texts):
@@ -93,7 +106,7 @@ def test_told_to_stop(texts, number, status):
     assert process.returncode == status
     first, last = said.splitlines()
     assert first == STOPPING
-    assert re.fullmatch(SAVED + "the same command goes on from there", last)
+    assert re.fullmatch(SAVED + "the same command resumes the run", last)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +122,7 @@ def test_what_reads_the_output_may_end_with_it(texts, number, status):
         assert process.wait(timeout=60) == status
         if number is None:
             assert re.fullmatch(
-                SAVED + "the same command goes on from there\n", process.stderr.read()
+                SAVED + "the same command resumes the run\n", process.stderr.read()
             )
     stage = texts / "run" / "phase_1" / "main"
     numbers = [int(path.name) for path in stage.iterdir() if path.name.isdigit()]
@@ -138,7 +151,7 @@ def test_the_notice_of_preemption_is_heeded(texts):
         _, said = process.communicate()
     assert process.returncode == 143, said
     assert re.fullmatch(
-        SAVED + "the same command goes on from there", said.split("\n")[-2]
+        SAVED + "the same command resumes the run", said.split("\n")[-2]
     )
 
 
