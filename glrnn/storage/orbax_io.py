@@ -213,16 +213,18 @@ def _committed_as(leaf: jax.Array, like: Any) -> jax.Array:
 
 
 def _check_same(where: str, arrays: Mapping[str, Any], like: PyTree) -> None:
+    found = {name: described["type"] for name, described in arrays.items()}
     expected = {name: _type(leaf) for name, leaf in _leaves(like)}
-    for name in expected:
-        if name not in arrays:
-            raise UsageError(f"{where}: has no {name}, expected {expected[name]}")
-        if (found := arrays[name]["type"]) != expected[name]:
-            raise UsageError(f"{where}: {name} is {found}, expected {expected[name]}")
-    for name in arrays:
-        if name not in expected:
-            found = arrays[name]["type"]
-            raise UsageError(f"{where}: has {name}, {found}, which was not expected")
+    for name in {**expected, **found}:
+        if name not in found:
+            difference = f"has no {name}, expected {expected[name]}"
+        elif name not in expected:
+            difference = f"has {name}, {found[name]}, which was not expected"
+        elif found[name] != expected[name]:
+            difference = f"{name} is {found[name]}, expected {expected[name]}"
+        else:
+            continue
+        raise UsageError(f"{where}: {difference}; was it written by another version?")
 
 
 def _orbax() -> Any:
