@@ -13,7 +13,7 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling takes most of the time: the tests, the processes that they start and the
 # next run share a folder of compiled programs, which `pytest --cache-clear` empties.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "true")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
     Path(__file__).resolve().parents[1] / ".pytest_cache" / "d" / "programs"
 )
