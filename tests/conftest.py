@@ -11,8 +11,13 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# What is compiled here is not for the user's cache.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# Compiling takes most of the time: the tests, the processes that they start and the
+# next run share a folder of compiled programs, which `pytest --cache-clear` empties.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "true")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+    Path(__file__).resolve().parents[1] / ".pytest_cache" / "d" / "programs"
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 
 import jax
 import numpy as np

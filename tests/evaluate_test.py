@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from glrnn import data, evaluate
-from glrnn.evaluation import tuning
+from glrnn.evaluation import temperature, tuning
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.evaluation.temperature import TEMPERATURES, best_temperature
 from glrnn.model import language_model
@@ -206,8 +206,12 @@ def test_rates_that_diverge_end_with_status_1(trained, capsys):
 # Temperature.
 
 
-def test_a_temperature_is_found_on_the_validation_set_and_told(trained, capsys):
+def test_a_temperature_is_found_on_the_validation_set_and_told(
+    trained, capsys, monkeypatch
+):
     run, _, _ = trained
+    # Each of them is a program; the middle one is 1.
+    monkeypatch.setattr(temperature, "TEMPERATURES", TEMPERATURES[2:5])
 
     def scored(*options):
         evaluate.main([str(run), "--json", *options])
@@ -216,7 +220,7 @@ def test_a_temperature_is_found_on_the_validation_set_and_told(trained, capsys):
 
     plain, _ = scored("--split", "valid")
     tuned, trials = scored("--split", "valid", "--tune-temperature")
-    assert trials[0].startswith("temperature 0.943: perplexity ")
+    assert trials[0].startswith("temperature 0.980: perplexity ")
     assert tuned["perplexity"] <= plain["perplexity"]
     given, _ = scored("--split", "valid", "--temperature", str(tuned["temperature"]))
     assert given == tuned

@@ -25,6 +25,7 @@ def stopped(tmp_path_factory):
     return folder / "stopped", *scene(folder)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_what_becomes_of_a_run(stopped, tmp_path, fault):
     folder, corpus, whole = stopped
@@ -38,6 +39,7 @@ def test_what_becomes_of_a_run(stopped, tmp_path, fault):
     assert row(fault, told) in table
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kilobytes", [60, 150, 400])
 def test_a_full_disk_takes_one_line(texts, kilobytes):
     """Whatever is being written when there is no more room."""

@@ -116,6 +116,7 @@ time.sleep(60)
     assert gpu.supervise([sys.executable, "-c", ""], 60) == ""
 
 
+@pytest.mark.thorough
 def test_nothing_is_needed_but_jax_and_pytorch(texts):
     """The whole of the part that trains, from its command line on."""
     code = f"""

@@ -15,7 +15,7 @@ from jax.scipy.special import logsumexp
 from glrnn.heads import HEADS, head, mixture, projected, softmax
 from glrnn.heads.head import Block, mixture_nll
 
-few = settings(max_examples=8, deadline=None)
+few = settings(max_examples=4, deadline=None)
 
 
 def in_blocks(logits, table=2**31):

@@ -31,6 +31,7 @@ torch = pytest.importorskip(
     "torch", reason="PyTorch is not installed (pip install -e '.[parity]')"
 )
 theirs = importlib.import_module("golden.theirs")
+pytestmark = pytest.mark.thorough  # parity_test.py has numbers that PyTorch left
 
 # Compiling takes seconds an example: few of them, and none to look for a smaller one.
 few = hypothesis.settings(

@@ -101,6 +101,23 @@ FIELDS = {
     "Schedule.drop_latest": Field("phases.0.main.schedule.drop_latest", below(0)),
 }
 
+# One of each kind: all values that are bad for it are bad for its like.
+KINDS_OF_FIELDS = (
+    "Config.embedding_size",
+    "Config.embedding_bound",
+    "Config.layers",
+    "Config.head",
+    "Config.sum_outputs",
+    "Config.phases",
+    "Config.small_batch_size",
+    "Config.weight_decay",
+    "Layer.depth",
+    "Phase.main",
+    "Dropout.input",
+    "Dropout.hidden",
+    "Stage.max_norms",
+)
+
 # Settings that do not fit one another: their values by path, and a part of the message.
 COMBINATIONS = [
     ({"phases.0.main.epochs": 0}, "Phase.main.epochs is 0; it must be at least 1"),

@@ -19,12 +19,14 @@ from glrnn.model import Params, dropout_rates, grow, language_model
 
 V, E, H, K, T, B = 11, 4, 4, 3, 7, 2
 DEPTHS = (1, 2, 3)
+# Of cells that are deep in themselves, which takes long to compile.
+DEPTH = {"rhn": 2, "mogrifier": 2}
 
 
 def make_config(head="mixture", cell="lstm", **settings):
     return Config(
         embedding_size=E,
-        layers=(Layer(cell, H),) * len(DEPTHS),
+        layers=(Layer(cell, H, DEPTH.get(cell)),) * len(DEPTHS),
         head=head,
         num_softmaxes=K if head == "mixture" else 1,
         phases=tuple(
@@ -157,7 +159,16 @@ def test_the_model_is_its_equations_and_the_tied_gradient_a_sum():
     assert_close(actual, grads.replace(embedding=embedding))
 
 
-@pytest.mark.parametrize("head", sorted(HEADS))
+@pytest.mark.parametrize(
+    "head",
+    [
+        "mixture",
+        *(
+            pytest.param(head, marks=pytest.mark.thorough)
+            for head in sorted(HEADS.keys() - {"mixture"})
+        ),
+    ],
+)
 def test_a_padded_window_equals_the_unpadded(head):
     model = make_model(head=head)
     noise = make_noise(model)
@@ -278,9 +289,11 @@ def test_masks_can_be_drawn_for_every_step():
     assert {mask.shape[0] for mask in steps} == {T}
     assert all((mask[0] != mask[1]).any() for mask in steps)
     args = *start(model), make_window()
-    nll, _, _, dropped = reference(
-        args[0], args[0].embedding.table, args[1], args[2], noise
-    )
+    nll, _, _, dropped = jax.jit(
+        lambda params, noise: reference(
+            params, params.embedding.table, *args[1:], noise
+        )
+    )(args[0], noise)
     outcome = outcome_of(model, *args, noise)
     assert_close((outcome.nll, outcome.dropped), (nll, dropped))
 
@@ -297,7 +310,7 @@ def test_each_sequence_can_be_without_words_of_its_own():
     table[word] = 0
     moved = params.replace(embedding=params.embedding.replace(table=table))
     for column, expected in ((0, params), (1, moved)):
-        outputs = outcome_of(model, expected, carry, window).outputs
+        outputs = outcome_of(make_model(), expected, carry, window).outputs
         assert_close(dropped[:, column], outputs[:, column], rtol=1e-6)
         assert column == 0 or np.any(window.inputs[:, column] == word)
 
@@ -316,12 +329,12 @@ def test_a_sequence_can_forget_what_came_before():
 
 
 def test_the_head_can_see_the_sum_of_all_layers():
-    model, plain = make_model(3, sum_outputs=True), make_model(3)
+    model = make_model(sum_outputs=True)
     params, carry = start(model)
     args = make_window(), make_noise(model)
     outcome = outcome_of(model, params, carry, *args)
     sums = 0
-    for depth in DEPTHS:
+    for depth in (1, 2):
         layers = params.layers[:depth]
         noise = args[1]._replace(layers=args[1].layers[:depth])
         below = outcome_of(
@@ -334,7 +347,7 @@ def test_the_head_can_see_the_sum_of_all_layers():
         sums = sums + below.outputs
     assert_close(outcome.outputs, sums)
     assert_close(outcome.dropped, sums * args[1].layers[-1].output)
-    assert outcome.nll != outcome_of(plain, params, carry, *args).nll
+    assert outcome.nll != below.nll
 
 
 def test_a_temperature_divides_the_logits():
@@ -343,14 +356,19 @@ def test_a_temperature_divides_the_logits():
     window = make_window()
     outputs = outcome_of(model, params, carry, window).outputs
     bias = params.embedding.bias[None, None]
+
+    @jax.jit
+    def tempered_nll(*args, temperature):
+        return model.apply(*args, temperature=temperature).nll
+
     for temperature in (0.5, 1.0, 2.0):
         logits = (outputs @ params.embedding.table.T + bias) / temperature
         log_p = jax.nn.log_softmax(logits)
         expected = -jnp.mean(
             jnp.take_along_axis(log_p, window.targets[..., None], axis=-1)
         )
-        outcome = model.apply(params, carry, window, temperature=temperature)
-        assert_close(outcome.nll, expected)
+        nll = tempered_nll(params, carry, window, temperature=temperature)
+        assert_close(nll, expected)
 
 
 def test_an_embedding_can_start_from_a_normal_distribution():
@@ -392,7 +410,7 @@ def test_growth_can_begin_with_a_random_head():
 
 @pytest.mark.parametrize(
     ("cell", "head"),
-    [*((cell, "softmax") for cell in sorted(CELLS)), *product(["lstm"], sorted(HEADS))],
+    sorted({*product(CELLS, ["softmax"]), *product(["lstm"], HEADS)}),
 )
 def test_every_cell_grows_and_one_step_lowers_its_loss(cell, head):
     models = [make_model(n, cell=cell, head=head) for n in (1, 2)]

@@ -83,6 +83,7 @@ def test_the_run_is_worth_stopping(whole):
     assert newest == 12 and best is not None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("config", "every"), [(CONFIG, 1), (IN_TURNS, 3)], ids=["passes", "turns"]
 )

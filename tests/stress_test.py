@@ -1,7 +1,10 @@
 """Runs that are killed, and runs that last, both shorter than as programs."""
 
+import pytest
 import soak
 import stress
+
+pytestmark = pytest.mark.thorough
 
 
 def test_a_run_killed_thrice_is_the_run_that_would_have_been(tmp_path):
