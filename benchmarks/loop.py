@@ -27,9 +27,9 @@ from glrnn.data.windows import Window
 from glrnn.storage.best_params import best_params
 from glrnn.storage.run_folder import StageId
 from glrnn.training.context import Execution, temporary
-from glrnn.training.growth import starting_params
 from glrnn.training.programs import first_state, program
 from glrnn.training.stages import train_stage
+from glrnn.training.starting_params import starting_params
 
 BARE_STEPS = 50
 STAGE = StageId(1, "main")

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return_memory()
         corpus = data.load(command.data or origin, manual_dir=command.manual_dir)
         mesh = devices.share_batch(
-            config.batch_size // config.num_parts, command.num_devices
+            config.batch_size // config.num_microbatches, command.num_devices
         )
         precision = devices.PRECISIONS[command.matmul_precision]
         with temporary(config, corpus, Execution(mesh, precision)) as context:

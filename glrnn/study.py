@@ -144,7 +144,7 @@ def _best_loss(summary: Summary) -> float:
 
 def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[Summary]:
     folder = plan.folder / name
-    mesh = share_batch(config.batch_size // config.num_parts)
+    mesh = share_batch(config.batch_size // config.num_microbatches)
     execution = context.Execution(mesh, PRECISIONS["float32"])
     with context.opened(folder, config, corpus, execution, plan.origin) as opened:
         unigram = opened.unigram.perplexity

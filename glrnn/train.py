@@ -141,7 +141,9 @@ def _run(command: Command) -> None:
     keep_programs()
     return_memory()
     runtime, config = command.runtime, command.config
-    mesh = share_batch(config.batch_size // config.num_parts, runtime.num_devices)
+    mesh = share_batch(
+        config.batch_size // config.num_microbatches, runtime.num_devices
+    )
     execution = context.Execution(
         mesh,
         PRECISIONS[runtime.matmul_precision],

@@ -26,8 +26,8 @@ from glrnn.storage.run_folder import StageId
 from glrnn.storage.stage_checkpoints import StageCheckpoints
 from glrnn.training import programs
 from glrnn.training.context import new_context
-from glrnn.training.growth import starting_params
 from glrnn.training.phases import train
+from glrnn.training.starting_params import starting_params
 
 WORDS = "the cat sat on a mat and saw".split()
 TIMES = {"seconds", "tokens_per_second"}

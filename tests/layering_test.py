@@ -28,7 +28,7 @@ phases
 stages
 device_check
 epoch
-programs growth agreement
+programs starting_params agreement
 step context
 gradient optimizer history warning_signs
 train_state

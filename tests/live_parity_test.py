@@ -25,7 +25,7 @@ from glrnn.storage import opening, run_folder
 from glrnn.storage.run_folder import StageId
 from glrnn.training import phases
 from glrnn.training.context import new_context
-from glrnn.training.growth import starting_params
+from glrnn.training.starting_params import starting_params
 
 torch = pytest.importorskip(
     "torch", reason="PyTorch is not installed (pip install -e '.[parity]')"

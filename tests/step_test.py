@@ -49,8 +49,8 @@ KEEP = optax.GradientTransformationExtraArgs(
 
 
 @functools.cache
-def make_step(rates, num_parts):
-    gradient = training_gradient(MODEL, rates, Regularizers(2.0, 1.0), num_parts)
+def make_step(rates, num_microbatches):
+    gradient = training_gradient(MODEL, rates, Regularizers(2.0, 1.0), num_microbatches)
     return training_step(gradient, KEEP, groups=0)
 
 
@@ -69,8 +69,8 @@ def make_window(length=T):
     return Window(tokens[:-1], tokens[1:], np.int32(length))
 
 
-def run(rates, num_parts, length=T):
-    step = make_step(rates, num_parts)
+def run(rates, num_microbatches, length=T):
+    step = make_step(rates, num_microbatches)
     return step(make_state(), make_window(length), jax.random.key(3))
 
 
@@ -101,11 +101,11 @@ def test_a_loss_can_be_summed_over_time_and_penalized():
     assert metrics["nll"] == mean_metrics["nll"]
 
 
-@pytest.mark.parametrize("num_parts", [2, 3, 6])
+@pytest.mark.parametrize("num_microbatches", [2, 3, 6])
 @pytest.mark.parametrize("length", [T, 4])
-def test_microbatches_add_up_to_the_whole_batch(num_parts, length):
+def test_microbatches_add_up_to_the_whole_batch(num_microbatches, length):
     whole, whole_metrics = run(QUIET, 1, length)
-    parts, parts_metrics = run(QUIET, num_parts, length)
+    parts, parts_metrics = run(QUIET, num_microbatches, length)
     assert_close(parts.opt_state, whole.opt_state)
     assert_close(parts.carry, whole.carry)
     assert_close(parts_metrics, whole_metrics)
@@ -123,22 +123,22 @@ def test_each_microbatch_has_masks_of_its_own():
 
 
 def test_microbatches_need_less_memory():
-    def temporary(num_parts):
+    def temporary(num_microbatches):
         arguments = make_state(), make_window(), jax.random.key(3)
-        compiled = make_step(NOISY, num_parts).lower(*arguments).compile()
+        compiled = make_step(NOISY, num_microbatches).lower(*arguments).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporary(6) < temporary(1)
 
 
-@pytest.mark.parametrize("num_parts", [1, 3])
-def test_a_gradient_that_is_not_finite_changes_nothing_but_the_count(num_parts):
+@pytest.mark.parametrize("num_microbatches", [1, 3])
+def test_a_gradient_that_is_not_finite_changes_nothing_but_the_count(num_microbatches):
     state = make_state()
     bias = state.params.embedding.bias.at[3].set(jnp.nan)
     embedding = state.params.embedding.replace(bias=bias)
     state = state.replace(params=state.params.replace(embedding=embedding))
     before = jax.tree.map(np.array, state.replace(count=state.count + 1))
-    after, metrics = make_step(QUIET, num_parts)(
+    after, metrics = make_step(QUIET, num_microbatches)(
         state, make_window(), jax.random.key(3)
     )
     assert not np.isfinite(metrics["loss"])
@@ -164,14 +164,14 @@ from glrnn.training.gradient import Regularizers, training_gradient
 from glrnn.training.step import training_step
 
 mesh = jax.make_mesh((3,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-for num_parts in (1, 2):
+for num_microbatches in (1, 2):
     one, several = (
         training_step(
             training_gradient(
                 MODEL_OF_ALL_MASKS,
                 NOISIER,
                 Regularizers(2.0, 1.0, l2_penalty=0.1, sum_over_time=True),
-                num_parts,
+                num_microbatches,
                 where,
             ),
             KEEP,

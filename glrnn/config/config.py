@@ -124,7 +124,7 @@ class Config:
         self._check_inherited_head()
 
     @property
-    def num_parts(self) -> int:
+    def num_microbatches(self) -> int:
         """The number of microbatches that a gradient is accumulated over."""
         return self.batch_size // (self.small_batch_size or self.batch_size)
 

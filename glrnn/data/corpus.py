@@ -41,15 +41,15 @@ def _python_docs(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
 
 
 def _ptb(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
-    from glrnn.data.corpora import ptb, texts
+    from glrnn.data.corpora import downloaded, ptb
 
-    return texts.splits(ptb.Ptb, manual_dir)
+    return downloaded.splits(ptb.Ptb, manual_dir)
 
 
 def _wikitext2(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
-    from glrnn.data.corpora import texts, wikitext2
+    from glrnn.data.corpora import downloaded, wikitext2
 
-    return texts.splits(wikitext2.Wikitext2, manual_dir)
+    return downloaded.splits(wikitext2.Wikitext2, manual_dir)
 
 
 def _refuse(manual_dir: PathLike | None, name: str) -> None:

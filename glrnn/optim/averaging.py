@@ -289,7 +289,8 @@ def epochs_since_best(losses: Sequence[float]) -> int:
     return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
 
-# The triggers of averaging by name: functions of the losses and the window.
+# The triggers of averaging by name: functions of the losses and the window. After every
+# epoch `training.stages` asks one of them, and has a latest epoch beside it.
 TRIGGERS: dict[str, Callable[[Sequence[float], int], bool]] = {
     "never": lambda losses, window: False,
     "non_monotonic": non_monotonic_trigger,

@@ -2,13 +2,13 @@
 
 A stage owns one folder, for example `run/phase_1/main`, and a checkpoint in it is named
 by the number of windows that the stage had been trained on. `progress` is everything
-needed to resume training, in the middle of an epoch too: raw parameters, optimizer
-state, carry. A checkpoint at the end of an epoch also has a validation loss and
-`params`, the parameters that were validated: averaged once averaging has begun. These
-cross to the next phase.
+needed to resume training, in the middle of an epoch too: a `TrainState` of
+`training.train_state`; beside it is the stage's `training.history`. A checkpoint at the
+end of an epoch also has a validation loss and `params`, the parameters that were
+validated: averaged once averaging has begun. These cross to the next phase.
 
 A checkpoint that is being written or deleted has a name that begins with a dot, so a
-folder whose name is a number was whole once.
+folder with a number for a name was completely written, though it may be damaged since.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The context of a training run: one value that the functions of this room share."""
+"""The context of a training run: one value that the functions of training share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -34,7 +34,7 @@ from glrnn.training.train_state import TrainState, replicate
 
 Item = TypeVar("Item")
 
-# The number of updates sent to the device before the metrics of the first are read.
+# The number of further updates sent to the device before the metrics of one are read.
 AHEAD = 4
 # The largest number of updates skipped in a row.
 MOST_SKIPPED = 10
@@ -74,10 +74,10 @@ def train_epoch(
     rewinds: int = 0,
     pause: Callable[[], bool] = lambda: False,
 ) -> tuple[TrainState, Tally]:
-    """One pass over the training set, or the number of updates of an epoch.
+    """Trains one epoch: a pass over the training set, or `updates_per_epoch` updates.
 
-    Without a number of updates, every epoch is a pass of its own. With one, epochs
-    follow one another through pass after pass, and the state is carried between them.
+    With a number of updates, epochs follow one another through pass after pass, and the
+    state is carried between them.
 
     Args:
         context: The run.
@@ -88,7 +88,8 @@ def train_epoch(
         tally: Where to resume the epoch; the state is the one it was returned with.
         averaging: Whether the parameters are being averaged, for the display.
         rewinds: How often the stage was rewound.
-        pause: Asked before every update; if true the epoch ends there for now.
+        pause: Called before every update; if true the epoch stops there, to be saved
+            and resumed.
 
     Returns:
         The state after the last update, and the tally with it.

@@ -49,7 +49,7 @@ def training_loss(
     window: Window,
     masks: Masks,
 ) -> tuple[Array, tuple[Array, Carry]]:
-    """nll + alpha AR(dropped outputs) + beta TAR(raw outputs), and what else it gives.
+    """nll + alpha AR(dropped outputs) + beta TAR(raw outputs); also nll and the carry.
 
     Args:
         model: The network.
@@ -97,9 +97,9 @@ def training_gradient(
         rates: The dropout rates.
         regularizers: The weights of the loss's other terms.
         num_microbatches: The number of microbatches that the gradient is accumulated
-            over; it must divide B. Sequences never meet, so the mean of their gradients
-            is the gradient of the whole batch, but for the masks, of which each
-            microbatch has its own.
+            over; it must divide B. Sequences are independent, so the mean of the
+            microbatches' gradients is that of the batch, except that each microbatch
+            draws its own masks.
         mesh: The devices that share each microbatch equally, its axes `AxisType.Auto`.
             They exchange gradients once, and the result is that of one device.
     """

@@ -126,7 +126,7 @@ class StageHistory:
 
         Args:
             stage: The settings of the stage.
-            name: `main` or `finetune`, which the non-monotonic criterion ends too.
+            name: `main` or `finetune`; the non-monotonic criterion can end `finetune`.
             window: The window of that criterion.
 
         Example:

@@ -1,9 +1,9 @@
 """From the settings of a run to one optax chain.
 
 Clip each group, apply the rule, decay weights, scale by the learning rate and the
-window's length, skip what is not finite, average: in this order, as Aharoni, Rattner
-and Permuter (2017) and the code they build on (Merity, Keskar and Socher 2018; Yang et
-al. 2018) have it, whose rule is plain SGD.
+window's length, skip what is not finite, average. The order is that of Aharoni, Rattner
+and Permuter (2017) and of the code they build on (Merity, Keskar and Socher 2018; Yang
+et al. 2018); their rule is plain SGD.
 
 The learning rate and the largest norms are data in the optimizer's state, so that one
 compiled step serves all stages, schedules and searches.
@@ -36,8 +36,7 @@ def training_optimizer(
 
     g <- rule(clip(g));  g <- g + lambda theta;  theta <- theta - eta (s / w) g, where
     s is the window's length, handed to `update` as `window_length`, and w the usual
-    one. `set_hyperparams` sets eta and the largest norms, which are zero and unlimited
-    at first.
+    one. At first eta is zero and norms are unlimited; `set_hyperparams` sets both.
 
     Args:
         num_layers: L of the phase.

@@ -1,4 +1,4 @@
-"""Gradual learning: train a phase, finetune it, grow, repeat."""
+"""Gradual learning: the phases of a run, each deeper than the one before."""
 
 import os
 
@@ -65,7 +65,7 @@ def _check_order(run: Run, phase: int) -> None:
 
 
 def _train_phase(context: Context, phase: int) -> tuple[StageHistory, ...]:
-    """Trains the stages of a phase, from the newest that has a checkpoint on."""
+    """Trains the stages of a phase, starting at the last one with a checkpoint."""
     run = context.run
     stages = run.stages(phase)
     device_check.require(context, stages)
@@ -107,7 +107,7 @@ def say_warnings(context: Context) -> None:
     """Repeats, at the end of a run, the warnings that have lasted."""
     try:
         warnings = lasting_warnings(read_epochs(context.run))
-    except UsageError as error:  # what has been trained is none the worse
+    except UsageError as error:  # the trained parameters are unaffected
         context.progress.say(f"the warnings of earlier epochs cannot be read: {error}")
         return
     for warning in warnings:

@@ -1,4 +1,4 @@
-"""The compiled step of a stage, found again by all that its program depends on.
+"""The compiled step of a stage, cached under all that its program depends on.
 
 Seeds, numbers of epochs, learning rates and largest norms are data, so that all stages
 of a phase, all seeds and all trials of a study share programs.
@@ -24,7 +24,7 @@ from glrnn.training.train_state import TrainState
 
 
 class Program(NamedTuple):
-    """The optimizer of a stage, and the jitted step that takes its updates."""
+    """The optimizer of a stage, and the jitted step that applies its updates."""
 
     optimizer: optax.GradientTransformationExtraArgs
     step: Step
@@ -43,7 +43,7 @@ class Recipe(NamedTuple):
     window_length: int
     activation_regularization: float
     temporal_activation_regularization: float
-    num_parts: int
+    num_microbatches: int
 
     @classmethod
     def of(cls, config: Config) -> "Recipe":
@@ -102,10 +102,10 @@ def build_program(
             recipe.l2_penalty,
             recipe.sum_over_time,
         ),
-        recipe.num_parts,
+        recipe.num_microbatches,
         mesh,
     )
-    groups = clip_limits((0.0,) * num_groups, num_layers)
+    groups = clip_limits((0.0,) * num_groups, num_layers)  # the structure counts
     return Program(optimizer, training_step(gradient, optimizer, groups, precision))
 
 

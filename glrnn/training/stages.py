@@ -1,7 +1,7 @@
 """One stage: epochs of plain updates, then of averaged ones, each validated and saved.
 
-The main stage begins without averaging and averages once the validation loss has
-stopped falling, as its trigger has it; finetuning averages from its first update.
+The main stage begins without averaging, and averages once its trigger finds that the
+validation loss has stopped falling; finetuning averages from its first update.
 Merity, Keskar and Socher (2018), "Regularizing and optimizing LSTM language models",
 section 3.
 """
@@ -33,10 +33,10 @@ from glrnn.storage.stage_checkpoints import StageCheckpoints
 from glrnn.training import history as histories
 from glrnn.training.context import Context
 from glrnn.training.epoch import train_epoch, windows_of_a_pass
-from glrnn.training.growth import starting_params
 from glrnn.training.history import StageHistory, Tally
 from glrnn.training.optimizer import group_names, set_hyperparams
 from glrnn.training.programs import first_state, program, state_like
+from glrnn.training.starting_params import starting_params
 from glrnn.training.train_state import TrainState
 from glrnn.training.warning_signs import ENOUGH_UPDATES, nothing_learned, unstable
 
@@ -93,7 +93,7 @@ def train_stage(
             if context.execution.on_nonfinite != "rewind" or rewinds > MOST_REWINDS:
                 raise DivergedError(trouble)
             context.progress.say(f"rewound: {trouble}")
-            del now  # two states may not fit
+            del now  # the memory may not hold two states
             now = _open(context, stage, checkpoints, earlier)
             rewound = replace(now.history, rewinds=now.history.rewinds + rewinds)
             now = now._replace(history=rewound)
@@ -118,7 +118,7 @@ def _open(
             first_state(context, stage, params), StageHistory(), earlier
         )
         if stage.name == "finetune":
-            # Finetuning that never improves hands on what it began with.
+            # If finetuning never improves, these remain its best.
             _save(checkpoints, now, params, _validate(context, stage, params))
     history = now.history
     if not (
@@ -201,7 +201,11 @@ def _train_on(
 
 
 def _pause(context: Context, checkpoints: StageCheckpoints) -> Callable[[], bool]:
-    """Whether to save, asked before every window; not before the first for the time."""
+    """A function that says, before every window, whether to stop there and save.
+
+    The clock starts at the first window, so that every call of `train_epoch` trains on
+    one at least.
+    """
     seconds = 60 * context.execution.checkpoint_minutes
     started: float | None = None
 

@@ -79,6 +79,7 @@ def training_step(
             window_length=window.length,
             finite=finite,
         )
+        # If not finite, the updates are zero: no choice of parameters is needed below.
         params = optax.apply_updates(state.params, updates)
         opt_state, carry = jax.tree.map(
             partial(jnp.where, finite),

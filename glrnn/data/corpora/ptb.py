@@ -8,7 +8,7 @@ Networks" trained on; other copies end in one more newline.
 """
 
 from glrnn.data.corpora.download import Source, Text
-from glrnn.data.corpora.texts import TextsBuilder
+from glrnn.data.corpora.downloaded import TextsBuilder
 
 _AT_COMMIT = "2323a3b55f0a746e8f46a80200d616bfadce5742/data/ptb.{split}.txt"
 

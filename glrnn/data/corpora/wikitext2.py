@@ -6,7 +6,7 @@ leaves 33,278 word types. Source: Merity et al., "Pointer Sentinel Mixture Model
 """
 
 from glrnn.data.corpora.download import Source, Text
-from glrnn.data.corpora.texts import TextsBuilder
+from glrnn.data.corpora.downloaded import TextsBuilder
 
 _AT_COMMIT = "2323a3b55f0a746e8f46a80200d616bfadce5742/data/wiki2.{split}.txt"
 

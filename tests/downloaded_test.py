@@ -17,7 +17,7 @@ import pytest
 from tensorflow_datasets.core import constants
 
 from glrnn import data, train
-from glrnn.data.corpora import download, texts
+from glrnn.data.corpora import download, downloaded
 from glrnn.data.corpora.download import Source, Text
 from glrnn.data.corpora.ptb import Ptb
 from glrnn.data.corpora.wikitext2 import Wikitext2
@@ -33,7 +33,7 @@ CONTENT = {
 COUNTS = {"train": 11_999, "valid": 8, "test": 4}
 
 
-class Tiny(texts.TextsBuilder):
+class Tiny(downloaded.TextsBuilder):
     """A corpus of one's own; the tests say where it is to be had."""
 
     name = "glrnn_tiny"
@@ -165,7 +165,7 @@ def test_a_corpus_is_downloaded_and_prepared(
     server, folder, root, to_be_had_at, capsys
 ):
     to_be_had_at(server.address("good"))
-    assert texts.splits(Tiny) == read(folder)
+    assert downloaded.splits(Tiny) == read(folder)
     assert server.asked == ["/good/train.txt", "/good/valid.txt", "/good/test.txt"]
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -181,7 +181,7 @@ def test_the_second_use_is_offline_and_silent(
     server, folder, to_be_had_at, capsys, monkeypatch
 ):
     to_be_had_at(server.address("good"))
-    texts.splits(Tiny)
+    downloaded.splits(Tiny)
     capsys.readouterr()
 
     def no_network(*arguments, **options):
@@ -189,7 +189,7 @@ def test_the_second_use_is_offline_and_silent(
 
     monkeypatch.setattr(socket, "socket", no_network)
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
-    assert texts.splits(Tiny) == read(folder)
+    assert downloaded.splits(Tiny) == read(folder)
     assert len(server.asked) == 3
     assert capsys.readouterr() == ("", "")
 
@@ -230,7 +230,7 @@ def test_the_next_address_is_tried(
     server, folder, to_be_had_at, bad_address, mood, capsys
 ):
     to_be_had_at(bad_address(mood), server.address("good"))
-    assert texts.splits(Tiny) == read(folder)
+    assert downloaded.splits(Tiny) == read(folder)
     asked = [path for path in server.asked if path.startswith("/good")]
     assert asked == ["/good/train.txt", "/good/valid.txt", "/good/test.txt"]
     assert capsys.readouterr().err.count("for tests only") == 1
@@ -238,7 +238,7 @@ def test_the_next_address_is_tried(
 
 def test_only_what_is_missing_is_asked_of_the_next(server, folder, to_be_had_at):
     to_be_had_at(server.address("half"), server.address("good"))
-    assert texts.splits(Tiny) == read(folder)
+    assert downloaded.splits(Tiny) == read(folder)
     assert server.asked == [
         "/half/train.txt",
         "/half/valid.txt",
@@ -255,7 +255,7 @@ def test_no_address_is_one_message_within_seconds(
     to_be_had_at(*addresses)
     began = time.monotonic()
     with pytest.raises(UsageError) as error:
-        texts.splits(Tiny)
+        downloaded.splits(Tiny)
     assert time.monotonic() - began < 4
     message = str(error.value)
     first, second = (address.format(split="train") for address in addresses)
@@ -270,7 +270,7 @@ def test_no_address_is_one_message_within_seconds(
     assert nothing_is_prepared(root)
 
     to_be_had_at(server.address("good"))
-    assert texts.splits(Tiny) == read(folder)
+    assert downloaded.splits(Tiny) == read(folder)
 
 
 def test_a_wrong_checksum_is_named(server, to_be_had_at):
@@ -278,7 +278,7 @@ def test_a_wrong_checksum_is_named(server, to_be_had_at):
     found = hashlib.sha256(CONTENT["train"][:-1] + b"?").hexdigest()
     expected = hashlib.sha256(CONTENT["train"]).hexdigest()
     with pytest.raises(UsageError, match=f"its SHA-256 is {found}, not {expected};"):
-        texts.splits(Tiny)
+        downloaded.splits(Tiny)
 
 
 def test_a_name_that_is_looked_up_for_ever_is_given_up(to_be_had_at, monkeypatch):
@@ -287,7 +287,7 @@ def test_a_name_that_is_looked_up_for_ever_is_given_up(to_be_had_at, monkeypatch
     to_be_had_at("http://slow.invalid/{split}.txt")
     began = time.monotonic()
     with pytest.raises(UsageError, match=r"silent for 0\.5 seconds"):
-        texts.splits(Tiny)
+        downloaded.splits(Tiny)
     assert time.monotonic() - began < 4
     over.set()
 
@@ -303,9 +303,9 @@ def test_what_was_downloaded_before_it_stopped_is_kept(serve, folder, to_be_had_
     first, second = serve(folder), serve(folder)
     to_be_had_at(first.address("half"))
     with pytest.raises(UsageError, match="404"):
-        texts.splits(Tiny)
+        downloaded.splits(Tiny)
     to_be_had_at(second.address("good"))
-    assert texts.splits(Tiny) == read(folder)
+    assert downloaded.splits(Tiny) == read(folder)
     assert second.asked == ["/good/valid.txt", "/good/test.txt"]
 
 
@@ -314,7 +314,7 @@ def test_a_damaged_download_is_not_taken_up(server, folder, root, to_be_had_at):
     kept.parent.mkdir(parents=True)
     kept.write_bytes(CONTENT["train"][:-1])
     to_be_had_at(server.address("good"))
-    assert texts.splits(Tiny) == read(folder)
+    assert downloaded.splits(Tiny) == read(folder)
     assert kept.read_bytes() == CONTENT["train"]
 
 
@@ -322,10 +322,10 @@ def test_a_damaged_download_is_not_taken_up(server, folder, root, to_be_had_at):
 
 
 def test_files_at_hand_are_taken(folder, to_be_had_at, capsys):
-    assert texts.splits(Tiny, folder) == read(folder)
+    assert downloaded.splits(Tiny, folder) == read(folder)
     assert capsys.readouterr().err.count("\n") == 1
     shutil.rmtree(folder)
-    assert texts.splits(Tiny, folder)["test"] == ["on", "the", "m\u00fctze", EOS]
+    assert downloaded.splits(Tiny, folder)["test"] == ["on", "the", "m\u00fctze", EOS]
 
 
 @pytest.mark.parametrize("split", CONTENT)
@@ -335,7 +335,7 @@ def test_an_altered_file_is_refused(folder, root, to_be_had_at, split):
     found = hashlib.sha256(CONTENT[split] + b"\n").hexdigest()
     expected = hashlib.sha256(CONTENT[split]).hexdigest()
     with pytest.raises(UsageError) as error:
-        texts.splits(Tiny, folder)
+        downloaded.splits(Tiny, folder)
     assert str(error.value) == (
         f"{path} is not the {split} split of tiny: its SHA-256 is {found}, not "
         f"{expected}; another version of the texts is given with --data {folder}"
@@ -348,9 +348,9 @@ def test_a_missing_file_is_refused(folder, root, to_be_had_at):
     with pytest.raises(
         UsageError, match=rf"cannot read {folder}/valid\.txt: No such file or directory"
     ):
-        texts.splits(Tiny, folder)
+        downloaded.splits(Tiny, folder)
     with pytest.raises(UsageError, match=r"cannot read .*train\.txt: Not a directory"):
-        texts.splits(Tiny, folder / "train.txt")
+        downloaded.splits(Tiny, folder / "train.txt")
     assert nothing_is_prepared(root)
 
 
@@ -374,18 +374,18 @@ def test_an_interrupted_preparation_leaves_nothing(
 
     with monkeypatch.context() as patch, pytest.raises(interruption):
         patch.setattr(Tiny, "_generate_examples", interrupted)
-        texts.splits(Tiny, folder)
+        downloaded.splits(Tiny, folder)
     assert nothing_is_prepared(root)
     assert capsys.readouterr().err == ""
-    assert texts.splits(Tiny, folder) == read(folder)
+    assert downloaded.splits(Tiny, folder) == read(folder)
 
 
 PROGRAM = """
 import json, os, sys
-from glrnn.data.corpora import texts
+from glrnn.data.corpora import downloaded
 from glrnn.data.corpora.download import Source, Text
 
-class Tiny(texts.TextsBuilder):
+class Tiny(downloaded.TextsBuilder):
     name = "glrnn_tiny"
     source = Source(
         "tiny", "for tests only", (), {k: Text(*v) for k, v in json.load(sys.stdin)}
@@ -396,7 +396,7 @@ class Tiny(texts.TextsBuilder):
         if sys.argv[2] == "killed":
             os._exit(9)
 
-assert len(texts.splits(Tiny, sys.argv[1])["valid"]) == 8
+assert len(downloaded.splits(Tiny, sys.argv[1])["valid"]) == 8
 print("tensorflow" in sys.modules)
 """
 
@@ -431,7 +431,7 @@ def test_a_killed_preparation_leaves_nothing_and_tensorflow_is_not_imported(
 
 def test_a_damaged_preparation_names_the_folder_to_delete(server, root, to_be_had_at):
     to_be_had_at(server.address("good"))
-    good = texts.splits(Tiny)
+    good = downloaded.splits(Tiny)
     prepared = root / "glrnn_tiny" / "1.0.0"
     whole = root / "whole"
     shutil.copytree(prepared, whole)
@@ -453,14 +453,14 @@ def test_a_damaged_preparation_names_the_folder_to_delete(server, root, to_be_ha
     ):
         damage()
         with pytest.raises(UsageError, match=f"{prepared} is damaged; delete it, and "):
-            texts.splits(Tiny)
+            downloaded.splits(Tiny)
         shutil.rmtree(prepared)
         shutil.copytree(whole, prepared)
-        assert texts.splits(Tiny) == good
+        assert downloaded.splits(Tiny) == good
 
     # What was downloaded is still there.
     shutil.rmtree(prepared)
-    assert texts.splits(Tiny) == good
+    assert downloaded.splits(Tiny) == good
     assert len(server.asked) == 3
 
 
@@ -470,7 +470,7 @@ def test_counts_that_are_not_the_published_ones_are_refused(
     monkeypatch.setitem(COUNTS, "valid", 7)
     to_be_had_at()
     with pytest.raises(UsageError, match="8 valid tokens, not 7"):
-        texts.splits(Tiny, folder)
+        downloaded.splits(Tiny, folder)
 
 
 def test_a_folder_that_cannot_be_written_is_one_message(
@@ -481,7 +481,7 @@ def test_a_folder_that_cannot_be_written_is_one_message(
     with pytest.raises(
         UsageError, match=f"cannot prepare tiny in {tmp_path}/file: Not a directory"
     ):
-        texts.splits(Tiny, folder)
+        downloaded.splits(Tiny, folder)
 
 
 def test_a_full_disk_is_one_message(folder, root, to_be_had_at, capsys):
@@ -491,11 +491,11 @@ def test_a_full_disk_is_one_message(folder, root, to_be_had_at, capsys):
         with pytest.raises(
             UsageError, match=rf"cannot prepare tiny in {root}: .*File too large"
         ):
-            texts.splits(Tiny, folder)
+            downloaded.splits(Tiny, folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert nothing_is_prepared(root)
-    assert texts.splits(Tiny, folder) == read(folder)
+    assert downloaded.splits(Tiny, folder) == read(folder)
 
 
 def test_another_process_may_prepare_it_first(
@@ -505,19 +505,19 @@ def test_another_process_may_prepare_it_first(
         if nothing_is_prepared(root):
             with monkeypatch.context() as patch:
                 patch.setattr(Tiny, "_generate_examples", generate)
-                texts.splits(Tiny, folder)
+                downloaded.splits(Tiny, folder)
         return generate(self, tokens)
 
     generate = Tiny._generate_examples
     monkeypatch.setattr(Tiny, "_generate_examples", overtaken)
-    assert texts.splits(Tiny, folder) == read(folder)
+    assert downloaded.splits(Tiny, folder) == read(folder)
     assert capsys.readouterr().err.count("for tests only") == 1
 
 
 def test_without_array_record_there_is_one_message(to_be_had_at, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="tiny needs the package array_record, which "):
-        texts.splits(Tiny)
+        downloaded.splits(Tiny)
 
 
 # The published corpora.
