@@ -54,3 +54,10 @@ def test_the_figure_is_what_its_script_draws():
     assert (
         runpy.run_path(str(script))["draw"]() == script.with_suffix(".svg").read_text()
     )
+
+
+def test_the_index_of_the_benchmarks_is_complete():
+    index = (ROOT / "benchmarks" / "README.md").read_text()
+    for file in (ROOT / "benchmarks").glob("[!_]*.py"):
+        named = f"`{file.name}`" in index or f"benchmarks.{file.stem} " in index
+        assert named or f"benchmarks.{file.stem}`" in index, file.name
