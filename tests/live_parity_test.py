@@ -35,7 +35,7 @@ pytestmark = pytest.mark.thorough  # parity_test.py has numbers that PyTorch lef
 
 # Compiling takes seconds an example: few of them, and none to look for a smaller one.
 few = hypothesis.settings(
-    max_examples=4,
+    max_examples=2,
     deadline=None,
     phases=[hypothesis.Phase.reuse, hypothesis.Phase.generate],
 )
