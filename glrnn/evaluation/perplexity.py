@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from jax import Array, lax
 
 from glrnn.data.windows import Ids, Window, columns, fixed_lengths, windows
@@ -153,7 +154,7 @@ def stacked_windows(stream: Ids, window_length: int) -> Window:
     return Window(*map(np.stack, zip(*each, strict=True)))
 
 
-def mean_score(means: Array, stream: Window) -> Score:
+def mean_score(means: npt.ArrayLike, stream: Window) -> Score:
     """The score of a stream.
 
     Args:
