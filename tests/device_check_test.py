@@ -331,5 +331,5 @@ def test_a_cpu_is_compared_with_itself_on_request_alone(texts, trained, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "the device is a CPU: the program is compared with itself"
     assert lines[1].split() == ["figure", "cpu", "CPU", "difference", "tolerance"]
-    assert lines[-1] == "cpu computes what the CPU does, but for rounding."
+    assert lines[-1] == "cpu computes the same as the CPU, up to rounding."
     assert all(line.split()[-2] == "0.0e+00" for line in lines[3:-2])

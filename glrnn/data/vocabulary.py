@@ -4,6 +4,7 @@ Source: Aharoni et al., "Gradual Learning of Recurrent Neural Networks", 2017, w
 vocabulary this is.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
@@ -138,6 +139,22 @@ class Vocabulary:
             )
         ids[outside] = self.index.get(UNK, -1)
         return ids, int(outside.size)
+
+    def unknown_words(self, tokens: Sequence[str]) -> dict[str, int]:
+        """Counts the tokens outside the vocabulary.
+
+        Args:
+            tokens: Words.
+
+        Returns:
+            The count of each unknown word, the most frequent first.
+
+        Example:
+            >>> Vocabulary(("a", "b")).unknown_words(["a", "dog", "cat", "b", "cat"])
+            {'cat': 2, 'dog': 1}
+        """
+        outside = (token for token in tokens if token not in self.index)
+        return dict(collections.Counter(outside).most_common())
 
     def decode(self, ids: npt.ArrayLike) -> list[str]:
         """The words of ids `[N]`.
