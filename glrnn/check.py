@@ -21,7 +21,7 @@ from glrnn.validation import at_least, check, choice
 
 
 @dataclass(frozen=True)
-class Command:
+class Check:
     """Compare one training update on this device with the CPU's, number by number.
 
     Attributes:
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     with told_plainly():
         command = tyro.cli(
-            Command,
+            Check,
             prog="python -m glrnn.check",
             args=sys.argv[1:] if arguments is None else arguments,
         )

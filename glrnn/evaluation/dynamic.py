@@ -1,8 +1,8 @@
-"""Dynamic evaluation: a model that goes on learning from the text it is scored on.
+"""Dynamic evaluation: a model that keeps learning from the text it is scored on.
 
-After each window it takes a step down the gradient of that window's loss, element by
-element in proportion to how large gradients were on the training set, and a step back
-to what training left. Krause, Kahembwe, Murray and Renals (2018), "Dynamic evaluation
+After each window the parameters take a step down the gradient of that window's loss, in
+units of the root mean square of their gradients on the training set, and a step back to
+the trained parameters. Krause, Kahembwe, Murray and Renals (2018), "Dynamic evaluation
 of neural sequence models", the RMS rule with a decay to the prior.
 """
 
@@ -31,20 +31,20 @@ CHUNK = 100
 
 @dataclass(frozen=True)
 class DynamicRule:
-    """How parameters follow a text.
+    """The settings of dynamic evaluation.
 
-    The defaults are what Aharoni, Rattner and Permuter (2017) used on Penn Treebank,
+    The defaults are those of Aharoni, Rattner and Permuter (2017) for Penn Treebank,
     eta 0.002, lambda 0.075 and epsilon 0.001 in a convention that adds squared
     gradients up and takes the sum of all arrays. Here both are means: with n windows of
     statistics and 17 arrays that is eta / sqrt(n), lambda / 17, epsilon / sqrt(n).
 
     Attributes:
-        learning_rate: eta, of the gradient in units of its root mean square.
-        decay_rate: lambda, of the way back to the trained parameters.
-        epsilon: Added to the root mean square of the gradients.
-        window_length: Tokens between two updates, T.
-        statistics_batch_size: Columns of the training set that gradients are the mean
-            of when their size is measured.
+        learning_rate: eta, the rate of the gradient in units of its root mean square.
+        decay_rate: lambda, the rate of decay to the trained parameters.
+        epsilon: A number added to the root mean square of the gradients.
+        window_length: The number of tokens between two updates, T.
+        statistics_batch_size: The number of columns that the training set is cut into
+            for the gradient statistics.
     """
 
     learning_rate: float = field(default=3.9e-5, metadata=at_least(0))
@@ -66,17 +66,17 @@ def gradient_rms(
     window_length: int = 5,
     advance: Callable[[int], None] = lambda num_tokens: None,
 ) -> Any:
-    """How large the gradient of each parameter is: its root mean square over windows.
+    """The root mean square of each parameter's gradient over the windows of a text.
 
     M = sqrt(1/n sum_i g_i^2), g_i the gradient of the mean loss of window i, without
-    noise, the parameters left as they are.
+    dropout, at fixed parameters.
 
     Args:
         model: A `glrnn.model.Model`, or anything with the same two functions.
-        params: What was trained.
+        params: The trained parameters.
         tokens: The training set, integers `[N]`.
-        batch_size: Columns that it is cut into.
-        window_length: Time steps in a window, T.
+        batch_size: The number of columns that it is cut into.
+        window_length: The time steps in a window, T.
         advance: Called every `CHUNK` windows with the number of tokens in them.
 
     Returns:
@@ -127,15 +127,15 @@ def dynamic_perplexity(
 
     Args:
         model: A `glrnn.model.Model`, or anything with the same two functions.
-        params: theta_0, what was trained; they stay as they are.
+        params: theta_0, the trained parameters; they are not changed.
         rms: M, from `gradient_rms`.
         tokens: The stream, integers `[N]`.
-        rule: Rates and window length.
+        rule: The rates and the window length.
         advance: Called every `CHUNK` windows with the number of tokens in them.
 
     Returns:
-        The score of N - 1 tokens; where the parameters grew beyond bounds its
-        perplexity is not finite.
+        The score of N - 1 tokens; its perplexity is not finite if the parameters
+        diverged.
 
     Raises:
         UsageError: if the stream is shorter than two tokens.
