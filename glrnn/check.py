@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import tyro
+
 from glrnn import data, devices
 from glrnn.config import Config, experiment
 from glrnn.console.compilation import keep_programs, return_memory
@@ -19,45 +21,45 @@ from glrnn.training.device_check import compare, device_kind, refuse
 from glrnn.validation import at_least, check, choice
 
 
+@dataclass(frozen=True)
+class Check:
+    """Compare one training update on this device with the CPU's, number by number.
+
+    Attributes:
+        experiment: A Python file with a `config`, or the folder of a run; the
+            quickstart if there is none.
+        data: A folder with train.txt, valid.txt and test.txt, or the name of a
+            corpus: python-docs, ptb or wikitext-2; of a run, its own by default.
+        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
+            download.
+        num_devices: The number of devices that share the batch; 0 for as many as there
+            are and divide it.
+        matmul_precision: The precision of matrix products: float32, tensorfloat32 or
+            bfloat16.
+        phase: The phase whose program to check, from 1; the deepest by default.
+    """
+
+    experiment: Annotated[
+        tyro.conf.Positional[str], tyro.conf.arg(metavar="[EXPERIMENT]")
+    ] = ""
+    data: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
+    manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    num_devices: int = field(default=0, metadata=at_least(0))
+    matmul_precision: str = field(
+        default="float32", metadata=choice(devices.PRECISIONS)
+    )
+    phase: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+
+    def __post_init__(self):
+        check(self)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line.
+    """Runs the command line.
 
     Args:
-        arguments: As typed; `sys.argv` by default.
+        arguments: The words of the command; `sys.argv` by default.
     """
-    import tyro
-
-    @dataclass(frozen=True)
-    class Check:
-        """Compare one training update on this device with the CPU's, number by number.
-
-        Attributes:
-            experiment: A Python file with a `config`, or the folder of a run; the
-                quickstart if there is none.
-            data: A folder with train.txt, valid.txt and test.txt, or the name of a
-                corpus: python-docs, ptb or wikitext-2; of a run, its own by default.
-            manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
-                download.
-            num_devices: How many devices share the batch; 0 for as many as there are
-                and divide it.
-            matmul_precision: Of matrix products: float32, tensorfloat32 or bfloat16.
-            phase: Of which phase, from 1; of the deepest by default.
-        """
-
-        experiment: Annotated[
-            tyro.conf.Positional[str], tyro.conf.arg(metavar="[EXPERIMENT]")
-        ] = ""
-        data: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
-        manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-        num_devices: int = field(default=0, metadata=at_least(0))
-        matmul_precision: str = field(
-            default="float32", metadata=choice(devices.PRECISIONS)
-        )
-        phase: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-
-        def __post_init__(self):
-            check(self)
-
     with told_plainly():
         command = tyro.cli(
             Check,
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _experiment(named: str) -> tuple[Config, str]:
-    """What is learned, and on what by default."""
+    """The config, and the name or folder of its data."""
     if named and os.path.isdir(named):
         run = run_folder.read(Path(named))
         return run.config, run.origin.data
@@ -90,7 +92,7 @@ def _experiment(named: str) -> tuple[Config, str]:
 
 
 def _show(context: Context, stage: StageId) -> None:
-    """Compares, prints what was compared, and refuses a device that is wrong."""
+    """Prints the comparison, and refuses a device that is wrong."""
     kind = device_kind(context)
     if devices.platform() == "cpu":
         context.progress.say("the device is a CPU: the program is compared with itself")
@@ -109,7 +111,7 @@ def _show(context: Context, stage: StageId) -> None:
         ]
     )
     refuse(kind, rows)
-    print(f"\n{kind} computes what the CPU does, but for rounding.")
+    print(f"\n{kind} computes the same as the CPU, up to rounding.")
 
 
 if __name__ == "__main__":

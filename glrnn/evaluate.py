@@ -1,140 +1,193 @@
-"""The perplexity of a run's model on a text: `python -m glrnn.evaluate RUN`."""
+"""Scores a text with the best model of a run: `python -m glrnn.evaluate RUN`."""
 
 import json
 import math
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
+
+import tyro
 
 from glrnn import data
+from glrnn.console.bar import Bar
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.data.vocabulary import Ids, read_tokens
 from glrnn.errors import DivergedError, UsageError, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.evaluation.perplexity import Score, perplexity
-from glrnn.evaluation.temperature import FIRST_TOKENS, best_temperature, tempered
+from glrnn.evaluation.temperature import TEMPERATURE_TOKENS, best_temperature, tempered
 from glrnn.evaluation.tuning import tune
 from glrnn.model import Model, Params
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import best_params, find_best_params, phase_model
 
 
+@dataclass(frozen=True)
+class Command:
+    """Score a text with the best model of a run.
+
+    Attributes:
+        run: The run's folder.
+        split: The split of the run's data to score.
+        text: A text of your own to score instead: UTF-8, words separated by whitespace.
+        data: Where the run's data is now, if it has moved: a folder or a name.
+        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
+        phase: The phase whose model to use, from 1; by default the deepest one that has
+            a checkpoint.
+        stage: The stage whose best model to use; by default the last one of the phase.
+        dynamic: Use dynamic evaluation: the model learns from each window once it is
+            scored.
+        tune: Use dynamic evaluation with the rates that are best on the validation set.
+        rule: The settings of dynamic evaluation.
+        temperature: A number that all logits are divided by; 1 by default.
+        tune_temperature: Use the temperature that is best on the first 50,000 tokens of
+            the validation set.
+        list_unknown: List the words of --text that the model does not know, with their
+            counts.
+        json: Print one JSON object instead of text.
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    split: Literal["valid", "test", "train"] = "test"
+    text: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    data: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
+    manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    phase: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    stage: Literal["main", "finetune"] | None = None
+    dynamic: bool = False
+    tune: bool = False
+    rule: Annotated[DynamicRule, tyro.conf.arg(name="dynamic")] = field(
+        default_factory=DynamicRule
+    )
+    temperature: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    tune_temperature: bool = False
+    list_unknown: bool = False
+    json: bool = False
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the model learns from the text."""
+        return self.dynamic or self.tune
+
+
+class Text(NamedTuple):
+    """A text to score.
+
+    Attributes:
+        name: What it is, to a person.
+        ids: Its tokens.
+        num_unknown: How many of them are outside the vocabulary.
+        unknown_words: The counts of these words, if they are to be listed.
+    """
+
+    name: str
+    ids: Ids
+    num_unknown: int
+    unknown_words: Mapping[str, int] | None = None
+
+
+class Result(NamedTuple):
+    """The score of a text, and how it was scored.
+
+    Attributes:
+        text: The text.
+        phase: The number of the phase whose model was used.
+        score: The score.
+        rule: The rule of dynamic evaluation; `None` for static evaluation.
+        temperature: The temperature; `None` for the model as it is.
+    """
+
+    text: Text
+    phase: int
+    score: Score
+    rule: DynamicRule | None
+    temperature: float | None
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line.
+    """Runs the command line.
 
     Args:
-        arguments: As typed; `sys.argv` by default.
+        arguments: The words of the command; `sys.argv` by default.
     """
-    import tyro
-
-    @dataclass(frozen=True)
-    class Command:
-        """Score a text with the best model of a run.
-
-        Attributes:
-            run: The run's folder.
-            split: Of the data the run was trained on.
-            text: A text of your own instead, UTF-8, tokens separated by whitespace.
-            data: Where the splits are now, if they have moved; a folder or a name.
-            manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
-                download.
-            phase: The model of which phase, from 1; the deepest there is by default.
-            stage: The best of which stage; of the last there is by default.
-            dynamic: Have the model learn from the text, window by window, once each is
-                scored.
-            tune: Search the rates of that on the validation set first.
-            rule: How it learns.
-            temperature: By which all logits are divided; 1 if not given.
-            tune_temperature: Choose it on the first 50,000 tokens of the validation
-                set.
-            json: One JSON object instead of a line to read.
-        """
-
-        run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-        split: Literal["valid", "test", "train"] = "test"
-        text: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-        data: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
-        manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-        phase: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-        stage: Literal["main", "finetune"] | None = None
-        dynamic: bool = False
-        tune: bool = False
-        rule: Annotated[DynamicRule, tyro.conf.arg(name="dynamic")] = field(
-            default_factory=DynamicRule
-        )
-        temperature: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
-        tune_temperature: bool = False
-        json: bool = False
-
     with told_plainly():
         command = tyro.cli(
             Command,
             prog="python -m glrnn.evaluate",
             args=sys.argv[1:] if arguments is None else arguments,
         )
-        dynamic = command.dynamic or command.tune
-        _check_rule(command.rule, dynamic, command.tune)
-        _check_temperature(command.temperature, command.tune_temperature)
-        moved = command.data is not None or command.manual_dir is not None
-        needs_corpus = dynamic or command.tune_temperature
-        if command.text is not None and moved and not needs_corpus:
-            raise UsageError("--text is scored alone: --data and --manual-dir are not")
+        _check(command)
         keep_programs()
         return_memory()
-        run = run_folder.read(command.run)
-        phase, params = _chosen(run, command.phase, command.stage)
-        # Of a text of one's own the corpus is needed only if the model is to learn.
-        corpus = cache(lambda: _corpus(run, command.data, command.manual_dir))
-        what, tokens, unknown = (
-            _own_text(run, command.text)
-            if command.text is not None
-            else _split(corpus(), command.split)
-        )
-        model, rule, temperature = phase_model(run, phase), None, command.temperature
-        if command.tune_temperature:
-            temperature = _tune_temperature(run, model, params, corpus())
-        if temperature is not None:
-            model = tempered(model, temperature)
-        if dynamic:
-            # What a model's trials are known again by.
-            which = params if temperature is None else (params, temperature)
-            score, rule = _follow(
-                run, model, params, which, corpus(), tokens, command.rule, command.tune
-            )
-        else:
-            score = perplexity(
-                model,
-                params,
-                tokens,
-                batch_size=run.config.test_batch_size
-                if command.text or command.split == "test"
-                else run.config.valid_batch_size,
-            )
-        _tell(what, phase, score, unknown, rule, temperature, command.json)
+        result = _evaluate(command)
+        print(_as_json(result) if command.json else _as_text(result))
 
 
-def _check_rule(rule: DynamicRule, dynamic: bool, tuned: bool) -> None:
-    """Refuses what would have no effect."""
+def _check(command: Command) -> None:
+    """Refuses options that would have no effect."""
     usual = DynamicRule()
-    if rule != usual and not dynamic:
-        raise UsageError("the options of --dynamic are of no use without it")
+    if command.rule != usual and not command.is_dynamic:
+        raise UsageError("the options --dynamic.* need --dynamic or --tune")
     rates = replace(
-        rule, learning_rate=usual.learning_rate, decay_rate=usual.decay_rate
+        command.rule, learning_rate=usual.learning_rate, decay_rate=usual.decay_rate
     )
-    if tuned and rates != rule:
+    if command.tune and rates != command.rule:
         raise UsageError(
-            "--tune searches the learning and the decay rate: give neither"
+            "--tune searches for the rates; drop --dynamic.learning-rate and "
+            "--dynamic.decay-rate, or replace --tune by --dynamic"
         )
-
-
-def _check_temperature(temperature: float | None, tuned: bool) -> None:
+    temperature = command.temperature
     if temperature is not None and not 0 < temperature < math.inf:
         raise UsageError(f"--temperature is {temperature}; it must be above 0")
-    if tuned and temperature is not None:
-        raise UsageError("--tune-temperature chooses the temperature: give none")
+    if command.tune_temperature and temperature is not None:
+        raise UsageError(
+            "--tune-temperature searches for the temperature; drop --temperature"
+        )
+    has_data = command.data is not None or command.manual_dir is not None
+    needs_data = command.is_dynamic or command.tune_temperature
+    if command.text is not None and has_data and not needs_data:
+        raise UsageError(
+            "--text needs no corpus; drop --data and --manual-dir, or add --dynamic, "
+            "--tune or --tune-temperature"
+        )
+    if command.list_unknown and command.text is None:
+        raise UsageError("--list-unknown needs --text")
+
+
+def _evaluate(command: Command) -> Result:
+    run = run_folder.read(command.run)
+    phase, params = _chosen(run, command.phase, command.stage)
+    # A text of one's own needs the corpus only for what is learned or tuned.
+    corpus = cache(lambda: _corpus(run, command.data, command.manual_dir))
+    text = (
+        _split(corpus(), command.split)
+        if command.text is None
+        else _own_text(run, command.text, command.list_unknown)
+    )
+    model, temperature = phase_model(run, phase), command.temperature
+    if command.tune_temperature:
+        temperature = _tune_temperature(run, model, params, corpus())
+    if temperature is not None:
+        model = tempered(model, temperature)
+    if command.is_dynamic:
+        # Trials are known by the parameters, and by the temperature where it matters.
+        fingerprint = params if temperature is None else (params, temperature)
+        score, rule = _dynamic(
+            *(run, model, params, fingerprint),
+            *(corpus(), text.ids, command.rule, command.tune),
+        )
+        return Result(text, phase, score, rule, temperature)
+    batch_size = (
+        run.config.test_batch_size
+        if command.text is not None or command.split == "test"
+        else run.config.valid_batch_size
+    )
+    score = perplexity(model, params, text.ids, batch_size=batch_size)
+    return Result(text, phase, score, None, temperature)
 
 
 def _tune_temperature(
@@ -144,7 +197,7 @@ def _tune_temperature(
         return perplexity(
             tempered(model, temperature),
             params,
-            corpus.valid[:FIRST_TOKENS],
+            corpus.valid[:TEMPERATURE_TOKENS],
             batch_size=run.config.valid_batch_size,
         ).nats_per_token
 
@@ -177,93 +230,108 @@ def _corpus(
     where = run.origin.data if moved_to is None else moved_to
     corpus = data.load(where, run.vocabulary, manual_dir)
     if moved_to is None and data.fingerprint(corpus) != run.origin.sha256:
-        print(
-            f"note: {where} is no longer what {run.folder} was trained on",
-            file=sys.stderr,
-        )
+        _say(f"note: {where} is no longer what {run.folder} was trained on")
     return corpus
 
 
-def _follow(
+def _dynamic(
     run: run_folder.Run,
     model: Model,
     params: Params,
-    which: Any,
+    fingerprint: Any,
     corpus: data.Corpus,
     tokens: Ids,
     rule: DynamicRule,
     tuned: bool,
 ) -> tuple[Score, DynamicRule]:
     """The dynamic score of a text, and the rule that it was scored by."""
-    rms = gradient_rms(
-        model,
-        params,
-        corpus.train,
-        batch_size=rule.statistics_batch_size,
-        window_length=rule.window_length,
-    )
-    if tuned:
-        rule = tune(
-            lambda rule, text: (
-                dynamic_perplexity(model, params, rms, text, rule).nats_per_token
-            ),
-            which,
-            corpus.valid,
-            rule,
-            run.folder / "dynamic.json",
-            say=_say,
+    with Bar() as bar:
+        bar.begin("gradient statistics", len(corpus.train))
+        rms = gradient_rms(
+            model,
+            params,
+            corpus.train,
+            batch_size=rule.statistics_batch_size,
+            window_length=rule.window_length,
+            advance=bar.advance,
         )
-    score = dynamic_perplexity(model, params, rms, tokens, rule)
-    if not math.isfinite(score.perplexity):
+        score = partial(dynamic_perplexity, model, params, rms, advance=bar.advance)
+        if tuned:
+            bar.begin("tuning", 1)
+            rule = tune(
+                lambda rule, text: score(text, rule).nats_per_token,
+                fingerprint,
+                corpus.valid,
+                rule,
+                run.folder / "dynamic.json",
+                say=_say,
+                tell=lambda number, at_least, num_tokens: bar.expect(
+                    f"tuning: trial {number} of at least {at_least}", num_tokens
+                ),
+            )
+        bar.begin("dynamic evaluation", len(tokens))
+        found = score(tokens, rule)
+    if not math.isfinite(found.perplexity):
         raise DivergedError(
             f"the perplexity is not finite at a learning rate of "
             f"{rule.learning_rate:.3g} and a decay rate of {rule.decay_rate:.3g}; try "
             f"a lower learning rate, or --tune"
         )
-    return score, rule
+    return found, rule
 
 
-def _tell(
-    what: str,
-    phase: int,
-    score: Score,
-    unknown: int,
-    rule: DynamicRule | None,
-    temperature: float | None,
-    as_json: bool,
-) -> None:
-    if as_json:
-        record: dict[str, Any] = {"text": what, "phase": phase, **score._asdict()}
-        record["unknown"] = unknown
-        if rule is not None:
-            record["dynamic"] = asdict(rule)
-        if temperature is not None:
-            record["temperature"] = temperature
-        print(json.dumps(record))
-        return
+def _as_json(result: Result) -> str:
+    text = result.text
+    record: dict[str, Any] = {"text": text.name, "phase": result.phase}
+    record |= result.score._asdict() | {"unknown": text.num_unknown}
+    if text.unknown_words is not None:
+        record["unknown_words"] = text.unknown_words
+    if result.rule is not None:
+        record["dynamic"] = asdict(result.rule)
+    if result.temperature is not None:
+        record["temperature"] = result.temperature
+    return json.dumps(record)
+
+
+def _as_text(result: Result) -> str:
+    """A line with the score, and one for each unknown word if they are listed."""
+    text, score, rule = result.text, result.score, result.rule
     how = ""
     if rule is not None:
         how = (
             f", dynamic (learning rate {rule.learning_rate:.3g}, decay rate "
             f"{rule.decay_rate:.3g})"
         )
-    if temperature is not None:
-        how += f", temperature {temperature:.3f}"
-    print(
-        f"{what}, model of phase {phase}{how}: {score.nats_per_token:.4f} nats per "
-        f"token, perplexity {score.perplexity:.2f}, "
-        f"{score.num_tokens:,} tokens scored, {unknown:,} unknown words"
+    if result.temperature is not None:
+        how += f", temperature {result.temperature:.3f}"
+    line = (
+        f"{text.name}, model of phase {result.phase}{how}: "
+        f"{score.nats_per_token:.4f} nats per token, perplexity "
+        f"{score.perplexity:.2f}, {score.num_tokens:,} tokens scored, "
+        f"{text.num_unknown:,} unknown words"
     )
+    listed = [
+        f"{count:>8,}  {_harmless(word)}"
+        for word, count in (text.unknown_words or {}).items()
+    ]
+    return "\n".join([line, *listed])
 
 
-def _own_text(run: run_folder.Run, path: Path) -> tuple[str, Ids, int]:
-    """Its name, its ids, and how many of its words are unknown."""
-    ids, unknown = run.vocabulary.encode(read_tokens(path), str(path))
-    return str(path), ids, unknown
+def _harmless(word: str) -> str:
+    """A word with its control characters escaped, which a terminal would obey."""
+    return re.sub("[\x00-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], word)
 
 
-def _split(corpus: data.Corpus, name: str) -> tuple[str, Ids, int]:
-    return f"{name} split of {corpus.name}", getattr(corpus, name), corpus.unknown[name]
+def _own_text(run: run_folder.Run, path: Path, listed: bool) -> Text:
+    tokens = read_tokens(path)
+    ids, num_unknown = run.vocabulary.encode(tokens, str(path))
+    words = run.vocabulary.unknown_words(tokens) if listed else None
+    return Text(str(path), ids, num_unknown, words)
+
+
+def _split(corpus: data.Corpus, name: str) -> Text:
+    ids = getattr(corpus, name)
+    return Text(f"{name} split of {corpus.name}", ids, corpus.unknown[name])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What became of every run in a folder: `python -m glrnn.runs DIR`."""
+"""Lists the runs in a folder: `python -m glrnn.runs DIR`."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ FINISHED = "finished"
 
 
 def find(folder: Path) -> list[Path]:
-    """The folders of runs in a folder, itself included, in the order of their names.
+    """The folders of runs in a folder, itself included, sorted by name.
 
     Raises:
         UsageError: if there is none.
@@ -71,10 +71,10 @@ def row(run: Run) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line.
+    """Runs the command line.
 
     Args:
-        arguments: As typed; `sys.argv` by default.
+        arguments: The words of the command; `sys.argv` by default.
     """
     import tyro
 
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         """List runs: how far each has come, and the command that resumes it.
 
         Attributes:
-            folder: Where the runs are.
+            folder: The folder that the runs are in.
         """
 
         folder: tyro.conf.Positional[Path] = Path("runs")

@@ -1,8 +1,8 @@
-"""Trains experiments beside what they are compared with: `python -m glrnn.study`.
+"""Trains experiments beside their variants: `python -m glrnn.study`.
 
-Every variant of every experiment is trained with every seed. Where several learning
-rates are given, each is tried for the first quarter of the epochs, and the one with the
-lowest validation loss is trained to the end. What has finished is not trained again, so
+Every variant of every experiment is trained with every seed. If several learning rates
+are given, each is tried for the first quarter of the epochs, and the one with the
+lowest validation loss is trained to the end. Finished runs are not trained again, so
 the same command resumes a study that was stopped.
 """
 
@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
+
+import tyro
 
 from glrnn import data
 from glrnn.config import Config, experiment
@@ -24,18 +26,19 @@ from glrnn.losses import to_perplexity
 from glrnn.storage.run_folder import Summary
 from glrnn.training import context, phases
 
+# The fraction of the epochs that each learning rate is tried for.
 TRIED = 0.25
 
 
 class Plan(NamedTuple):
-    """One run that is to be made.
+    """One run of a study.
 
     Attributes:
-        experiment: Its name.
-        origin: Its file as it was given; empty for the quickstart.
+        experiment: The name of the experiment.
+        origin: The experiment's file as it was given; empty for the quickstart.
         variant: A name in `VARIANTS`.
         config: What is learned.
-        folder: Where it goes, with the runs that try its learning rates.
+        folder: The folder of the run and of those that try its learning rates.
     """
 
     experiment: str
@@ -51,9 +54,9 @@ def plans(
     """All runs of a study, in order.
 
     Args:
-        files: Experiments; none for the quickstart.
+        files: The experiments; empty for the quickstart.
         variants: Names in `VARIANTS`.
-        seeds: None for the experiments' own.
+        seeds: The seeds; empty for the experiments' own.
         workdir: The study's folder.
 
     Raises:
@@ -84,16 +87,18 @@ without_finetuning, without_gl, without_lwgc
 def carry_out(
     plan: Plan, corpus: data.Corpus, learning_rates: Sequence[float]
 ) -> dict[str, object]:
-    """Trains a run to its end, unless it is there; what came of it, for a table.
+    """Trains a run to its end, unless it is finished.
 
     Args:
         plan: The run.
-        corpus: What it is trained on.
-        learning_rates: Those to be tried; none for the experiment's own.
+        corpus: The corpus to train on.
+        learning_rates: The learning rates to try; empty for the experiment's own.
+
+    Returns:
+        The results, as a row of a table.
 
     Raises:
-        DivergedError: if it diverges, or did so with every learning rate that was
-            tried.
+        DivergedError: if training diverges, or diverged with every learning rate.
     """
     config = plan.config
     if learning_rates:
@@ -137,7 +142,7 @@ def _best_rate(
 
 
 def _best_loss(summary: Summary) -> float:
-    """On the validation set."""
+    """The lowest validation loss of a phase."""
     losses = summary.raw_valid_loss, summary.averaged_valid_loss
     return min(loss for loss in losses if loss is not None)
 
@@ -156,44 +161,41 @@ def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[S
         return summaries
 
 
+@dataclass(frozen=True)
+class Command:
+    """Train experiments beside their variants, and show a table of the results.
+
+    Attributes:
+        experiments: Python files with a `config`; the quickstart by default.
+        data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
+            python-docs, ptb or wikitext-2.
+        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
+        variants: The variants to train: as_it_is; random_softmax, reference,
+            two_layers, without_finetuning, without_gl, without_lwgc; or another cell,
+            by its name.
+        learning_rates: Learning rates to try for a quarter of the epochs; the best one
+            is used. The experiment's own by default.
+        seeds: The seeds to train with; the experiment's own by default.
+        workdir: The study's folder; what has finished there is not trained again.
+    """
+
+    experiments: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[FILE...]")
+    ] = ()
+    data: str = "python-docs"
+    manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    variants: tuple[str, ...] = ("as_it_is",)
+    learning_rates: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
+    workdir: Path = Path("runs/study")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line.
+    """Runs the command line.
 
     Args:
-        arguments: As typed; `sys.argv` by default.
+        arguments: The words of the command; `sys.argv` by default.
     """
-    import tyro
-
-    @dataclass(frozen=True)
-    class Command:
-        """Train experiments beside their variants, and show what came of them.
-
-        Attributes:
-            experiments: Python files with a `config`; the quickstart by default.
-            data: A folder with train.txt, valid.txt and test.txt, or the name of a
-                corpus: python-docs, ptb or wikitext-2.
-            manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
-                download.
-            variants: as_it_is; random_softmax, reference, two_layers,
-                without_finetuning, without_gl, without_lwgc; or another cell, by its
-                name.
-            learning_rates: To be tried for a quarter of the epochs, the best one
-                chosen; the experiment's own by default.
-            seeds: The experiment's own by default.
-            workdir: The study's folder; what has finished there is not trained again.
-        """
-
-        experiments: Annotated[
-            tyro.conf.Positional[tuple[Path, ...]],
-            tyro.conf.arg(metavar="[FILE...]"),
-        ] = ()
-        data: str = "python-docs"
-        manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-        variants: tuple[str, ...] = ("as_it_is",)
-        learning_rates: tuple[float, ...] = ()
-        seeds: tuple[int, ...] = ()
-        workdir: Path = Path("runs/study")
-
     with told_plainly("stopped; the same command resumes"):
         command = tyro.cli(
             Command,
@@ -202,28 +204,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         keep_programs()
         return_memory()
-        # All of them before the first is trained: a mistake shows at once.
+        # All plans are made and checked first, so that a mistake shows at once.
         planned = list(
             plans(command.experiments, command.variants, command.seeds, command.workdir)
         )
         for plan in planned:
-            if len(command.learning_rates) > 1 and plan.config.phases[0].main.minutes:
-                raise UsageError(
-                    f"--learning-rates are tried for a quarter of the epochs, but the "
-                    f"stages of {plan.experiment} have minutes: give one, or none"
-                )
-            for rate in command.learning_rates:
-                with_learning_rate(plan.config, rate)
+            _check_rates(plan, command.learning_rates)
         corpus = data.load(command.data, manual_dir=command.manual_dir)
-        rows = []
-        for plan in planned:
-            try:
-                rows.append(carry_out(plan, corpus, command.learning_rates))
-            except DivergedError as error:
-                print(f"{plan.folder}: {error}", file=sys.stderr)
-                row = {"experiment": plan.experiment, "variant": plan.variant}
-                rows.append(row | {"seed": plan.config.seed})
-        print_table(rows)
+        print_table([_row(plan, corpus, command.learning_rates) for plan in planned])
+
+
+def _check_rates(plan: Plan, learning_rates: Sequence[float]) -> None:
+    if len(learning_rates) > 1 and plan.config.phases[0].main.minutes:
+        raise UsageError(
+            f"--learning-rates are tried for a quarter of the epochs, but the stages "
+            f"of {plan.experiment} have minutes; give one learning rate, or none"
+        )
+    for rate in learning_rates:
+        with_learning_rate(plan.config, rate)
+
+
+def _row(
+    plan: Plan, corpus: data.Corpus, learning_rates: Sequence[float]
+) -> dict[str, object]:
+    """Trains a run; a run that diverges has a row without results."""
+    try:
+        return carry_out(plan, corpus, learning_rates)
+    except DivergedError as error:
+        print(f"{plan.folder}: {error}", file=sys.stderr)
+        return {
+            "experiment": plan.experiment,
+            "variant": plan.variant,
+            "seed": plan.config.seed,
+        }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Trains a language model gradually: `python -m glrnn.train [EXPERIMENT.py]`.
 
-Short, for the work is elsewhere: `config` says what is learned, `data` reads the texts,
-`run_folder` keeps the run, `phases` trains it, `progress` shows it.
+The config says what is learned; `data` reads the texts, `run_folder` stores the run,
+`phases` trains it, and `progress` shows it.
 """
 
 import os
@@ -31,24 +31,25 @@ Attributes:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how; nothing here changes what is learned.
+    """Where and how a run is trained; nothing here changes what is learned.
 
     Attributes:
         data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
             python-docs, ptb or wikitext-2.
         workdir: The run's folder. A run that is already there is resumed.
         manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
-        num_devices: How many devices share each batch; 0 for as many as there are and
-            divide it.
-        matmul_precision: Of matrix products in training: float32, tensorfloat32 or
-            bfloat16. Norms, mixing, averages and evaluation are in float32.
-        checkpoint_minutes: Between checkpoints within an epoch; 0 for none but at its
-            end.
+        num_devices: The number of devices that share each batch; 0 for as many as there
+            are and divide it.
+        matmul_precision: The precision of matrix products in training: float32,
+            tensorfloat32 or bfloat16. Norms, mixing, averages and evaluation are in
+            float32.
+        checkpoint_minutes: The minutes between checkpoints within an epoch; 0 for
+            checkpoints at its end only.
         on_nonfinite: What to do about a loss or gradient that is not finite: stop; skip
             that update; or rewind to the newest checkpoint and draw other dropout
-            masks from there on.
-        check: Compare a GPU or TPU with the CPU on one update before it is trained on.
-            A check that was passed is remembered.
+            masks.
+        check: Whether to compare a GPU or TPU with the CPU on one update before
+            training on it. A check that was passed is not repeated.
     """
 
     data: str = "python-docs"
@@ -79,10 +80,10 @@ class Command(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line.
+    """Runs the command line.
 
     Args:
-        arguments: As typed; `sys.argv` by default.
+        arguments: The words of the command; `sys.argv` by default.
     """
     with told_plainly("stopped; the same command resumes"):
         _run(_parse(sys.argv[1:] if arguments is None else arguments))
@@ -114,14 +115,14 @@ def _parse(arguments: Sequence[str]) -> Command:
         args=arguments,
         default=kind(named, runtime, **groups),
     )
+    config = config_of({group: getattr(typed, group) for group in groups})
     if typed.experiment != named:
         raise UsageError(f"the experiment, {typed.experiment}, must come first")
-    given = {group: getattr(typed, group) for group in groups}
-    return Command(named, typed.runtime, config_of(given))
+    return Command(named, typed.runtime, config)
 
 
 def _default(named: str) -> tuple[Runtime, Config]:
-    """Where and what, before any option is read."""
+    """The runtime and the config before any option is applied."""
     if not named:
         return Runtime(), Config()
     path = Path(named)

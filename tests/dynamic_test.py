@@ -3,6 +3,7 @@
 `parity_test.py` has the authors' convention in PyTorch.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,9 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glrnn.config import Config, Dropout, Layer, Phase
+from glrnn.data.windows import columns
 from glrnn.errors import UsageError
-from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
-from glrnn.evaluation.perplexity import perplexity
+from glrnn.evaluation.dynamic import (
+    CHUNK,
+    DynamicRule,
+    dynamic_perplexity,
+    gradient_rms,
+)
+from glrnn.evaluation.perplexity import mean_score, perplexity, stacked_windows
 from glrnn.model import language_model
 
 V = 11
@@ -168,6 +175,92 @@ def test_the_trained_parameters_are_left_as_they_are(drawn):
     before = jax.tree.map(np.array, params)
     dynamic_perplexity(MODEL, params, rms, tokens, DynamicRule(1e-2))
     jax.tree.map(np.testing.assert_array_equal, before, params)
+
+
+# The whole stream in one loop, as it was before it was cut into chunks.
+
+
+@partial(jax.jit, static_argnums=0)
+@jax.default_matmul_precision("float32")
+def rms_in_one_loop(model, params, stream):
+    def loss(params, carry, window):
+        outcome = model.apply(params, carry, window)
+        return outcome.nll, outcome.carry
+
+    def add(sums_and_carry, window):
+        sums, carry = sums_and_carry
+        (_, carry), grads = jax.value_and_grad(loss, has_aux=True)(
+            params, carry, window
+        )
+        return (jax.tree.map(lambda s, g: s + g * g, sums, grads), carry), None
+
+    num_windows, _, batch_size = stream.inputs.shape
+    zeros = jax.tree.map(jnp.zeros_like, params), model.initial_carry(batch_size)
+    (sums, _), _ = jax.lax.scan(add, zeros, stream)
+    return jax.tree.map(lambda s: jnp.sqrt(s / num_windows), sums)
+
+
+@partial(jax.jit, static_argnums=0)
+@jax.default_matmul_precision("float32")
+def means_in_one_loop(model, trained, rms, rates, stream):
+    learning_rate, decay_rate, epsilon = rates
+    sizes = [jnp.mean(leaf) for leaf in jax.tree.leaves(rms)]
+    relative_decay = decay_rate * len(sizes) / sum(sizes)
+
+    def loss(params, carry, window):
+        outcome = model.apply(params, carry, window)
+        return outcome.nll, outcome.carry
+
+    def adapt(param, anchor, size, grad):
+        pull = jnp.minimum(1.0, relative_decay * size)
+        step = learning_rate * grad / (size + epsilon)
+        return param + pull * (anchor - param) - step
+
+    def score(params_and_carry, window):
+        params, carry = params_and_carry
+        (nll, carry), grads = jax.value_and_grad(loss, has_aux=True)(
+            params, carry, window
+        )
+        sizes, nll = jax.lax.optimization_barrier((rms, nll))
+        return (jax.tree.map(adapt, params, trained, sizes, grads), carry), nll
+
+    start = trained, model.initial_carry(1)
+    return jax.lax.scan(score, start, stream)[1]
+
+
+@pytest.mark.parametrize("size", [403, 501, 506, 2003])
+def test_chunks_give_the_bits_of_one_loop(size):
+    """Fewer windows than a chunk has, as many, one more, and several chunks."""
+    params, tokens = draw(size)
+    told = []
+    rms = gradient_rms(
+        MODEL, params, tokens, batch_size=1, window_length=5, advance=told.append
+    )
+    stream = stacked_windows(columns(tokens, 1), 5)
+    assert len(stream.length) == -(-(size - 1) // 5)
+    expected = rms_in_one_loop(MODEL, params, stream)
+    jax.tree.map(np.testing.assert_array_equal, rms, expected)
+    assert sum(told) == size - 1
+    assert len(told) == -(-len(stream.length) // CHUNK)
+
+    told.clear()
+    rule = DynamicRule(1e-3, 0.05)
+    score = dynamic_perplexity(MODEL, params, rms, tokens, rule, told.append)
+    rates = rule.learning_rate, rule.decay_rate, rule.epsilon
+    means = means_in_one_loop(MODEL, params, rms, rates, stream)
+    assert score == mean_score(means, stream)
+    assert sum(told) == score.num_tokens
+
+
+def test_texts_of_all_lengths_share_a_program(drawn):
+    params, tokens, rms = drawn
+    traces = []
+    model = MODEL._replace(
+        apply=lambda *args: traces.append(args) or MODEL.apply(*args)
+    )
+    for text in (tokens[:50], tokens, np.tile(tokens, 3)):
+        dynamic_perplexity(model, params, rms, text, STILL)
+    assert len(traces) == 1
 
 
 def test_another_rate_compiles_nothing_anew(drawn):

@@ -44,6 +44,32 @@ def test_evaluate_counts_unknown_words_aloud(trained, tmp_path, capsys):
     assert "perplexity" in printed
 
 
+def test_unknown_words_are_listed_on_request(trained, tmp_path, capsys):
+    run, _, _ = trained
+    path = tmp_path / "mine.txt"
+    path.write_text("the dog sat on a cat\ndog barked Größe <unk> \x1b[31mred")
+    words = ["--text", str(path), "--list-unknown"]
+    evaluate.main([str(run), *words])
+    score, *listed = capsys.readouterr().out.splitlines()
+    assert "5 unknown words" in score
+    assert [line.split() for line in listed] == [
+        ["2", "dog"],
+        ["1", "barked"],
+        ["1", "Größe"],
+        ["1", r"\x1b[31mred"],
+    ]
+    evaluate.main([str(run), *words, "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert list(record["unknown_words"].items()) == [
+        ("dog", 2),
+        ("barked", 1),
+        ("Größe", 1),
+        ("\x1b[31mred", 1),
+    ]
+    evaluate.main([str(run), *words[:2], "--json"])
+    assert "unknown_words" not in json.loads(capsys.readouterr().out)
+
+
 def test_the_run_of_a_stranger_is_data_and_no_more(
     trained, tmp_path, capsys, monkeypatch
 ):

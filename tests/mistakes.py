@@ -249,7 +249,9 @@ OPTIONS = {
             (["RUN", "--text", "nowhere.txt"], "cannot read nowhere.txt"),
             (["RUN", "--text", "DATA"], "Is a directory"),
             (["RUN", "--text", ""], "cannot read"),
+            (["RUN", "--text", "DATA", "--data", "DATA"], "--text needs no corpus"),
         ],
+        "--list-unknown": [(["RUN", "--list-unknown"], "--list-unknown needs --text")],
         "--data": [
             (["RUN", "--data", "nowhere"], "unknown data set 'nowhere'"),
             (["RUN", "--data", "empty"], "has no train.txt"),
@@ -270,7 +272,7 @@ OPTIONS = {
             (["RUN", "--tune", "yes"], "yes"),
             (
                 ["RUN", "--tune", "--dynamic.learning-rate", "1e-4"],
-                "give neither",
+                "drop --dynamic.learning-rate and --dynamic.decay-rate",
             ),
         ],
         "--temperature": [
@@ -281,10 +283,10 @@ OPTIONS = {
         ],
         "--tune-temperature": [
             (["RUN", "--tune-temperature", "yes"], "yes"),
-            (["RUN", "--tune-temperature", "--temperature", "2"], "give none"),
+            (["RUN", "--tune-temperature", "--temperature", "2"], "drop --temperature"),
         ],
         "--dynamic.learning-rate": [
-            (["RUN", "--dynamic.learning-rate", "1e-4"], "of no use without it"),
+            (["RUN", "--dynamic.learning-rate", "1e-4"], "need --dynamic or"),
             (
                 ["RUN", "--dynamic", "--dynamic.learning-rate", "-1"],
                 "DynamicRule.learning_rate is -1.0; it must be at least 0",

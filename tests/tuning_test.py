@@ -12,8 +12,8 @@ from glrnn.evaluation import tuning
 from glrnn.evaluation.dynamic import DynamicRule
 from glrnn.evaluation.tuning import (
     DECAY_RATES,
-    FIRST_TOKENS,
     LEARNING_RATES,
+    SEARCH_TOKENS,
     read_trials,
     tune,
 )
@@ -21,7 +21,7 @@ from glrnn.evaluation.tuning import (
 GRID = len(LEARNING_RATES) * len(DECAY_RATES)
 # Around 6e-5 and 2e-3, beside those in the grid: 9e-5, and 4e-3.
 AROUND = 2
-TOKENS = np.zeros(FIRST_TOKENS + 10, np.int32)
+TOKENS = np.zeros(SEARCH_TOKENS + 10, np.int32)
 
 
 class Scores:
@@ -32,7 +32,7 @@ class Scores:
 
     def __call__(self, rule, text):
         self.asked.append((rule, len(text)))
-        best = 6e-5 if len(text) == FIRST_TOKENS else 7e-5
+        best = 6e-5 if len(text) == SEARCH_TOKENS else 7e-5
         return (
             4 + 1e4 * abs(rule.learning_rate - best) + 150 * abs(rule.decay_rate - 2e-3)
         )
@@ -52,7 +52,7 @@ def test_all_rates_are_tried_on_the_beginning_and_the_best_on_all(tmp_path):
     chosen = search(tmp_path / "trials.json", scores, rule=rule)
     lengths = [length for _, length in scores.asked]
     beginnings = GRID + AROUND
-    assert lengths == [FIRST_TOKENS] * beginnings + [len(TOKENS)] * tuning.FINALISTS
+    assert lengths == [SEARCH_TOKENS] * beginnings + [len(TOKENS)] * tuning.FINALISTS
     tried = {(rule.learning_rate, rule.decay_rate) for rule, _ in scores.asked}
     grid = {(a, b) for a in LEARNING_RATES for b in DECAY_RATES}
     assert tried == grid | {(9e-5, 2e-3), (6e-5, 4e-3)}
@@ -72,6 +72,44 @@ def test_the_search_goes_on_beyond_the_grid(tmp_path):
     chosen = search(tmp_path / "trials.json", score)
     assert 5e-4 / 1.5 < chosen.learning_rate < 5e-4 * 1.5
     assert 1e-4 < chosen.decay_rate < 4e-4
+
+
+def test_what_is_to_come_is_told_before_every_trial(tmp_path):
+    path, told, scores = tmp_path / "trials.json", [], Scores()
+
+    def tell(*figures):
+        assert len(told) == len(scores.asked)
+        told.append(figures)
+
+    tune(scores, PARAMS, TOKENS, RULE, path, lambda line: None, tell)
+    numbers, at_least, left = zip(*told, strict=True)
+    count = GRID + AROUND + tuning.FINALISTS
+    assert numbers == tuple(range(1, count + 1))
+    assert at_least[0] == GRID + tuning.FINALISTS
+    assert sorted(at_least) == list(at_least)
+    assert at_least[-1] == count
+    finals = tuning.FINALISTS * len(TOKENS)
+    assert left[0] == GRID * SEARCH_TOKENS + finals
+    assert left[-tuning.FINALISTS] == finals
+    assert left[-1] == len(TOKENS)
+    # Trials that were made before are not told of, but count.
+    path.write_text(json.dumps(json.loads(path.read_text())[:-1]))
+    told.clear()
+    tune(
+        *(lambda *_: 9.0, PARAMS, TOKENS, RULE, path, lambda line: None),
+        lambda *figures: told.append(figures),
+    )
+    assert told == [(count, count, len(TOKENS))]
+
+
+def test_a_short_text_is_searched_whole_and_has_no_finals(tmp_path):
+    told = []
+    tune(
+        *(Scores(), PARAMS, TOKENS[:9], RULE, tmp_path / "trials.json"),
+        *(lambda line: None, lambda *figures: told.append(figures)),
+    )
+    assert told[0] == (1, GRID, 9 * GRID)
+    assert told[-1][0] == told[-1][1] == len(told)
 
 
 def test_rates_are_in_proportion_to_the_window(tmp_path):

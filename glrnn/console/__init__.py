@@ -1,1 +1,1 @@
-"""What a command line wraps around its work: progress, tables, Ctrl-C."""
+"""The terminal: progress, tables, options, Ctrl-C, compilation."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 
-# What compiles in less is hardly worth a file.
+# Programs that compile faster are not stored.
 SHORTEST_COMPILATION_SECONDS = 0.05
 
 # JAX's names: of all events of tracing, lowering and compiling, and of the last.
@@ -21,10 +21,11 @@ REFRESH_SECONDS = 0.5
 
 
 def keep_programs() -> None:
-    """Has JAX keep what it compiles in the user's cache folder, and look there first.
+    """Makes JAX store compiled programs in the user's cache folder and reuse them.
 
-    To be called before anything is compiled. A folder that the user has chosen stands
-    (`JAX_COMPILATION_CACHE_DIR`); `JAX_ENABLE_COMPILATION_CACHE=false` keeps nothing.
+    Call it before anything is compiled. A folder that the user has chosen with
+    `JAX_COMPILATION_CACHE_DIR` is respected; `JAX_ENABLE_COMPILATION_CACHE=false` turns
+    the cache off.
 
     Example:
         >>> import jax
@@ -45,10 +46,10 @@ def keep_programs() -> None:
 
 @cache
 def return_memory() -> None:
-    """Has memory that compiling took given back to the system as soon as it is free.
+    """Returns the memory that compiling took to the system as soon as it is free.
 
-    glibc would keep it, a few hundred megabytes beside the network's own. Elsewhere
-    nothing is done.
+    glibc would keep it, a few hundred megabytes on top of the network's own. Without
+    glibc this does nothing.
 
     Example:
         >>> return_memory()

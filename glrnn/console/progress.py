@@ -53,7 +53,7 @@ class Progress:
         Args:
             console: Where to show the run; standard output if not given.
             when_lost: Called when nobody reads standard output any more; nothing is
-                shown from then on.
+                shown after that.
         """
         from rich.live import Live
         from rich.progress import (
@@ -106,12 +106,12 @@ class Progress:
             self._console.out(text, highlight=False)
 
     def begin_epoch(self, title: str, total_tokens: int, tokens: int = 0) -> None:
-        """Begins to show one epoch, or the rest of it.
+        """Starts the bar of an epoch.
 
         Args:
-            title: What is being done, such as `phase 2/3 · finetune · epoch 3/40`.
-            total_tokens: The tokens in the epoch.
-            tokens: Those that have been done before.
+            title: The title of the epoch, such as `phase 2/3 · finetune · epoch 3/40`.
+            total_tokens: The number of tokens in the epoch.
+            tokens: The number of tokens that are already done.
         """
         if self._title == title and self._bars.tasks[0].completed == tokens:
             return
@@ -131,10 +131,10 @@ class Progress:
         """Shows how far the epoch is.
 
         Args:
-            tokens: The tokens done in this epoch.
-            figures: Numbers to show by their names. `loss`, in nats per token, is shown
-                as a perplexity too.
-            norms: The gradient norm of each group, and its limit.
+            tokens: The number of tokens done in this epoch.
+            figures: Numbers to show, by name. `loss`, in nats per token, is shown as a
+                perplexity too.
+            norms: The gradient norm and the limit of each group.
             averaging: Whether the averaging of parameters has begun.
         """
         task = self._bars.tasks[0]
@@ -154,12 +154,12 @@ class Progress:
             self.say(_join([self._title, done, *self._status, _time_left(task)]))
 
     def end_epoch(self, line: str) -> None:
-        """Shows one line in the place of the epoch's bar."""
+        """Replaces the bar of the epoch with one line."""
         self._forget_epoch()
         self.say(line)
 
     def table(self, rows: Sequence[Mapping[str, object]]) -> None:
-        """Shows a table with one column a key, such as the phases of a finished run."""
+        """Shows a table with one column for each key, such as the phases of a run."""
         print_table(rows, self._console)
 
     def _show_compilation(self, seconds: float) -> None:
@@ -194,12 +194,12 @@ class Progress:
 
 
 def _console(when_lost: Callable[[], None]) -> Console:
-    """Standard output; once nobody reads it any more, nothing."""
+    """A console on standard output that falls silent when nobody reads it any more."""
     from rich.console import Console
 
     class Quiet(Console):
         def on_broken_pipe(self) -> None:
-            # rich would end the process.
+            # Instead of ending the process, as rich does.
             self.quiet = True
             when_lost()
 

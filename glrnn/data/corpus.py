@@ -17,12 +17,12 @@ class Corpus(NamedTuple):
     """Three token streams over one vocabulary.
 
     Attributes:
-        name: what `load` was asked for.
-        vocabulary: the words of the ids.
-        train: int32 `[N]`.
-        valid: int32 `[N]`.
-        test: int32 `[N]`.
-        unknown: for each split, how many of its tokens were outside the vocabulary.
+        name: The name or folder that `load` was given.
+        vocabulary: The vocabulary of the ids.
+        train: The training set, int32 `[N]`.
+        valid: The validation set, int32 `[N]`.
+        test: The test set, int32 `[N]`.
+        unknown: The number of tokens of each split outside the vocabulary.
     """
 
     name: str
@@ -60,8 +60,8 @@ def _refuse(manual_dir: PathLike | None, name: str) -> None:
         )
 
 
-# A corpus is a function of the folder its files are already in, or `None`; it gives the
-# tokens of each split, and imports what it needs only when it is called.
+# Each corpus is a function from the folder that holds its files, or `None` to download
+# them, to the tokens of each split. It imports what it needs when it is called.
 CORPORA: Mapping[str, Callable[[PathLike | None], Mapping[str, list[str]]]] = {
     "python-docs": _python_docs,
     "ptb": _ptb,
@@ -92,19 +92,19 @@ def load(
     """Loads a corpus by its name, or from a folder of three texts.
 
     Args:
-        name_or_folder: a name in `CORPORA`, or a folder with train.txt, valid.txt and
+        name_or_folder: A name in `CORPORA`, or a folder with train.txt, valid.txt and
             test.txt, read by `read_tokens`.
-        vocabulary: that of the model to be evaluated. Without one it is all the words
-            of train, then valid, then test, in order of first appearance.
-        manual_dir: a folder with the texts of a corpus that would be downloaded.
+        vocabulary: The vocabulary of the model to evaluate. By default all words of
+            train, then valid, then test, in order of first appearance.
+        manual_dir: A folder with the texts of a corpus that is otherwise downloaded.
 
     Returns:
         The corpus.
 
     Raises:
-        UsageError: there is no such corpus, it cannot be downloaded, a split is missing
-            or cannot be read, words are unknown to a vocabulary without `<unk>`, or
-            `manual_dir` is given for what is not downloaded.
+        UsageError: if there is no such corpus, it cannot be downloaded, a split is
+            missing or cannot be read, words are unknown to a vocabulary without
+            `<unk>`, or `manual_dir` is given for a corpus that is not downloaded.
 
     Example:
         >>> load("ptbb")
@@ -136,9 +136,9 @@ ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
 
 
 def fingerprint(corpus: Corpus) -> str:
-    """SHA-256 of the vocabulary and the three streams; the name does not enter.
+    """The SHA-256 of the vocabulary and the three streams, without the name.
 
-    A run that is started again compares it, and refuses another corpus.
+    A run that is resumed compares it, and refuses another corpus.
 
     Example:
         >>> import numpy as np

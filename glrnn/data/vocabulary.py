@@ -1,9 +1,10 @@
-"""Text -> tokens -> ids: the words of a corpus, and how a text is read.
+"""Text -> tokens -> ids: the vocabulary of a corpus, and how a text is read.
 
-Source: Aharoni et al., "Gradual Learning of Recurrent Neural Networks", 2017, whose
-vocabulary this is.
+Source: the vocabulary of Aharoni et al., "Gradual Learning of Recurrent Neural
+Networks", 2017.
 """
 
+import collections
 import dataclasses
 import functools
 import itertools
@@ -27,17 +28,17 @@ PathLike = str | os.PathLike[str]
 def read_tokens(path: PathLike) -> list[str]:
     r"""Reads a text as tokens: its words, and `<eos>` after every line.
 
-    Words are what whitespace separates. Every line ends in `<eos>`, a blank one and a
-    last one without a newline included. Lines end at `\n` or `\r\n` and nowhere else.
+    Words are separated by whitespace. Every line ends in `<eos>`, including a blank one
+    and a last one without a newline. Lines end at `\n` or `\r\n` and nowhere else.
 
     Args:
-        path: a text in UTF-8.
+        path: A text in UTF-8.
 
     Returns:
         The tokens, in order.
 
     Raises:
-        UsageError: the path cannot be read, is not UTF-8, or holds no words.
+        UsageError: if the file cannot be read, is not UTF-8, or holds no words.
 
     Example:
         >>> import pathlib, tempfile
@@ -61,13 +62,13 @@ def read_tokens(path: PathLike) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """The word types of a corpus; the id of a word is its place in `words`.
+    """The word types of a corpus; the id of a word is its index in `words`.
 
     Attributes:
-        words: distinct words, in order of first appearance.
+        words: Distinct words, in order of first appearance.
 
     Raises:
-        UsageError: a word stands twice in `words`.
+        UsageError: if a word occurs twice in `words`.
 
     Example:
         >>> vocabulary = Vocabulary.of(["the", "cat", "<unk>"], ["the", "dog"])
@@ -89,7 +90,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, *token_lists: Sequence[str]) -> "Vocabulary":
-        """The words of the lists, in order of first appearance; none is pruned.
+        """Makes the vocabulary of all words of some lists, in order of appearance.
 
         Example:
             >>> Vocabulary.of(["b", "a", "b"], ["c"]).words
@@ -114,14 +115,14 @@ class Vocabulary:
         """The ids of tokens; words outside the vocabulary become `<unk>`.
 
         Args:
-            tokens: words.
-            what: the name of `tokens` in an error.
+            tokens: Words.
+            what: The name of the text in an error message.
 
         Returns:
-            The ids, int32 `[len(tokens)]`, and how many tokens were unknown.
+            The ids, int32 `[len(tokens)]`, and the number of unknown tokens.
 
         Raises:
-            UsageError: there are unknown words and the vocabulary has no `<unk>`.
+            UsageError: if there are unknown words and the vocabulary has no `<unk>`.
 
         Example:
             >>> Vocabulary(("a", "b")).encode(["b", "a"])
@@ -139,11 +140,27 @@ class Vocabulary:
         ids[outside] = self.index.get(UNK, -1)
         return ids, int(outside.size)
 
+    def unknown_words(self, tokens: Sequence[str]) -> dict[str, int]:
+        """Counts the tokens outside the vocabulary.
+
+        Args:
+            tokens: Words.
+
+        Returns:
+            The count of each unknown word, the most frequent first.
+
+        Example:
+            >>> Vocabulary(("a", "b")).unknown_words(["a", "dog", "cat", "b", "cat"])
+            {'cat': 2, 'dog': 1}
+        """
+        outside = (token for token in tokens if token not in self.index)
+        return dict(collections.Counter(outside).most_common())
+
     def decode(self, ids: npt.ArrayLike) -> list[str]:
         """The words of ids `[N]`.
 
         Raises:
-            IndexError: an id is outside `0 .. len(self) - 1`.
+            IndexError: if an id is outside `0 .. len(self) - 1`.
 
         Example:
             >>> Vocabulary(("a", "b")).decode([1, 0, 1])
@@ -169,10 +186,10 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: PathLike) -> "Vocabulary":
-        """Reads what `save` wrote (its example shows both).
+        """Reads a file that `save` wrote; see the example there.
 
         Raises:
-            UsageError: the path cannot be read or is not a list of distinct strings.
+            UsageError: if the file cannot be read or is not a list of distinct strings.
 
         Example:
             >>> Vocabulary.load("nowhere.json")

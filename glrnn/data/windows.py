@@ -1,10 +1,9 @@
 """Token stream -> columns -> windows.
 
-A stream is cut into B columns, `[rows, B]`, and a window is a few consecutive rows of
-it: the inputs of rows `i .. i + T - 1` and the targets, which are the same rows one
-step later. In training the lengths of the windows are drawn at random; they are then
-padded up to one of a few static lengths, so that a run compiles a handful of programs
-and not seventy.
+A stream is cut into B columns, `[rows, B]`, and a window is a segment of it: rows `i ..
+i + T - 1` are the inputs, and the same rows one step later the targets. In training the
+lengths of the windows are drawn at random and padded up to one of a few static lengths,
+so that a run compiles a handful of programs instead of seventy.
 
 Everything here is NumPy on the host. Source: Merity et al., "Regularizing and
 Optimizing LSTM Language Models", ICLR 2018.
@@ -29,17 +28,17 @@ def columns(
     """Cuts a stream into B contiguous columns, time-major; drops the tail.
 
     Args:
-        tokens: int32 `[N]`.
-        batch_size: B.
-        what: the name of `tokens` in an error, such as `train split of ptb`.
-        min_rows: the fewest rows of use: 2 to evaluate (one target a column), 3 to
-            train (the shortest window that `draw_lengths` leaves has two targets).
+        tokens: The stream, int32 `[N]`.
+        batch_size: The number of columns, B.
+        what: The name of the stream in an error message, such as `train split of ptb`.
+        min_rows: The fewest rows allowed: 2 to evaluate (one target a column), 3 to
+            train (the shortest window that `draw_lengths` draws has two targets).
 
     Returns:
         int32 `[N // B, B]`; column b holds tokens `b * rows .. (b + 1) * rows - 1`.
 
     Raises:
-        UsageError: B is below 1, or there are fewer than `min_rows` rows.
+        UsageError: if B is below 1, or there are fewer than `min_rows` rows.
 
     Example:
         >>> columns(np.arange(7), 2)
@@ -68,24 +67,24 @@ def draw_lengths(
     With w the window length: base = w with probability 0.95, else w / 2;
     s = max(5, trunc(Normal(base, 5))), at most w + `max_extra`; while i < rows - 2, a
     window starts at row i, and i grows by s. The last window is cut to the rows that
-    remain. So every window has two targets or more, as the temporal regulariser needs,
-    and the windows hold rows - 1 targets, or rows - 2 where one would be left alone.
+    remain. So every window has at least two targets, as the temporal regulariser needs,
+    and the windows hold rows - 1 targets, or rows - 2 if the last would be alone.
     The floor of 5 is lowered to w where w is smaller. The mean of s at w = 70 is 67.75.
 
     Args:
-        rng: draws twice a window: a uniform, then a normal number.
-        rows: of the stream, at least 3.
+        rng: The generator; each window draws a uniform, then a normal number.
+        rows: The rows of the stream, at least 3.
         window_length: w, at least 2.
-        max_extra: how far a window may exceed w.
+        max_extra: The largest excess of a window over w.
 
     Returns:
-        The lengths, in order; the last one as cut.
+        The lengths, in order.
 
     Raises:
-        UsageError: `rows` or `window_length` is too small, or `max_extra` is negative.
+        UsageError: if `rows` or `window_length` is too small, or `max_extra` is
+            negative.
 
-    Source: Merity et al. 2018, section 5, as their code and that of Aharoni et al. has
-    it.
+    Source: Merity et al. 2018, section 5, as in their code and that of Aharoni et al.
 
     Example:
         >>> draw_lengths(np.random.default_rng(0), rows=200)
@@ -116,14 +115,14 @@ def fixed_lengths(rows: int, window_length: int = 70) -> list[int]:
     """Window lengths that score every target once: all equal, the last one shorter.
 
     Args:
-        rows: of the stream, at least 2; it has rows - 1 targets a column.
-        window_length: at least 1.
+        rows: The rows of the stream, at least 2; it has rows - 1 targets a column.
+        window_length: The length of all windows but the last, at least 1.
 
     Returns:
         The lengths, in order.
 
     Raises:
-        UsageError: `rows` or `window_length` is too small.
+        UsageError: if `rows` or `window_length` is too small.
 
     Example:
         >>> fixed_lengths(rows=10, window_length=4)
@@ -140,16 +139,16 @@ def fixed_lengths(rows: int, window_length: int = 70) -> list[int]:
 def passes(
     draw: Callable[[int], list[int]], first: int, count: int
 ) -> Iterator[tuple[list[int], int, int]]:
-    """Where windows lie that are counted through pass after pass over a stream.
+    """The places of windows that are counted through pass after pass over a stream.
 
     Args:
-        draw: The lengths of the windows of a pass, from its number, from 1.
-        first: How many windows to leave out.
-        count: How many windows.
+        draw: Returns the lengths of the windows of a pass, given its number, from 1.
+        first: The number of windows to skip.
+        count: The number of windows.
 
     Yields:
-        `(lengths, start, stop)`, one a pass that has some of them: its lengths, and
-        which of its windows, `start .. stop - 1`.
+        `(lengths, start, stop)` for each pass that has some of them: the lengths of the
+        pass, and which of its windows, `start .. stop - 1`.
 
     Example:
         >>> list(passes(lambda number: [number] * 3, first=2, count=5))
@@ -174,31 +173,31 @@ def paddings(
 ) -> tuple[int, ...]:
     """The static lengths that drawn lengths are padded up to.
 
-    Each length is a program: it costs its compilation once, and saves padding in every
-    epoch. With w the window length, simulated epochs come out longer by
+    Each length costs the compilation of a program once, and saves padding in every
+    epoch. With w the window length, padding lengthens simulated epochs by
 
         w                                           70   50   35   20   10
         w/2 + 5, w - 4, w, w + 5, w + 12, w + 40   4.1  5.6  7.6   12   19 percent
         w, w + 10, w + 40                          9.7   13   17   28   47 percent
 
-    A CPU has the six, close to the best that six lengths can do: there a program
-    compiles in a few seconds, less than the padding of three would cost in an epoch. A
-    GPU or TPU has the three: there a program compiles in 10 to 20 seconds, and an epoch
-    of Penn Treebank at full size takes hardly longer than that, so that three programs
-    less pay for a hundred epochs of padding. The longest is hardly ever reached, and a
-    length that is not used is never compiled.
+    A CPU uses the six lengths, which are close to the best six: a program compiles in a
+    few seconds there, less than the padding of three lengths would cost in an epoch. A
+    GPU or TPU uses the three: a program compiles in 10 to 20 seconds there, hardly less
+    than an epoch of Penn Treebank at full size takes, so that three fewer programs pay
+    for a hundred epochs of padding. The longest length is rarely needed, and a length
+    that is not used is never compiled.
 
     Args:
         window_length: w, at least 2.
-        rows: of the stream, where it is known: no padding exceeds its rows - 1 targets.
-        max_extra: as in `draw_lengths`.
-        platform: of the device that trains, as `devices.platform` has it.
+        rows: The rows of the stream, if known; no length exceeds its rows - 1 targets.
+        max_extra: As in `draw_lengths`.
+        platform: The platform of the device that trains, from `devices.platform`.
 
     Returns:
-        Ascending lengths, six or fewer; three or fewer but on a CPU.
+        Ascending lengths: at most six on a CPU, at most three elsewhere.
 
     Raises:
-        UsageError: `window_length` is too small, or `max_extra` is negative.
+        UsageError: if `window_length` is too small, or `max_extra` is negative.
 
     Example:
         >>> paddings(70)
@@ -219,14 +218,14 @@ def paddings(
 
 
 class Window(NamedTuple):
-    """A piece of a stream, padded to a static length T.
+    """A segment of a stream, padded to a static length T.
+
+    Windows stacked along a new first axis are a `Window` too.
 
     Attributes:
-        inputs: int32 `[T, B]`.
-        targets: int32 `[T, B]`, the inputs one step later.
-        length: int32, the rows that are real; the rows from there on are zeros.
-
-    Several stacked along a new first axis are a `Window` too.
+        inputs: The input tokens, int32 `[T, B]`.
+        targets: The target tokens, one step later, int32 `[T, B]`.
+        length: The number of rows before the padding, which is zeros; int32.
     """
 
     inputs: Ids
@@ -240,16 +239,16 @@ def windows(
     """Cuts a stream into padded windows that follow one another.
 
     Args:
-        stream: int32 `[rows, B]`.
-        lengths: of the epoch, from `draw_lengths` or `fixed_lengths`.
-        paddings: ascending static lengths; each window gets the smallest that holds it.
-        start: how many windows to leave out: the index, in `lengths`, of the first one.
+        stream: The columns, int32 `[rows, B]`.
+        lengths: The lengths of an epoch, from `draw_lengths` or `fixed_lengths`.
+        paddings: Ascending static lengths; each window gets the smallest that holds it.
+        start: The index, in `lengths`, of the first window.
 
     Returns:
-        The windows from `start` on, made as they are asked for.
+        The windows from `start` on, made one by one.
 
     Raises:
-        ValueError: the lengths exceed the stream, one is below 1 or exceeds every
+        ValueError: if the lengths exceed the stream, one is below 1 or exceeds every
             padding, or `start` is outside `0 .. len(lengths)`.
 
     Example:

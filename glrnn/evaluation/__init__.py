@@ -1,1 +1,1 @@
-"""How well a model predicts a text, and what is tuned on a validation set."""
+"""Evaluation of a model on a text, and tuning on a validation set."""

@@ -1,17 +1,19 @@
-"""Dynamic evaluation: a model that goes on learning from the text it is scored on.
+"""Dynamic evaluation: a model that keeps learning from the text it is scored on.
 
-After each window it takes a step down the gradient of that window's loss, element by
-element in proportion to how large gradients were on the training set, and a step back
-to what training left. Krause, Kahembwe, Murray and Renals (2018), "Dynamic evaluation
+After each window the parameters take a step down the gradient of that window's loss, in
+units of the root mean square of their gradients on the training set, and a step back to
+the trained parameters. Krause, Kahembwe, Murray and Renals (2018), "Dynamic evaluation
 of neural sequence models", the RMS rule with a decay to the prior.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from glrnn.data.windows import Window, columns
@@ -23,23 +25,26 @@ from glrnn.evaluation.perplexity import (
 )
 from glrnn.validation import above, at_least, check
 
+# Windows in one call of a compiled loop. The last call has fewer, in the same program.
+CHUNK = 100
+
 
 @dataclass(frozen=True)
 class DynamicRule:
-    """How parameters follow a text.
+    """The settings of dynamic evaluation.
 
-    The defaults are what Aharoni, Rattner and Permuter (2017) used on Penn Treebank,
+    The defaults are those of Aharoni, Rattner and Permuter (2017) for Penn Treebank,
     eta 0.002, lambda 0.075 and epsilon 0.001 in a convention that adds squared
     gradients up and takes the sum of all arrays. Here both are means: with n windows of
     statistics and 17 arrays that is eta / sqrt(n), lambda / 17, epsilon / sqrt(n).
 
     Attributes:
-        learning_rate: eta, of the gradient in units of its root mean square.
-        decay_rate: lambda, of the way back to the trained parameters.
-        epsilon: Added to the root mean square of the gradients.
-        window_length: Tokens between two updates, T.
-        statistics_batch_size: Columns of the training set that gradients are the mean
-            of when their size is measured.
+        learning_rate: eta, the rate of the gradient in units of its root mean square.
+        decay_rate: lambda, the rate of decay to the trained parameters.
+        epsilon: A number added to the root mean square of the gradients.
+        window_length: The number of tokens between two updates, T.
+        statistics_batch_size: The number of columns that the training set is cut into
+            for the gradient statistics.
     """
 
     learning_rate: float = field(default=3.9e-5, metadata=at_least(0))
@@ -59,18 +64,20 @@ def gradient_rms(
     *,
     batch_size: int = 70,
     window_length: int = 5,
+    advance: Callable[[int], None] = lambda num_tokens: None,
 ) -> Any:
-    """How large the gradient of each parameter is: its root mean square over windows.
+    """The root mean square of each parameter's gradient over the windows of a text.
 
     M = sqrt(1/n sum_i g_i^2), g_i the gradient of the mean loss of window i, without
-    noise, the parameters left as they are.
+    dropout, at fixed parameters.
 
     Args:
         model: A `glrnn.model.Model`, or anything with the same two functions.
-        params: What was trained.
+        params: The trained parameters.
         tokens: The training set, integers `[N]`.
-        batch_size: Columns that it is cut into.
-        window_length: Time steps in a window, T.
+        batch_size: The number of columns that it is cut into.
+        window_length: The time steps in a window, T.
+        advance: Called every `CHUNK` windows with the number of tokens in them.
 
     Returns:
         M, a tree like `params`.
@@ -92,30 +99,43 @@ def gradient_rms(
         1.0
     """
     stream = stacked_windows(columns(tokens, batch_size, "train split"), window_length)
-    return _root_mean_squares(model, params, stream)
+    sums = jax.tree.map(jnp.zeros_like, params)
+    sums_and_carry = sums, _copy(model.initial_carry(batch_size))
+    for chunk, count, num_tokens in _chunks(stream):
+        sums_and_carry = _add_squares(model, params, sums_and_carry, chunk, count)
+        jax.block_until_ready(sums_and_carry)
+        advance(num_tokens)
+    num_windows = len(stream.inputs)
+    return jax.tree.map(lambda s: jnp.sqrt(s / num_windows), sums_and_carry[0])
 
 
 def dynamic_perplexity(
-    model: LanguageModel, params: Any, rms: Any, tokens: Any, rule: DynamicRule
+    model: LanguageModel,
+    params: Any,
+    rms: Any,
+    tokens: Any,
+    rule: DynamicRule,
+    advance: Callable[[int], None] = lambda num_tokens: None,
 ) -> Score:
     """Scores a token stream by a model that learns from every window once it is scored.
 
     theta <- theta + min(1, lambda D) (theta_0 - theta) - eta g / (M + epsilon);
     D = M / mean(M), the mean taken over the means of the arrays.
 
-    One compiled loop over the whole stream, in one column, in float32 throughout. With
-    both rates zero the score is that of `glrnn.perplexity`.
+    The stream is one column, and all is computed in float32. With both rates zero the
+    score is that of `glrnn.perplexity`.
 
     Args:
         model: A `glrnn.model.Model`, or anything with the same two functions.
-        params: theta_0, what was trained; they stay as they are.
+        params: theta_0, the trained parameters; they are not changed.
         rms: M, from `gradient_rms`.
         tokens: The stream, integers `[N]`.
-        rule: Rates and window length.
+        rule: The rates and the window length.
+        advance: Called every `CHUNK` windows with the number of tokens in them.
 
     Returns:
-        The score of N - 1 tokens; where the parameters grew beyond bounds its
-        perplexity is not finite.
+        The score of N - 1 tokens; its perplexity is not finite if the parameters
+        diverged.
 
     Raises:
         UsageError: if the stream is shorter than two tokens.
@@ -143,7 +163,43 @@ def dynamic_perplexity(
     """
     stream = stacked_windows(columns(tokens, 1), rule.window_length)
     rates = rule.learning_rate, rule.decay_rate, rule.epsilon
-    return mean_score(_adapted_means(model, params, rms, rates, stream), stream)
+    params_and_carry = _copy((params, model.initial_carry(1)))
+    means = []
+    for chunk, count, num_tokens in _chunks(stream):
+        params_and_carry, found = _adapt(
+            model, params, rms, rates, params_and_carry, chunk, count
+        )
+        means.append(np.asarray(found)[:count])
+        advance(num_tokens)
+    return mean_score(np.concatenate(means), stream)
+
+
+def _copy(tree: Any) -> Any:
+    """Arrays of their own, to be donated."""
+    return jax.tree.map(jnp.array, tree)
+
+
+def _chunks(stream: Window) -> Iterator[tuple[Window, int, int]]:
+    """The windows of a stream, `CHUNK` at a time.
+
+    Yields:
+        `CHUNK` windows, the last of which may be zeros; how many there really are; and
+        the tokens that these score.
+    """
+    num_windows, _, batch_size = stream.inputs.shape
+    for start in range(0, num_windows, CHUNK):
+        chunk = [np.asarray(each)[start : start + CHUNK] for each in stream]
+        count = len(chunk[0])
+        padded = [
+            np.pad(each, [(0, CHUNK - count), *[(0, 0)] * (each.ndim - 1)])
+            for each in chunk
+        ]
+        yield Window(*padded), count, int(np.sum(chunk[2])) * batch_size
+
+
+def _at(chunk: Window, i: Array) -> Window:
+    """Window `i` of a chunk."""
+    return jax.tree.map(lambda each: lax.dynamic_index_in_dim(each, i, 0, False), chunk)
 
 
 def _window_gradient(model: LanguageModel) -> Any:
@@ -156,49 +212,57 @@ def _window_gradient(model: LanguageModel) -> Any:
     return jax.value_and_grad(loss, has_aux=True)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
 @jax.default_matmul_precision("float32")
-def _root_mean_squares(model: LanguageModel, params: Any, stream: Window) -> Any:
+def _add_squares(
+    model: LanguageModel, params: Any, sums_and_carry: Any, chunk: Window, count: Any
+) -> Any:
+    """Adds the squared gradients of the first `count` windows."""
     gradient = _window_gradient(model)
 
-    def add(sums_and_carry, window):
+    def add(i, sums_and_carry):
         sums, carry = sums_and_carry
-        (_, carry), grads = gradient(params, carry, window)
-        return (jax.tree.map(lambda s, g: s + g * g, sums, grads), carry), None
+        (_, carry), grads = gradient(params, carry, _at(chunk, i))
+        return jax.tree.map(lambda s, g: s + g * g, sums, grads), carry
 
-    num_windows, _, batch_size = stream.inputs.shape
-    zeros = jax.tree.map(jnp.zeros_like, params), model.initial_carry(batch_size)
-    (sums, _), _ = lax.scan(add, zeros, stream)
-    return jax.tree.map(lambda s: jnp.sqrt(s / num_windows), sums)
+    return lax.fori_loop(0, count, add, sums_and_carry)
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=0, donate_argnums=4)
 @jax.default_matmul_precision("float32")
-def _adapted_means(
+def _adapt(
     model: LanguageModel,
     trained: Any,
     rms: Any,
     rates: tuple[Any, Any, Any],
-    stream: Window,
-) -> Array:
-    """Mean nats per token of each window, before the parameters learn from it."""
+    params_and_carry: Any,
+    chunk: Window,
+    count: Any,
+) -> tuple[Any, Array]:
+    """Scores the first `count` windows, each before the parameters learn from it.
+
+    Returns:
+        The parameters and the carry after them, and the mean nats per token of each
+        window, `[CHUNK]`.
+    """
     learning_rate, decay_rate, epsilon = rates
     gradient = _window_gradient(model)
-    means = [jnp.mean(leaf) for leaf in jax.tree.leaves(rms)]
-    relative_decay = decay_rate * len(means) / sum(means)
+    sizes_by_array = [jnp.mean(leaf) for leaf in jax.tree.leaves(rms)]
+    relative_decay = decay_rate * len(sizes_by_array) / sum(sizes_by_array)
 
     def adapt(param, anchor, size, grad):
         pull = jnp.minimum(1.0, relative_decay * size)
         step = learning_rate * grad / (size + epsilon)
         return param + pull * (anchor - param) - step
 
-    def score(params_and_carry, window):
-        params, carry = params_and_carry
-        (nll, carry), grads = gradient(params, carry, window)
-        # Or XLA would prepare and store all that depends on the sizes alone, which
-        # takes longer to read than to compute.
+    def score(i, state):
+        (params, carry), means = state
+        (nll, carry), grads = gradient(params, carry, _at(chunk, i))
+        # Otherwise XLA would compute all that depends on the sizes alone before the
+        # loop and store it, which takes longer to read than to compute.
         sizes, nll = lax.optimization_barrier((rms, nll))
-        return (jax.tree.map(adapt, params, trained, sizes, grads), carry), nll
+        params = jax.tree.map(adapt, params, trained, sizes, grads)
+        return (params, carry), means.at[i].set(nll)
 
-    start = trained, model.initial_carry(stream.inputs.shape[2])
-    return lax.scan(score, start, stream)[1]
+    means = jnp.zeros(CHUNK, jnp.float32)
+    return lax.fori_loop(0, count, score, (params_and_carry, means))

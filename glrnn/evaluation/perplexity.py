@@ -1,4 +1,4 @@
-"""The perplexity of a language model on a stream of tokens, the model left as it is."""
+"""The perplexity of a language model on a token stream, with fixed parameters."""
 
 import math
 from functools import partial
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from jax import Array, lax
 
 from glrnn.data.windows import Ids, Window, columns, fixed_lengths, windows
@@ -13,13 +14,13 @@ from glrnn.losses import to_perplexity
 
 
 class Score(NamedTuple):
-    """How well a model predicts a text.
+    """The score of a model on a text.
 
     Attributes:
-        nats_per_token: Mean negative log-likelihood.
-        perplexity: Its exponential.
-        num_tokens: Tokens scored; the first of each column has nothing before it and is
-            not among them.
+        nats_per_token: The mean negative log-likelihood.
+        perplexity: The exponential of `nats_per_token`.
+        num_tokens: The number of tokens scored; the first token of each column has no
+            context and is not scored.
     """
 
     nats_per_token: float
@@ -28,11 +29,11 @@ class Score(NamedTuple):
 
 
 class LanguageModel(Protocol):
-    """What scoring asks of a model, any model; hashable."""
+    """The interface of a model that can be scored; hashable."""
 
     @property
     def initial_carry(self) -> Any:
-        """`batch_size -> carry`: what a window begins with."""
+        """`batch_size -> carry`: the carry at the beginning of a text."""
 
     @property
     def apply(self) -> Any:
@@ -47,27 +48,27 @@ def perplexity(
     batch_size: int = 1,
     window_length: int = 70,
 ) -> Score:
-    """Scores a token stream, the state carried from its beginning to its end.
+    """Scores a token stream, carrying the state from its beginning to its end.
 
-    One compiled loop over the whole stream, without noise, in float32 throughout. The
-    mean is exact: over all tokens scored, each once. With more than one column every
-    column starts cold, and the tail that does not fill a row is left out.
+    It is one compiled loop over the whole stream, without dropout, in float32. The mean
+    is exact: every token counts once. With more than one column, each column starts
+    from the initial state, and the tail that does not fill a row is left out.
 
     Args:
         model: A `glrnn.model.Model`, or anything with the same two functions.
-        params: Its parameters.
+        params: The parameters of the model.
         tokens: The stream, integers `[N]`.
-        batch_size: Columns that the stream is cut into, B.
-        window_length: Time steps at a time, T; it does not change the result.
+        batch_size: The number of columns that the stream is cut into, B.
+        window_length: The time steps in a window, T; it does not change the result.
 
     Returns:
-        The score; N - 1 tokens of it with one column.
+        The score, of N - 1 tokens if there is one column.
 
     Raises:
         UsageError: if the stream is shorter than two rows.
 
     Example:
-        A model of one's own: here one that finds each of 8 words equally likely.
+        A model of your own: here one that gives each of 8 words the same probability.
 
         >>> import collections, jax.numpy as jnp
         >>> Model = collections.namedtuple("Model", "initial_carry apply")
@@ -89,17 +90,17 @@ def perplexity(
 def unigram_score(
     train: Ids, tokens: Ids, vocabulary_size: int, *, batch_size: int = 1
 ) -> Score:
-    """Scores a token stream by word frequencies alone, those of the training set.
+    """Scores a token stream by the word frequencies of the training set alone.
 
-    With N training tokens, n of them the word w, p(w) = (n + 1) / (N + V). Scored are
-    the very tokens that `perplexity` scores with as many columns: not the first of each
-    column, nor the tail. What a network learns from context puts it below.
+    With N training tokens, n of them the word w, p(w) = (n + 1) / (N + V). It scores
+    the same tokens as `perplexity` does with as many columns: neither the first of each
+    column nor the tail. A network that learns from context has a lower score.
 
     Args:
-        train: Ids of the training set, all of which are counted.
-        tokens: Ids of the stream to score.
-        vocabulary_size: V.
-        batch_size: Columns that the stream is cut into, B.
+        train: The ids of the training set, all of which are counted.
+        tokens: The ids of the stream to score.
+        vocabulary_size: The number of word types, V.
+        batch_size: The number of columns that the stream is cut into, B.
 
     Returns:
         The score.
@@ -135,11 +136,11 @@ def _window_means(model: LanguageModel, params: Any, stream: Window) -> Array:
 
 
 def stacked_windows(stream: Ids, window_length: int) -> Window:
-    """All windows of a stream one after another, for a loop that is compiled.
+    """All windows of a stream, stacked for a compiled loop.
 
     Args:
-        stream: From `columns`, `[rows, B]`.
-        window_length: T.
+        stream: The columns, from `columns`, `[rows, B]`.
+        window_length: The time steps in a window, T.
 
     Returns:
         A window whose inputs and targets are `[N, T, B]` and whose length is `[N]`.
@@ -153,11 +154,11 @@ def stacked_windows(stream: Ids, window_length: int) -> Window:
     return Window(*map(np.stack, zip(*each, strict=True)))
 
 
-def mean_score(means: Array, stream: Window) -> Score:
-    """The score of a stream.
+def mean_score(means: npt.ArrayLike, stream: Window) -> Score:
+    """The score of a stream, from the means of its windows.
 
     Args:
-        means: Nats per token of each window, `[N]`.
+        means: The nats per token of each window, `[N]`.
         stream: The windows, from `stacked_windows`.
 
     Example:

@@ -1,7 +1,7 @@
 """A softmax temperature for evaluation, chosen on a validation set.
 
-A regularised network may be too sure of itself on a new text, or not sure enough;
-dividing all logits by one number mends either. Melis, Kočiský and Blunsom (2020),
+A regularised network may be too confident on a new text, or not confident enough;
+dividing all logits by one number corrects either. Melis, Kočiský and Blunsom (2020),
 "Mogrifier LSTM", as in their code, which multiplies by the inverse.
 """
 
@@ -12,23 +12,25 @@ from functools import cache, partial
 from glrnn.losses import to_perplexity
 from glrnn.model import Model
 
-# 1/1.06, 1/1.04, ..., 1/0.8: from surer than the model to less sure.
+# 1/1.06, 1/1.04, ..., 1/0.8: from more confident than the model to less confident.
 TEMPERATURES = tuple(50 / hundredths for hundredths in range(53, 39, -1))
-# Of the validation set.
-FIRST_TOKENS = 50_000
+# The tokens of the validation set that temperatures are tried on.
+TEMPERATURE_TOKENS = 50_000
 
 
 @cache
 def tempered(model: Model, temperature: float) -> Model:
-    """The model with all logits divided by a temperature, those of a mixture's parts.
+    """The model with all logits divided by a temperature.
+
+    In a mixture these are the logits of each softmax.
 
     Args:
         model: The model.
-        temperature: Above 0; 1 leaves it as it is, more makes it less sure.
+        temperature: Above 0; 1 changes nothing, more makes the model less confident.
 
     Returns:
-        The same model for the same arguments, so that what was compiled for it is found
-        again.
+        The model; the same object for the same arguments, so that the programs compiled
+        for it are used again.
 
     Example:
         >>> from glrnn.config import Config
@@ -45,13 +47,14 @@ def tempered(model: Model, temperature: float) -> Model:
 def best_temperature(
     score: Callable[[float], float], say: Callable[[str], None]
 ) -> float:
-    """The temperature that scores best, of those from 0.94 up to 1.25.
+    """The temperature with the lowest loss, from 0.94 up to 1.25.
 
-    The search ends when two in a row are no better than the best before them.
+    The search ends when two temperatures in a row are no better than the best before
+    them.
 
     Args:
-        score: Nats per token at a temperature.
-        say: Told of each trial, in one line.
+        score: Returns the nats per token at a temperature.
+        say: Called with one line about each trial.
 
     Example:
         >>> tried = []

@@ -1,1 +1,1 @@
-"""Where the named corpora come from: one module a corpus, imported only when asked."""
+"""The named corpora, one module each, imported only when they are loaded."""

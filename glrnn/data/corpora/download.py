@@ -1,7 +1,7 @@
-"""Texts from the network: where they are, what they must be, how they are fetched.
+"""Downloads of texts: their addresses, their checksums, and how they are fetched.
 
-They are fetched here and not by tensorflow-datasets, whose downloader knows no timeout
-and repeats in silence for minutes what does not answer.
+tensorflow-datasets is not used for this: its downloader has no timeout, and retries a
+server that does not answer for minutes without a word.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ FILES = "train.txt, valid.txt and test.txt"
 
 
 class Text(NamedTuple):
-    """What one split must be.
+    """The checksum and length of a split.
 
     Attributes:
-        sha256: of the text's bytes, in hexadecimal.
-        num_tokens: words, and one `<eos>` a line.
+        sha256: The SHA-256 of the text's bytes, in hexadecimal.
+        num_tokens: The number of words, and of one `<eos>` for each line.
     """
 
     sha256: str
@@ -40,11 +40,11 @@ class Source(NamedTuple):
     """The facts of a corpus.
 
     Attributes:
-        name: what `--data` calls it.
-        licence: what it may be used for, in a line or two.
-        addresses: where its texts are, with `{split}` in the place of train, valid or
-            test; what one does not give is looked for at the next.
-        texts: what the splits must be.
+        name: Its name for `--data`.
+        licence: What it may be used for, in a line or two.
+        addresses: The URLs of its texts, with `{split}` in place of train, valid or
+            test; each is tried after the one before has failed.
+        texts: The checksums and lengths of the splits.
     """
 
     name: str
@@ -54,15 +54,15 @@ class Source(NamedTuple):
 
 
 def download(source: Source, folder: pathlib.Path) -> None:
-    """Puts the texts of a corpus into a folder, from one address or the next.
+    """Downloads the texts of a corpus into a folder.
 
     Args:
-        source: the corpus.
-        folder: gets train.txt, valid.txt and test.txt, each whole or not at all. Those
-            that are there and right are left.
+        source: The corpus.
+        folder: The folder for train.txt, valid.txt and test.txt, each of which is
+            written whole or not at all. Files that are already right are left.
 
     Raises:
-        UsageError: no address gives what is missing, or it cannot be written.
+        UsageError: if no address has a missing text, or it cannot be written.
 
     Example:
         >>> import tempfile
@@ -104,7 +104,7 @@ def download(source: Source, folder: pathlib.Path) -> None:
 
 
 def _fetch(address: str, sha256: str) -> bytes:
-    """What is at an address, or an `OSError`, also if it is the wrong thing."""
+    """The content of an address; raises OSError if its SHA-256 is wrong, too."""
     content = b"".join(_blocks(address))
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
@@ -115,8 +115,8 @@ def _fetch(address: str, sha256: str) -> bytes:
 def _blocks(address: str) -> Iterator[bytes]:
     arrived: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
 
-    # In a thread that can be left behind: no timeout of a socket bounds the look-up of
-    # a name, nor several of a server's addresses, nor bytes that come one by one.
+    # A thread can be abandoned. The timeout of a socket bounds neither the look-up of a
+    # name, nor several addresses of one server, nor bytes that come one by one.
     def transfer() -> None:
         try:
             with urllib.request.urlopen(address, timeout=2 * PATIENCE) as response:
@@ -146,11 +146,11 @@ def check(source: Source, folder: pathlib.Path) -> None:
     """Checks texts that were put into a folder by hand.
 
     Args:
-        source: what they must be.
-        folder: with train.txt, valid.txt and test.txt.
+        source: The corpus.
+        folder: A folder with train.txt, valid.txt and test.txt.
 
     Raises:
-        UsageError: one is missing or is another text.
+        UsageError: if a text is missing or is not that of the corpus.
 
     Example:
         >>> texts = {"train": Text("a3", num_tokens=3)}

@@ -1,7 +1,7 @@
 """Corpora that are downloaded: checked by SHA-256, prepared once, then read offline.
 
-A corpus is three texts. Its module holds the facts, as the `source` of a builder of
-tensorflow-datasets (TFDS); here is what such builders have in common.
+A corpus is three texts. Its module has a builder of tensorflow-datasets (TFDS) with the
+facts as its `source`; this module has what the builders have in common.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ class TextsBuilder(tfds.core.GeneratorBasedBuilder):
     with a `name` for its folder and a `source`.
 
     Args:
-        manual_dir: a folder with train.txt, valid.txt and test.txt, which are then not
-            downloaded.
-        **kwargs: of `tfds.core.GeneratorBasedBuilder`.
+        manual_dir: A folder with train.txt, valid.txt and test.txt, instead of a
+            download.
+        **kwargs: The arguments of `tfds.core.GeneratorBasedBuilder`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -75,18 +75,19 @@ class TextsBuilder(tfds.core.GeneratorBasedBuilder):
 def splits(
     builder: type[TextsBuilder], manual_dir: PathLike | None = None
 ) -> dict[str, list[str]]:
-    """The tokens of each split; the first time, they are prepared.
+    """The tokens of each split, prepared at the first call.
 
-    They are kept where TFDS keeps data: in `TFDS_DATA_DIR`, or `~/tensorflow_datasets`.
+    They are stored where TFDS stores data: in `TFDS_DATA_DIR`, or
+    `~/tensorflow_datasets`.
 
     Args:
-        builder: the corpus.
-        manual_dir: a folder with its texts, instead of a download; what is prepared
-            already needs neither.
+        builder: The builder of the corpus.
+        manual_dir: A folder with the texts, instead of a download; a corpus that is
+            already prepared needs neither.
 
     Raises:
-        UsageError: no address gives the texts, those in `manual_dir` are not the right
-            ones, or what was prepared cannot be written or read.
+        UsageError: if no address has the texts, those in `manual_dir` are others, or
+            the prepared corpus cannot be written or read.
     """
     if importlib.util.find_spec("array_record") is None:
         raise UsageError(

@@ -1,15 +1,15 @@
 """`python-docs`: the documentation that comes with Python, as a small corpus.
 
-It needs no download: it is read from the interpreter at hand, the help texts of
-`pydoc_data.topics` and the docstrings of the standard library's source files, parsed
-and never imported. So **it differs between Python versions**, and where a distribution
-leaves sources out: perplexities on it compare under one interpreter only, and a model
-is evaluated with the vocabulary that was stored when it was trained.
+It needs no download: the texts are the help texts of `pydoc_data.topics` and the
+docstrings of the standard library's source files, which are parsed and never imported.
+So **it differs between Python versions**, and between distributions that leave sources
+out. Compare perplexities on it under one interpreter only; a model is evaluated with
+the vocabulary that was stored when it was trained.
 
-What is kept are paragraphs of prose, each once: at least 8 words, nine tenths of them
+The corpus is the paragraphs of prose, each once: at least 8 words, nine tenths of them
 of letters only, and no interpreter session. They are lower-cased and split into words
-and the marks `. , ; : ? ! ( )`; what else there is is markup and goes. A paragraph is a
-line: it ends in `<eos>`. Words seen fewer than 3 times in train become `<unk>`.
+and the marks `. , ; : ? ! ( )`; everything else is markup and is dropped. A paragraph
+is a line and ends in `<eos>`. Words seen fewer than 3 times in train become `<unk>`.
 """
 
 import ast
@@ -24,8 +24,8 @@ from collections.abc import Iterator
 from glrnn.data.vocabulary import EOS, UNK
 from glrnn.errors import UsageError
 
-# Other people's packages, tests, applications, tables of characters; `pydoc_data` is
-# read as data.
+# Third-party packages, tests, applications and character tables; `pydoc_data` is read
+# as data.
 SKIPPED = {
     "__pycache__",
     "dist-packages",
@@ -86,7 +86,7 @@ def _texts() -> Iterator[str]:
 
 
 def is_prose(paragraph: str) -> bool:
-    """Whether a paragraph is kept: long enough, of plain words, no session.
+    """Whether a paragraph is prose: long enough, of plain words, and no session.
 
     Example:
         >>> is_prose("Return the number of items in a container, or zero.")
@@ -103,7 +103,7 @@ def is_prose(paragraph: str) -> bool:
 
 
 def tokenize(paragraph: str) -> list[str]:
-    """The words of a paragraph, lower-cased, and its marks.
+    """The words of a paragraph, lower-cased, and its punctuation marks.
 
     Example:
         >>> tokenize("The *built-in* type's name (see `int`) isn't `__int__`.")
@@ -115,10 +115,10 @@ def tokenize(paragraph: str) -> list[str]:
 
 @functools.cache
 def paragraphs() -> tuple[str, ...]:
-    """Every paragraph that is kept, once, in the order of the sources.
+    """The paragraphs of prose, each once, in the order of the sources.
 
     Raises:
-        UsageError: this Python comes without its documentation.
+        UsageError: if this Python comes without its documentation.
 
     Example:
         >>> min(len(paragraph.split()) for paragraph in paragraphs())
@@ -137,11 +137,11 @@ def paragraphs() -> tuple[str, ...]:
 def splits() -> dict[str, list[str]]:
     """The tokens of train, valid and test: about 8, 1 and 1 tenths of the paragraphs.
 
-    A paragraph goes where its CRC-32 says, so that every part of the documentation is
-    in all three, and a paragraph stays in its split whatever else changes.
+    The CRC-32 of a paragraph chooses its split, so that every part of the documentation
+    is in all three, and a paragraph stays in its split whatever else changes.
 
     Raises:
-        UsageError: this Python comes without its documentation.
+        UsageError: if this Python comes without its documentation.
 
     Example:
         >>> {split: tokens[-1] for split, tokens in splits().items()}
