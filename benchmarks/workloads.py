@@ -107,14 +107,17 @@ def _adapt(config: Config, model: Model, mesh: Mesh) -> Any:
     rule = DynamicRule()
     params = _params(model, mesh)
     rates = rule.learning_rate, rule.decay_rate, rule.epsilon
+    start = params, on_devices(mesh, jax.eval_shape(lambda: model.initial_carry(1)))
     stream = _windows(mesh, NUM_WINDOWS, rule.window_length, 1)
-    return dynamic._adapted_means.lower(model, params, params, rates, stream)
+    return dynamic._adapt.lower(model, params, params, rates, start, stream)
 
 
 def _measure(config: Config, model: Model, mesh: Mesh) -> Any:
     rule = DynamicRule()
-    stream = _windows(mesh, NUM_WINDOWS, rule.window_length, rule.statistics_batch_size)
-    return dynamic._root_mean_squares.lower(model, _params(model, mesh), stream)
+    params, batch_size = _params(model, mesh), rule.statistics_batch_size
+    carry = on_devices(mesh, jax.eval_shape(lambda: model.initial_carry(batch_size)))
+    stream = _windows(mesh, NUM_WINDOWS, rule.window_length, batch_size)
+    return dynamic._add_squares.lower(model, params, (params, carry), stream)
 
 
 def _key() -> jax.ShapeDtypeStruct:

@@ -15,6 +15,7 @@ import tyro
 from glrnn import data
 from glrnn.console.bar import Bar
 from glrnn.console.compilation import keep_programs, return_memory
+from glrnn.console.sentence import print_sentence
 from glrnn.data.vocabulary import Ids, read_tokens
 from glrnn.errors import DivergedError, UsageError, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
@@ -124,7 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keep_programs()
         return_memory()
         result = _evaluate(command)
-        print(_as_json(result) if command.json else _as_text(result))
+        if command.json:
+            print(_as_json(result))
+        else:
+            _show(result)
 
 
 def _check(command: Command) -> None:
@@ -293,8 +297,8 @@ def _as_json(result: Result) -> str:
     return json.dumps(record)
 
 
-def _as_text(result: Result) -> str:
-    """A line with the score, and one for each unknown word if they are listed."""
+def _show(result: Result) -> None:
+    """Prints the score, and each unknown word if they are listed."""
     text, score, rule = result.text, result.score, result.rule
     how = ""
     if rule is not None:
@@ -304,17 +308,14 @@ def _as_text(result: Result) -> str:
         )
     if result.temperature is not None:
         how += f", temperature {result.temperature:.3f}"
-    line = (
+    print_sentence(
         f"{text.name}, model of phase {result.phase}{how}: "
         f"{score.nats_per_token:.4f} nats per token, perplexity "
         f"{score.perplexity:.2f}, {score.num_tokens:,} tokens scored, "
         f"{text.num_unknown:,} unknown words"
     )
-    listed = [
-        f"{count:>8,}  {_harmless(word)}"
-        for word, count in (text.unknown_words or {}).items()
-    ]
-    return "\n".join([line, *listed])
+    for word, count in (text.unknown_words or {}).items():
+        print(f"{count:>8,}  {_harmless(word)}")
 
 
 def _harmless(word: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from glrnn.console.sentence import print_sentence
 from glrnn.console.table import print_table
 from glrnn.errors import UsageError, told_plainly
 from glrnn.losses import to_perplexity
@@ -106,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if rows:
             print_table(rows)
         if warnings:
-            print("", *warnings, sep="\n")
+            print()
+        for warning in warnings:
+            print_sentence(warning)
         unfinished = [str(row["run"]) for row in rows if row["reached"] != FINISHED]
         if unfinished:
             print("\nTo resume:")

@@ -252,13 +252,14 @@ def test_chunks_give_the_bits_of_one_loop(size):
     assert sum(told) == score.num_tokens
 
 
-def test_texts_of_all_lengths_share_a_program(drawn):
+def test_texts_share_the_program_of_a_whole_chunk(drawn):
     params, tokens, rms = drawn
     traces = []
     model = MODEL._replace(
         apply=lambda *args: traces.append(args) or MODEL.apply(*args)
     )
-    for text in (tokens[:50], tokens, np.tile(tokens, 3)):
+    for windows in (2 * CHUNK, CHUNK, 3 * CHUNK):
+        text = np.resize(tokens, 5 * windows + 1)
         dynamic_perplexity(model, params, rms, text, STILL)
     assert len(traces) == 1
 

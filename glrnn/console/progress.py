@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from glrnn.console.compilation import compilation_shown
 from glrnn.console.epoch_line import clock
+from glrnn.console.sentence import print_sentence
 from glrnn.console.table import print_table
 from glrnn.losses import to_perplexity
 
@@ -100,10 +101,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Shows one line; a terminal too narrow for it breaks it between words."""
-        if self._console.is_terminal:
-            self._console.print(text, markup=False, emoji=False, highlight=False)
-        else:
-            self._console.out(text, highlight=False)
+        print_sentence(text, self._console)
 
     def begin_epoch(self, title: str, total_tokens: int, tokens: int = 0) -> None:
         """Starts the bar of an epoch.

@@ -25,7 +25,7 @@ from glrnn.evaluation.perplexity import (
 )
 from glrnn.validation import above, at_least, check
 
-# Windows in one call of a compiled loop. The last call has fewer, in the same program.
+# The number of windows in one call of a compiled loop; the last call has the rest.
 CHUNK = 100
 
 
@@ -101,10 +101,10 @@ def gradient_rms(
     stream = stacked_windows(columns(tokens, batch_size, "train split"), window_length)
     sums = jax.tree.map(jnp.zeros_like, params)
     sums_and_carry = sums, _copy(model.initial_carry(batch_size))
-    for chunk, count, num_tokens in _chunks(stream):
-        sums_and_carry = _add_squares(model, params, sums_and_carry, chunk, count)
+    for chunk in _chunks(stream):
+        sums_and_carry = _add_squares(model, params, sums_and_carry, chunk)
         jax.block_until_ready(sums_and_carry)
-        advance(num_tokens)
+        advance(_num_tokens(chunk))
     num_windows = len(stream.inputs)
     return jax.tree.map(lambda s: jnp.sqrt(s / num_windows), sums_and_carry[0])
 
@@ -165,12 +165,12 @@ def dynamic_perplexity(
     rates = rule.learning_rate, rule.decay_rate, rule.epsilon
     params_and_carry = _copy((params, model.initial_carry(1)))
     means = []
-    for chunk, count, num_tokens in _chunks(stream):
+    for chunk in _chunks(stream):
         params_and_carry, found = _adapt(
-            model, params, rms, rates, params_and_carry, chunk, count
+            model, params, rms, rates, params_and_carry, chunk
         )
-        means.append(np.asarray(found)[:count])
-        advance(num_tokens)
+        means.append(np.asarray(found))
+        advance(_num_tokens(chunk))
     return mean_score(np.concatenate(means), stream)
 
 
@@ -179,27 +179,14 @@ def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.array, tree)
 
 
-def _chunks(stream: Window) -> Iterator[tuple[Window, int, int]]:
-    """The windows of a stream, `CHUNK` at a time.
-
-    Yields:
-        `CHUNK` windows, the last of which may be zeros; how many there really are; and
-        the tokens that these score.
-    """
-    num_windows, _, batch_size = stream.inputs.shape
-    for start in range(0, num_windows, CHUNK):
-        chunk = [np.asarray(each)[start : start + CHUNK] for each in stream]
-        count = len(chunk[0])
-        padded = [
-            np.pad(each, [(0, CHUNK - count), *[(0, 0)] * (each.ndim - 1)])
-            for each in chunk
-        ]
-        yield Window(*padded), count, int(np.sum(chunk[2])) * batch_size
+def _chunks(stream: Window) -> Iterator[Window]:
+    """The windows of a stream, at most `CHUNK` at a time."""
+    for start in range(0, len(stream.inputs), CHUNK):
+        yield Window(*(np.asarray(each)[start : start + CHUNK] for each in stream))
 
 
-def _at(chunk: Window, i: Array) -> Window:
-    """Window `i` of a chunk."""
-    return jax.tree.map(lambda each: lax.dynamic_index_in_dim(each, i, 0, False), chunk)
+def _num_tokens(chunk: Window) -> int:
+    return int(np.sum(chunk.length)) * chunk.inputs.shape[2]
 
 
 def _window_gradient(model: LanguageModel) -> Any:
@@ -215,17 +202,17 @@ def _window_gradient(model: LanguageModel) -> Any:
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
 @jax.default_matmul_precision("float32")
 def _add_squares(
-    model: LanguageModel, params: Any, sums_and_carry: Any, chunk: Window, count: Any
+    model: LanguageModel, params: Any, sums_and_carry: Any, chunk: Window
 ) -> Any:
-    """Adds the squared gradients of the first `count` windows."""
+    """Adds the squared gradients of some windows."""
     gradient = _window_gradient(model)
 
-    def add(i, sums_and_carry):
+    def add(sums_and_carry, window):
         sums, carry = sums_and_carry
-        (_, carry), grads = gradient(params, carry, _at(chunk, i))
-        return jax.tree.map(lambda s, g: s + g * g, sums, grads), carry
+        (_, carry), grads = gradient(params, carry, window)
+        return (jax.tree.map(lambda s, g: s + g * g, sums, grads), carry), None
 
-    return lax.fori_loop(0, count, add, sums_and_carry)
+    return lax.scan(add, sums_and_carry, chunk)[0]
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=4)
@@ -237,32 +224,29 @@ def _adapt(
     rates: tuple[Any, Any, Any],
     params_and_carry: Any,
     chunk: Window,
-    count: Any,
 ) -> tuple[Any, Array]:
-    """Scores the first `count` windows, each before the parameters learn from it.
+    """Scores some windows, each before the parameters learn from it.
 
     Returns:
         The parameters and the carry after them, and the mean nats per token of each
-        window, `[CHUNK]`.
+        window.
     """
     learning_rate, decay_rate, epsilon = rates
     gradient = _window_gradient(model)
-    sizes_by_array = [jnp.mean(leaf) for leaf in jax.tree.leaves(rms)]
-    relative_decay = decay_rate * len(sizes_by_array) / sum(sizes_by_array)
+    means = [jnp.mean(leaf) for leaf in jax.tree.leaves(rms)]
+    relative_decay = decay_rate * len(means) / sum(means)
 
     def adapt(param, anchor, size, grad):
         pull = jnp.minimum(1.0, relative_decay * size)
         step = learning_rate * grad / (size + epsilon)
         return param + pull * (anchor - param) - step
 
-    def score(i, state):
-        (params, carry), means = state
-        (nll, carry), grads = gradient(params, carry, _at(chunk, i))
+    def score(params_and_carry, window):
+        params, carry = params_and_carry
+        (nll, carry), grads = gradient(params, carry, window)
         # Otherwise XLA would compute all that depends on the sizes alone before the
         # loop and store it, which takes longer to read than to compute.
         sizes, nll = lax.optimization_barrier((rms, nll))
-        params = jax.tree.map(adapt, params, trained, sizes, grads)
-        return (params, carry), means.at[i].set(nll)
+        return (jax.tree.map(adapt, params, trained, sizes, grads), carry), nll
 
-    means = jnp.zeros(CHUNK, jnp.float32)
-    return lax.fori_loop(0, count, score, (params_and_carry, means))
+    return lax.scan(score, params_and_carry, chunk)

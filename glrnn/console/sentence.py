@@ -1,0 +1,30 @@
+"""Lines of text, which a terminal breaks between words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_sentence(text: str, console: Console | None = None) -> None:
+    """Prints a line; a terminal too narrow for it breaks it between words.
+
+    Args:
+        text: The line, printed as it is: brackets and colons are no markup.
+        console: Where to print; standard output by default.
+
+    Example:
+        >>> print_sentence("warning: [a] is :smile:")
+        warning: [a] is :smile:
+    """
+    from rich.console import Console
+
+    where = console if console is not None else Console()
+    if where.is_terminal:
+        where.print(text, markup=False, emoji=False, highlight=False)
+    elif console is not None:
+        console.out(text, highlight=False)
+    else:
+        print(text)  # a broken pipe is an error here, where rich would exit
