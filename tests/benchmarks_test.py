@@ -22,6 +22,7 @@ def test_a_step_of_preset_ptb_is_330_gflop():
     assert round(floor.expected_operations(PRESETS["ptb"]) / 1e9) == 330
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["train", "eval", "dynamic"])
 def test_both_sides_have_the_same_size_and_a_like_loss(mode):
     theirs = pytest.importorskip("benchmarks.theirs", reason="PyTorch is not installed")

@@ -104,6 +104,7 @@ def assert_close(actual, expected, rtol=1e-5):
 # Against the plain scan.
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["lstm", "rhn"])
 def test_steps_written_out_for_a_gpu_are_the_plain_scans(name, monkeypatch):
     monkeypatch.setattr(devices, "platform", lambda: "gpu")
@@ -117,6 +118,7 @@ def test_steps_written_out_for_a_gpu_are_the_plain_scans(name, monkeypatch):
     assert_close((found, grads), (expected, plain_grads))
 
 
+@pytest.mark.thorough
 @every_cell
 @settings(max_examples=2, deadline=None)
 @given(

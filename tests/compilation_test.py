@@ -46,6 +46,7 @@ def test_a_program_is_compiled_once_for_all_processes(tmp_path):
     assert run(**cache) == [result, "True"]
 
 
+@pytest.mark.thorough
 def test_a_folder_of_the_users_stands(tmp_path):
     ours, theirs = tmp_path / "a", tmp_path / "b"
     run(XDG_CACHE_HOME=str(ours), JAX_COMPILATION_CACHE_DIR=str(theirs))
@@ -53,11 +54,13 @@ def test_a_folder_of_the_users_stands(tmp_path):
     assert theirs.exists()
 
 
+@pytest.mark.thorough
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
     (tmp_path / "glrnn").write_text("in the way")
     assert run(XDG_CACHE_HOME=str(tmp_path))[1] == "False"
 
 
+@pytest.mark.thorough
 def test_damaged_programs_are_compiled_anew(tmp_path):
     cache = {"XDG_CACHE_HOME": str(tmp_path)}
     result, _ = run(**cache)

@@ -147,6 +147,7 @@ def exceeding(rows):
 GROUPS = ("embedding", "layer 1", "layer 2", "head")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("gpu")
 def test_other_choices_of_the_same_program_pass(tmp_path):
     rows = compare(tmp_path, precision="tensorfloat32")
@@ -164,6 +165,7 @@ def test_other_choices_of_the_same_program_pass(tmp_path):
         assert any(name.startswith(f"update of {group}, ") for name in names)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("gpu")
 def test_masks_of_another_key_are_seen(tmp_path, monkeypatch):
     of_another_key(monkeypatch)
@@ -172,6 +174,7 @@ def test_masks_of_another_key_are_seen(tmp_path, monkeypatch):
         assert any(name.startswith(f"update of {group}, ") for name in found)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("gpu")
 def test_a_transposed_window_is_seen(tmp_path, monkeypatch):
     transposed(monkeypatch)
@@ -188,6 +191,7 @@ def test_a_scaled_gradient_of_one_group_is_seen(tmp_path, monkeypatch):
     assert found == ["gradient norm of layer 2"]
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("gpu")
 def test_an_update_tells_of_the_gradient_whatever_the_rule(tmp_path, monkeypatch):
     """Not of its signs alone, and however small the learning rate."""
@@ -225,6 +229,7 @@ def run(texts, tmp_path, monkeypatch, capsys):
     return train_in
 
 
+@pytest.mark.thorough
 def test_a_run_on_a_wrong_device_ends_before_it_begins(run, tmp_path, monkeypatch):
     scaled(monkeypatch)
     started = time.process_time()
@@ -254,6 +259,7 @@ def test_a_run_on_a_wrong_device_ends_before_it_begins(run, tmp_path, monkeypatc
     assert "computes" not in said
 
 
+@pytest.mark.thorough
 def test_a_right_device_is_trained_on_and_remembered(run, tmp_path):
     status, said = run("one")
     assert status == 0

@@ -52,6 +52,7 @@ def losses(folder):
     return [json.loads(line)["raw_valid_loss"] for line in lines]
 
 
+@pytest.mark.thorough
 def test_a_run_on_several_devices_is_the_run_on_one(trained, tmp_path):
     one, texts, _ = trained
     # Of 25 sequences 5 devices take 5 each; a sixth stays idle.

@@ -78,6 +78,7 @@ def test_a_turn_goes_on_from_the_state_of_the_one_before(tmp_path, corpus):
     assert_same(turn, once)
 
 
+@pytest.mark.thorough
 def test_drawn_windows_can_be_counted_through_passes_too(tmp_path, corpus):
     settings = {"fixed_windows": False, "window_length": 5}
     passes, tallies = trained(tmp_path / "passes", corpus, 2, **settings)

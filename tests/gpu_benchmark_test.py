@@ -147,6 +147,7 @@ gpu.main(sys.argv[1:])
 # What is measured.
 
 
+@pytest.mark.thorough
 def test_an_epoch_is_all_updates_of_its_lengths():
     (row,) = epochs.epoch_seconds(CONFIG, epochs.random_corpus(30, 300, 20))
     assert 1 <= row["updates"] <= 3

@@ -260,6 +260,7 @@ def test_finetuning_that_never_improves_hands_on_what_it_began_with(tmp_path, co
     assert summary.averaged_valid_loss > summary.raw_valid_loss
 
 
+@pytest.mark.thorough
 def test_the_trigger_begins_averaging_and_patience_ends_a_stage(tmp_path, corpus):
     stage = Stage(30, learning_rate=40.0, max_norms=(0.5,), patience=4)
     config = replace(
@@ -315,6 +316,7 @@ def test_what_is_not_finite_stops_the_run_and_says_where(tmp_path, corpus, monke
     assert np.isfinite(best_params(run, 1).embedding.table).all()
 
 
+@pytest.mark.thorough
 def test_each_padded_length_compiles_once_and_nothing_after_the_first_epoch(
     tmp_path, corpus, compiled
 ):
@@ -370,6 +372,7 @@ def test_the_rate_falls_and_averaging_begins_when_they_are_told_to(tmp_path, cor
     assert [record["triggered"] for record in found] == [False, True, False]
 
 
+@pytest.mark.thorough
 def test_a_run_of_another_recipe_started_again_is_the_same_too(
     tmp_path, corpus, monkeypatch
 ):

@@ -13,6 +13,15 @@ import pytest
 from golden import ours
 
 CASES = [f"{name}_{depth}" for name in ("softmax", "mixture") for depth in (1, 2, 3)]
+# Both heads, one and all layers; the rest is thorough.
+QUICK = {"softmax_1", "mixture_3"}
+every_case = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=() if case in QUICK else pytest.mark.thorough)
+        for case in CASES
+    ],
+)
 
 
 @functools.cache
@@ -34,14 +43,14 @@ def test_loss_gradient_and_carry_equal_pytorch(case, padding):
     )
 
 
-@pytest.mark.parametrize("case", CASES)
+@every_case
 def test_updates_and_averages_equal_pytorch(case):
     settings, golden = load(case)
     longest = int(golden["lengths"].max())
     ours.check_updates_and_averages(settings, golden, longest + 1)
 
 
-@pytest.mark.parametrize("case", CASES)
+@every_case
 def test_dynamic_evaluation_equals_the_authors_convention_in_pytorch(case):
     learned = ours.check_dynamic_evaluation(*load(case), tolerance=2e-5)
     # Far more than what is allowed, so that it is not the static loss that agrees.

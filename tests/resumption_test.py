@@ -283,6 +283,7 @@ def poison(monkeypatch):
 MAIN = replace(CONFIG, layers=CONFIG.layers[:1], phases=CONFIG.phases[:1])
 
 
+@pytest.mark.thorough
 def test_a_bad_update_is_left_out_and_the_next_draws_other_masks(
     tmp_path, corpus, poison
 ):

@@ -303,6 +303,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_in_a_save(tmp_path, moment):
     """Whatever is there is whole, and what was cut short is cleared away."""

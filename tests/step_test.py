@@ -85,6 +85,7 @@ def assert_close(actual, expected, tolerance=1e-5):
         assert error < tolerance, f"{jax.tree_util.keystr(path)} is off by {error:.1e}"
 
 
+@pytest.mark.thorough
 def test_a_loss_can_be_summed_over_time_and_penalized():
     """By its gradient, that of a mean times the length, and of half the square."""
     mean, mean_metrics = run(QUIET, 1, length=4)
@@ -122,6 +123,7 @@ def test_each_microbatch_has_masks_of_its_own():
     assert len({row.tobytes() for row in top}) == B
 
 
+@pytest.mark.thorough
 def test_microbatches_need_less_memory():
     def temporary(num_microbatches):
         arguments = make_state(), make_window(), jax.random.key(3)
@@ -205,6 +207,7 @@ def on_devices():
     return done.stdout.split("----")
 
 
+@pytest.mark.thorough
 def test_several_devices_learn_what_one_does(on_devices):
     assert max(map(float, on_devices[1::2][:2])) < 1e-5
 

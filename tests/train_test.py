@@ -145,6 +145,7 @@ train.main(sys.argv[1:])
 """
 
 
+@pytest.mark.thorough
 def test_the_notice_of_preemption_is_heeded(texts):
     with begin(texts, program=("-c", DISTRIBUTED)) as process:
         process.send_signal(signal.SIGTERM)
@@ -155,6 +156,7 @@ def test_the_notice_of_preemption_is_heeded(texts):
     )
 
 
+@pytest.mark.thorough
 def test_a_run_in_use_is_left_alone(texts):
     with begin(texts) as process:
         before = (texts / "run" / "metrics.jsonl").read_bytes()

@@ -163,6 +163,7 @@ def sentence(tmp_path):
     return tmp_path
 
 
+@pytest.mark.thorough
 def test_a_run_that_learns_does_not_warn(sentence, capsys):
     run(sentence)
     lines, warnings = warned(capsys)
