@@ -294,12 +294,12 @@ with stage_checkpoints.StageCheckpoints(folder) as stage:
 """
 MOMENTS = {
     "before a file is written": "orbax_io.write = kill",
-    "before the checksums": "checkpoint.write_checksums = kill",
+    "before the checksums": "orbax_io.write_checksums = kill",
     "before it has its name": "os.replace = kill",
     "before its name is on the disk": (
-        "checkpoints.sync_folder = lambda name: name == stage.folder and kill()"
+        "stage_checkpoints.sync_folder = lambda name: name == stage.folder and kill()"
     ),
-    "before an old one is gone": "checkpoints.shutil.rmtree = kill",
+    "before an old one is gone": "stage_checkpoints.shutil.rmtree = kill",
 }
 
 
