@@ -1,4 +1,4 @@
-"""Imports run downwards only, as drawn in WORKSPACE.md."""
+"""Imports run downwards only, as drawn in WORKSPACE.md; functions are short."""
 
 import ast
 from pathlib import Path
@@ -80,3 +80,19 @@ def test_nothing_but_doors_and_benchmarks_imports_training():
         if module.parts[0] not in ("training", *(f"{door}.py" for door in doors)):
             names = imported((PACKAGE / module).read_text())
             assert "training" not in {name[0] for name in names}, module
+
+
+def code_lines(function: ast.FunctionDef) -> int:
+    """The lines of a function, its docstring aside."""
+    count = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function) is not None:
+        docstring = function.body[0]
+        count -= docstring.end_lineno - docstring.lineno + 1
+    return count
+
+
+def test_no_function_is_longer_than_a_page():
+    for module in MODULES:
+        for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+            if isinstance(node, ast.FunctionDef):
+                assert code_lines(node) <= 60, f"{module}: {node.name}"
