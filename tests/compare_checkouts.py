@@ -7,8 +7,9 @@ metrics, times aside, and the CRC-32 of every array in every checkpoint that is 
 the parameters, the averages and the states carried between windows. The optimizer's
 state otherwise may be laid out differently in the two checkouts.
 
-The last two runs take many minutes each: `quickstart`, and `ptb_smaller`, which needs a
-folder with the texts of Penn Treebank (`--data`). `--quick` leaves both out.
+The last two runs take minutes each: `quickstart`, and three epochs of `ptb_smaller`,
+which needs a folder with the texts of Penn Treebank (`--data`). `--quick` leaves both
+out.
 """
 
 import argparse
@@ -27,6 +28,13 @@ HERE = Path(__file__).resolve().parents[1]
 TIMES = ("seconds", "tokens_per_second")
 # The arrays of `progress` that are compared, without what stands before their names.
 COMPARED = re.compile(r"(?:.*/)?((?:average|params|carry)/.*)|(count)")
+
+AN_EPOCH_A_PHASE = [
+    word
+    for phase in range(3)
+    for stage, epochs in (("main", 1), ("finetune", 0))
+    for word in (f"--phases.{phase}.{stage}.epochs", str(epochs))
+]
 
 # Settings that checkouts spell differently are spelled here in both ways.
 PREAMBLE = """
@@ -313,7 +321,10 @@ def main() -> int:
         arguments = {"quickstart": []}
         if options.data is not None:
             data = str(options.data.resolve())
-            arguments["ptb_smaller"] = ["experiments/ptb_smaller.py", "--data", data]
+            arguments["ptb_smaller"] = [
+                *("experiments/ptb_smaller.py", "--data", data),
+                *AN_EPOCH_A_PHASE,
+            ]
         for experiment, source in EXPERIMENTS.items():
             path = folder / f"{experiment}.py"
             path.write_text(PREAMBLE + source)
