@@ -130,21 +130,18 @@ def test_signals_are_answered_while_the_main_thread_runs_no_python():
 
 
 LIVE = """
-import os, signal, tempfile, time
-from pathlib import Path
+import os, signal, time
 from glrnn.console.interruption import Interruption
 from glrnn.console.progress import Progress
 
-with tempfile.TemporaryDirectory() as folder:
-    with Progress(Path(folder) / "metrics.jsonl") as progress, \
-            Interruption().awaited():
-        progress.begin_epoch("an epoch", 100)
-        for tokens in range(0, 100, 10):
-            if tokens == 50:
-                os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.25)
-            progress.update(tokens, {}, {}, False)
-        progress.end_epoch("the epoch is over")
+with Progress() as progress, Interruption().awaited():
+    progress.begin_epoch("an epoch", 100)
+    for tokens in range(0, 100, 10):
+        if tokens == 50:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.25)
+        progress.update(tokens, {}, {}, False)
+    progress.end_epoch("the epoch is over")
 """
 
 

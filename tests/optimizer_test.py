@@ -195,6 +195,19 @@ def test_other_hyperparameters_do_not_retrace():
     assert len(traces) == 1
 
 
+def test_an_optimizer_built_while_a_function_is_traced_can_be_kept():
+    """As that of a resumed run is, whose state's shapes are asked for first."""
+    kept = []
+
+    def shapes(params):
+        kept.append(training_optimizer(1, 1))
+        return kept[0].init(params)
+
+    params = {"w": np.ones(2, np.float32)}
+    jax.eval_shape(shapes, params)
+    assert np.isinf(kept[0].init(params).hyperparams["max_norms"])
+
+
 # The groups.
 
 

@@ -42,7 +42,8 @@ def test_help_shows_first_what_most_people_need():
     boxes = [line.strip("╭─╮ ") for line in lines if line.startswith("╭─")]
     assert boxes[:3] == ["positional arguments", "options", "network options"]
     order = [box for box in boxes if box.split()[0] in GROUPS]
-    assert order == ["network options", "training options", "regularization options"]
+    groups = ("network", "training", "regularization", "averaging")
+    assert order == [f"{group} options" for group in groups]
     first = [line.split()[1] for line in lines if line.startswith("│ --")][:2]
     assert first == ["--data", "--workdir"]
     assert "A whole run" not in "".join(lines)

@@ -43,8 +43,8 @@ class Epoch(NamedTuple):
 class Watched(Progress):
     """Notes how much memory the process has at the end of every epoch."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, Console(file=io.StringIO()))
+    def __init__(self) -> None:
+        super().__init__(Console(file=io.StringIO()))
         self.epochs: list[Epoch] = []
 
     def end_epoch(self, line: str) -> None:

@@ -27,6 +27,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "masks_per_step",
         "word_masks_per_sequence",
     ),
+    "averaging": ("averaging",),
     "phases": ("phases",),
 }
 REST = "training"
@@ -36,8 +37,8 @@ def grouped_options(config: Config) -> dict[str, tuple[Any, Any]]:
     """The fields of a config, in groups that tyro shows a box each for.
 
     tyro groups options by the prefix of their names. `OmitArgPrefixes` leaves the
-    prefix in the title of the box and takes it from the names. `layers` and `phases`
-    are boxes of their own and keep it.
+    prefix in the title of the box and takes it from the names. `layers`,
+    `averaging` and `phases` are boxes of their own and keep it.
 
     Args:
         config: Its values are the defaults.
@@ -48,7 +49,7 @@ def grouped_options(config: Config) -> dict[str, tuple[Any, Any]]:
     Example:
         >>> options = grouped_options(Config(seed=3))
         >>> list(options)
-        ['network', 'layers', 'training', 'regularization', 'phases']
+        ['network', 'layers', 'training', 'regularization', 'averaging', 'phases']
         >>> options["training"][1].seed
         3
     """

@@ -79,13 +79,9 @@ class EpochRecord:
     seconds: float = 0.0
     warnings: tuple[Sign, ...] = ()
 
-    @property
-    def place(self) -> tuple[int, int, int]:
-        """Phase, stage and epoch as numbers, which rise from line to line."""
-        return _place(StageId(self.phase, self.stage), self.epoch)
-
 
 def _place(stage: StageId, epoch: int) -> tuple[int, int, int]:
+    """Phase, stage and epoch as numbers, which rise from line to line."""
     return stage.phase, STAGES.index(stage.name), epoch
 
 
@@ -182,8 +178,10 @@ class MetricsLog:
 def _place_in(line: bytes) -> tuple[int, int, int] | None:
     """The place of a line, or `None` if the line is damaged."""
     try:
-        return _record(line.decode("utf-8", "replace")).place
-    except UsageError:
+        record = json.loads(line)
+        stage = StageId(int(record["phase"]), record["stage"])
+        return _place(stage, int(record["epoch"]))
+    except (ValueError, KeyError, TypeError):
         return None
 
 

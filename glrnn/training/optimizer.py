@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.typing import ArrayLike
@@ -69,9 +70,9 @@ def training_optimizer(
             nt_asgd(),
         )
 
-    return optax.inject_hyperparams(chain)(
-        learning_rate=0.0, max_norms=jnp.full(num_groups, jnp.inf)
-    )
+    # NumPy's, for a cached optimizer may be built while a function is traced.
+    unlimited = np.full(num_groups, np.inf, np.float32)
+    return optax.inject_hyperparams(chain)(learning_rate=0.0, max_norms=unlimited)
 
 
 def set_hyperparams(
