@@ -21,6 +21,7 @@ PAGES = [
 ]
 
 
+@pytest.mark.thorough
 def test_the_examples_of_the_library_page_are_true():
     found = doctest.testfile(str(LIBRARY), module_relative=False)
     assert found.attempted > 20

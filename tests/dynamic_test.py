@@ -252,6 +252,7 @@ def test_chunks_give_the_bits_of_one_loop(size):
     assert sum(told) == score.num_tokens
 
 
+@pytest.mark.thorough
 def test_texts_share_the_program_of_a_whole_chunk(drawn):
     params, tokens, rms = drawn
     traces = []

@@ -102,6 +102,7 @@ def test_stopped_again_and_again(tmp_path, corpus, whole, config, every):
     assert same(everything(run, corpus), whole[config])
 
 
+@pytest.mark.thorough
 def test_checkpoints_within_epochs_change_nothing(tmp_path, corpus, whole):
     run, _ = go_on(tmp_path, corpus, checkpoint_minutes=1e-9)
     assert same(everything(run, corpus), whole[CONFIG])
@@ -114,6 +115,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.thorough
 def test_killed_between_checkpoints(tmp_path, corpus, whole, monkeypatch):
     """The metrics are cut back to what the checkpoint knows of."""
     append, lives = MetricsLog.append, 0
@@ -193,6 +195,7 @@ def test_a_checkpoint_is_never_due_before_an_update(tmp_path, corpus):
     assert len(records(run)) == 5
 
 
+@pytest.mark.thorough
 def test_a_stage_that_is_gone_is_trained_anew_if_it_is_needed(tmp_path, corpus, whole):
     said = None
     asked = (3 + 2) * 4 + 1

@@ -338,7 +338,13 @@ def zero(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
-DAMAGES = [flip_bit, cut_short, zero, Path.unlink]
+DAMAGES = [
+    flip_bit,
+    *(
+        pytest.param(damage, marks=pytest.mark.thorough)
+        for damage in (cut_short, zero, Path.unlink)
+    ),
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)

@@ -212,6 +212,7 @@ def test_several_devices_learn_what_one_does(on_devices):
     assert max(map(float, on_devices[1::2][:2])) < 1e-5
 
 
+@pytest.mark.thorough
 def test_devices_speak_once_an_update(on_devices):
     for program in on_devices[0::2][:2]:
         computations = re.split(r"\n(?=\S)", program)

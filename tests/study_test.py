@@ -45,6 +45,7 @@ def test_all_combinations_are_planned_in_order(texts):
     assert own.config.seed == 28
 
 
+@pytest.mark.thorough
 def test_rates_and_seeds_share_programs(texts, compiled):
     """Nine trials and three runs of two stages: one program of each padded length."""
     path = texts / "small.py"
