@@ -13,7 +13,6 @@ from types import NoneType
 from typing import Any, TypedDict, TypeVar
 
 from glrnn.errors import UsageError
-from glrnn.files import parse_json
 
 Settings = TypeVar("Settings")
 
@@ -138,34 +137,30 @@ def to_json(settings: Any) -> str:
     return json.dumps(dataclasses.asdict(settings), indent=2) + "\n"
 
 
-def from_json(kind: type[Settings], text: str, what: str) -> Settings:
-    """Reads the settings that `to_json` wrote; missing fields take their defaults.
+def from_values(kind: type[Settings], values: Any, what: str) -> Settings:
+    """The settings that `to_json` wrote; missing fields take their defaults.
 
     Args:
         kind: The dataclass of the settings, which checks itself.
-        text: The JSON text.
-        what: What the text should hold, for the error: `a config`.
+        values: The value that the JSON text was parsed to.
+        what: What the values should be, for the error: `a config`.
 
     Raises:
-        UsageError: if the text is not a JSON object, lacks a field without a default,
-            or has a field that is unknown or invalid; the message says which and where.
+        UsageError: if the values are not a JSON object, lack a field without a default,
+            or have a field that is unknown or invalid; the message says which and
+            where.
 
     Example:
         >>> @dataclasses.dataclass
         ... class Walk:
         ...     steps: int = 1
-        >>> from_json(Walk, '{"steps": 3}', "a walk")
+        >>> from_values(Walk, {"steps": 3}, "a walk")
         Walk(steps=3)
-        >>> from_json(Walk, '{"stops": 3}', "a walk")
+        >>> from_values(Walk, {"stops": 3}, "a walk")
         Traceback (most recent call last):
         ...
         glrnn.errors.UsageError: not a walk: extra fields found (stops) @ walk
     """
-    return from_values(kind, parse_json(text, what), what)
-
-
-def from_values(kind: type[Settings], values: Any, what: str) -> Settings:
-    """As `from_json`, from the values that the JSON text was parsed to."""
     import cattrs
 
     converter = cattrs.Converter(forbid_extra_keys=True)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
-from glrnn.validation import differences, to_json
-from glrnn.validation import from_json as any_from_json
+from glrnn.files import parse_json
+from glrnn.validation import differences, from_values, to_json
 
 ONE = Stage(epochs=1)
 
 
 def from_json(text):
-    return any_from_json(Config, text, "a config")
+    return from_values(Config, parse_json(text, "a config"), "a config")
 
 
 def phase(num_layers=1, **changes):

@@ -31,7 +31,7 @@ from glrnn.optim.learning_rate import Schedule
 from glrnn.storage import opening, run_folder
 from glrnn.storage.metrics_log import MetricsLog
 from glrnn.storage.run_folder import StageId
-from glrnn.validation import from_json, to_json
+from glrnn.validation import from_values, to_json
 
 KINDS = [Config, Layer, Dropout, Averaging, Stage, Schedule, Phase]
 MAINS = {
@@ -180,7 +180,9 @@ def test_a_bad_field_is_refused_in_python(key, value):
 @pytest.mark.parametrize(("key", "value"), MISTAKES)
 def test_a_bad_field_is_refused_in_json(key, value):
     with pytest.raises(UsageError, match="not a config: ") as caught:
-        from_json(Config, json_with_changes({FIELDS[key].path: value}), "a config")
+        from_values(
+            Config, json.loads(json_with_changes({FIELDS[key].path: value})), "a config"
+        )
     assert names(key, str(caught.value))
     assert "\n" not in str(caught.value)
 
@@ -212,7 +214,7 @@ def test_settings_that_do_not_fit_are_refused(changes, message, tmp_path, monkey
     """All at once in JSON and as options; in Python they come one after another."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=re.escape(message)):
-        from_json(Config, json_with_changes(changes), "a config")
+        from_values(Config, json.loads(json_with_changes(changes)), "a config")
     assert message in refused(train.main, *options(changes))
     assert not list(tmp_path.iterdir())
 
