@@ -113,7 +113,7 @@ def test_unknown_words_are_refused_without_unk():
         match="2 of the 3 tokens of the valid split are not in the vocabulary, which "
         "has no <unk>; the first is 'b', token 1",
     ):
-        Vocabulary(("a",)).encode(["a", "b", "c"], "valid split")
+        Vocabulary(("a",)).encode(["a", "b", "c"], "the valid split")
 
 
 @pytest.mark.parametrize("ids", [[-1], [0, 2]])

@@ -42,7 +42,7 @@ class Stage:
     """A part of a phase that is trained with one update rule.
 
     Attributes:
-        epochs: The largest number of epochs; 0 leaves finetuning out.
+        epochs: The largest number of epochs; of finetuning 0 is allowed, for none.
         learning_rate: The learning rate of a window of the usual length. It is scaled
             by each window's own length unless losses are summed over time.
         max_norms: The largest gradient norms: one number for the whole gradient, or one

@@ -127,7 +127,7 @@ ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
     if vocabulary is None:
         vocabulary = Vocabulary.of(*(splits[split] for split in SPLITS))
     encoded = {
-        split: vocabulary.encode(splits[split], f"{split} split of {name}")
+        split: vocabulary.encode(splits[split], f"the {split} split of {name}")
         for split in SPLITS
     }
     streams = {split: ids for split, (ids, _) in encoded.items()}

@@ -111,7 +111,7 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
-    def encode(self, tokens: Sequence[str], what: str = "text") -> tuple[Ids, int]:
+    def encode(self, tokens: Sequence[str], what: str = "the text") -> tuple[Ids, int]:
         """The ids of tokens; words outside the vocabulary become `<unk>`.
 
         Args:
@@ -133,9 +133,9 @@ class Vocabulary:
         if outside.size and UNK not in self.index:
             first = int(outside[0])
             raise UsageError(
-                f"{outside.size} of the {len(tokens)} tokens of the {what} are not in "
+                f"{outside.size} of the {len(tokens)} tokens of {what} are not in "
                 f"the vocabulary, which has no {UNK}; the first is {tokens[first]!r}, "
-                f"token {first}"
+                f"token {first}; a model that is to know it needs {UNK} in train.txt"
             )
         ids[outside] = self.index.get(UNK, -1)
         return ids, int(outside.size)
