@@ -22,7 +22,7 @@ from benchmarks.results import RESULTS, write
 from glrnn import data
 from glrnn.config import experiment
 from glrnn.console.compilation import return_memory
-from glrnn.storage.stage_checkpoints import StageCheckpoints
+from glrnn.storage.checkpoint_folder import CheckpointFolder
 from glrnn.training.context import Execution
 
 DEFAULT_SECONDS = 60 * Execution().checkpoint_minutes
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for _ in range(command.pairs):
         without = loop_seconds(config, corpus, never)
         with mock.patch.object(
-            StageCheckpoints, "save", autospec=True, side_effect=StageCheckpoints.save
+            CheckpointFolder, "save", autospec=True, side_effect=CheckpointFolder.save
         ) as save:
             with_them = loop_seconds(config, corpus, often)
         # Both save one checkpoint at the end.

@@ -15,8 +15,8 @@ from glrnn.evaluation.temperature import TEMPERATURES, best_temperature
 from glrnn.model import language_model
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import best_params
+from glrnn.storage.checkpoint_folder import CheckpointFolder
 from glrnn.storage.checksums import SUMS
-from glrnn.storage.stage_checkpoints import StageCheckpoints
 
 
 @pytest.mark.parametrize("split", ["valid", "test", "train"])
@@ -95,7 +95,7 @@ def test_evaluate_falls_back_from_a_damaged_checkpoint_and_says_so(
     run, _, _ = trained
     shutil.copytree(run, tmp_path / "run")
     stage = tmp_path / "run" / "phase_1" / "finetune"
-    with StageCheckpoints(stage, read_only=True) as checkpoints:
+    with CheckpointFolder(stage, read_only=True) as checkpoints:
         best = checkpoints.best
     (stage / str(best) / SUMS).unlink()
     evaluate.main([str(tmp_path / "run"), "--json"])

@@ -21,9 +21,9 @@ from glrnn.optim.averaging import is_averaging
 from glrnn.optim.learning_rate import Schedule
 from glrnn.storage import opening, run_folder
 from glrnn.storage.best_params import best_params
+from glrnn.storage.checkpoint_folder import CheckpointFolder
 from glrnn.storage.metrics_log import MetricsLog
 from glrnn.storage.run_folder import StageId
-from glrnn.storage.stage_checkpoints import StageCheckpoints
 from glrnn.training import programs
 from glrnn.training.context import new_context
 from glrnn.training.phases import train
@@ -151,7 +151,7 @@ def test_what_crosses_is_the_best_average_not_the_raw_parameters(finished, corpu
     stage = StageId(1, "finetune")
     params = best_params(run, 1)
     like = programs.state_like(new_context(run, corpus, None), stage)
-    with StageCheckpoints(run.stage_folder(stage), read_only=True) as found:
+    with CheckpointFolder(run.stage_folder(stage), read_only=True) as found:
         newest, about = found.restore_newest(like)
         best_epoch = found.best
     assert bool(is_averaging(newest.opt_state))
@@ -254,7 +254,7 @@ def test_finetuning_that_never_improves_hands_on_what_it_began_with(tmp_path, co
     with quiet(run) as progress:
         (summary,) = train(new_context(run, corpus, progress))
     stage = StageId(1, "main")
-    with StageCheckpoints(run.stage_folder(stage), read_only=True) as main:
+    with CheckpointFolder(run.stage_folder(stage), read_only=True) as main:
         like = programs.params_like(new_context(run, corpus, None), stage)
         assert same(best_params(run, 1), main.restore_best(like)[0])
     assert summary.averaged_valid_loss > summary.raw_valid_loss

@@ -30,8 +30,8 @@ device_check
 epoch
 programs starting_params agreement
 step context
-gradient optimizer history warning_signs
-train_state
+gradient optimizer checkpoint warning_signs
+history train_state
 """
 MODULES = [path.relative_to(PACKAGE) for path in sorted(PACKAGE.rglob("*.py"))]
 

@@ -15,9 +15,9 @@ from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.console.interruption import Interruption
 from glrnn.errors import DivergedError, StoppedError, UsageError
 from glrnn.storage import opening, run_folder
+from glrnn.storage.checkpoint_folder import CheckpointFolder
 from glrnn.storage.metrics_log import MetricsLog
 from glrnn.storage.run_folder import StageId
-from glrnn.storage.stage_checkpoints import StageCheckpoints
 from glrnn.training import programs, stages
 from glrnn.validation import to_json
 
@@ -157,7 +157,7 @@ def test_a_stop_that_comes_during_validation_is_heeded_after_it(tmp_path, corpus
     assert caught.value.signal == signal.SIGINT
     run = run_folder.read(tmp_path)
     assert len(records(run)) == 1
-    with StageCheckpoints(
+    with CheckpointFolder(
         run.stage_folder(StageId(1, "main")), read_only=True
     ) as checkpoints:
         assert (checkpoints.newest, checkpoints.best) == (4, 4)

@@ -15,9 +15,9 @@ from glrnn import runs, train
 from glrnn.evaluation.perplexity import perplexity, unigram_score
 from glrnn.storage import run_folder
 from glrnn.training import stages
+from glrnn.training.checkpoint import Checkpoint
 from glrnn.training.context import new_context
 from glrnn.training.history import StageHistory
-from glrnn.training.stages import StageProgress
 from glrnn.training.train_state import TrainState
 from glrnn.training.warning_signs import nothing_learned, unstable
 
@@ -110,7 +110,7 @@ def test_a_stage_may_learn_nothing_for_a_while(
     run = run_folder.Run(tmp_path, config, None, None)
     context = new_context(run, faults.small_corpus(), None)
     history = StageHistory((5.0,) * (updates if per_epoch else 1))
-    now = StageProgress(TrainState(None, None, None, updates), history, ())
+    now = Checkpoint(TrainState(None, None, None, updates), history, ())
     stage = run_folder.StageId(1, "main")
     signs = stages._warning_signs(context, stage, now)
     assert [sign.kind for sign in signs] == ["nothing_learned"] * warns

@@ -12,9 +12,10 @@ import numpy as np
 from glrnn import data
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import best_params
+from glrnn.storage.checkpoint_folder import CheckpointFolder
 from glrnn.storage.run_folder import StageId
-from glrnn.storage.stage_checkpoints import StageCheckpoints
-from glrnn.training import history, programs
+from glrnn.training import programs
+from glrnn.training.checkpoint import restore_newest
 from glrnn.training.context import new_context
 
 TIMES = ("seconds", "tokens_per_second")
@@ -43,12 +44,11 @@ def everything(run: run_folder.Run, corpus: data.Corpus) -> list[Any]:
             stage = StageId(number, name)
             like = programs.state_like(context, stage)
             folder = run.stage_folder(stage)
-            with StageCheckpoints(folder, read_only=True) as checkpoints:
-                state, about = checkpoints.restore_newest(like)
-                found += [params, state, checkpoints.newest, checkpoints.best]
-            found += [
-                asdict(replace(each, seconds=0.0)) for each in history.from_json(about)
-            ]
+            with CheckpointFolder(folder, read_only=True) as checkpoints:
+                newest = restore_newest(checkpoints, like)
+                found += [params, newest.state, checkpoints.newest, checkpoints.best]
+            stages = (*newest.earlier, newest.history)
+            found += [asdict(replace(each, seconds=0.0)) for each in stages]
     return found
 
 

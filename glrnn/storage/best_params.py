@@ -4,8 +4,8 @@ import jax
 
 from glrnn.errors import UsageError
 from glrnn.model import Model, Params, language_model
+from glrnn.storage.checkpoint_folder import CheckpointFolder
 from glrnn.storage.run_folder import STAGES, Run, StageId
-from glrnn.storage.stage_checkpoints import StageCheckpoints
 
 
 def best_params(run: Run, phase: int, stage: str | None = None) -> Params:
@@ -31,7 +31,7 @@ def find_best_params(run: Run, phase: int, stage: str | None = None) -> Params |
     like = jax.eval_shape(phase_model(run, phase).init, jax.random.key(0))
     for name in (stage,) if stage else reversed(STAGES):
         folder = run.stage_folder(StageId(phase, name))
-        with StageCheckpoints(folder, read_only=True) as checkpoints:
+        with CheckpointFolder(folder, read_only=True) as checkpoints:
             if checkpoints.best is not None:
                 return checkpoints.restore_best(like)[0]
     return None

@@ -1,12 +1,10 @@
 """The history of a stage, as its checkpoints hold it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from glrnn.config import Stage
 from glrnn.optim.averaging import epochs_since_best, non_monotonic_trigger
-from glrnn.validation import from_values
 
 
 @dataclass(frozen=True)
@@ -140,23 +138,3 @@ class StageHistory:
         if 0 < stage.patience <= epochs_since_best(self.losses):
             return True
         return name == "finetune" and non_monotonic_trigger(self.losses, window)
-
-
-def to_json(stages: Sequence[StageHistory]) -> dict[str, Any]:
-    """The histories of a phase's stages as a checkpoint keeps them.
-
-    Example:
-        >>> from_json(to_json([StageHistory((5.0,))]))[0].raw_losses
-        (5.0,)
-    """
-    return {"stages": [asdict(stage) for stage in stages]}
-
-
-def from_json(history: Mapping[str, Any]) -> tuple[StageHistory, ...]:
-    """The histories that `to_json` wrote.
-
-    Raises:
-        UsageError: They are not what `to_json` writes.
-    """
-    stages = history.get("stages", [])
-    return tuple(from_values(StageHistory, stage, "a history") for stage in stages)

@@ -8,9 +8,9 @@ from glrnn.errors import UsageError
 from glrnn.evaluation.perplexity import perplexity
 from glrnn.losses import to_perplexity
 from glrnn.storage.best_params import best_params
+from glrnn.storage.checkpoint_folder import has_checkpoints
 from glrnn.storage.metrics_log import lasting_warnings, read_epochs
 from glrnn.storage.run_folder import Run, Summary
-from glrnn.storage.stage_checkpoints import has_checkpoints
 from glrnn.training import device_check
 from glrnn.training.context import Context
 from glrnn.training.history import StageHistory

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -27,35 +26,20 @@ from glrnn.optim.averaging import (
     start_averaging,
 )
 from glrnn.optim.learning_rate import rate_factor
+from glrnn.storage.checkpoint_folder import CheckpointFolder
 from glrnn.storage.metrics_log import EpochRecord, Sign
 from glrnn.storage.run_folder import StageId
-from glrnn.storage.stage_checkpoints import StageCheckpoints
-from glrnn.training import history as histories
+from glrnn.training.checkpoint import Checkpoint, restore_newest
 from glrnn.training.context import Context
 from glrnn.training.epoch import train_epoch, windows_of_a_pass
 from glrnn.training.history import StageHistory, Tally
 from glrnn.training.optimizer import group_names, set_hyperparams
 from glrnn.training.programs import first_state, program, state_like
 from glrnn.training.starting_params import starting_params
-from glrnn.training.train_state import TrainState
 from glrnn.training.warning_signs import ENOUGH_UPDATES, nothing_learned, unstable
 
 # The largest number of times that a stage is rewound to one checkpoint.
 MOST_REWINDS = 3
-
-
-class StageProgress(NamedTuple):
-    """How far a stage has come.
-
-    Attributes:
-        state: The state of training.
-        history: The history of the stage.
-        earlier: The histories of the phase's stages before it.
-    """
-
-    state: TrainState
-    history: StageHistory
-    earlier: tuple[StageHistory, ...]
 
 
 def train_stage(
@@ -78,7 +62,7 @@ def train_stage(
         StoppedError: The run was told to stop; everything is saved.
     """
     folder = context.run.stage_folder(stage)
-    with StageCheckpoints(folder, context.progress.say) as checkpoints:
+    with CheckpointFolder(folder, context.progress.say) as checkpoints:
         now = _open(context, stage, checkpoints, earlier)
         rewound_to, rewinds = None, 0
         while not _is_finished(context, stage, now.history):
@@ -96,30 +80,26 @@ def train_stage(
             del now  # the memory may not hold two states
             now = _open(context, stage, checkpoints, earlier)
             rewound = replace(now.history, rewinds=now.history.rewinds + rewinds)
-            now = now._replace(history=rewound)
+            now = replace(now, history=rewound)
     return (*now.earlier, now.history)
 
 
 def _open(
     context: Context,
     stage: StageId,
-    checkpoints: StageCheckpoints,
+    checkpoints: CheckpointFolder,
     earlier: tuple[StageHistory, ...],
-) -> StageProgress:
+) -> Checkpoint:
     """A stage at its newest checkpoint, or at its beginning."""
     if checkpoints.newest is not None:
-        like = state_like(context, stage)
-        state, about = checkpoints.restore_newest(like)
-        *earlier_ones, history = histories.from_json(about)
-        now = StageProgress(state, history, tuple(earlier_ones))
+        now = restore_newest(checkpoints, state_like(context, stage))
     else:
         params = starting_params(context, stage)
-        now = StageProgress(
-            first_state(context, stage, params), StageHistory(), earlier
-        )
+        state = first_state(context, stage, params)
+        now = Checkpoint(state, StageHistory(), earlier)
         if stage.name == "finetune":
             # If finetuning never improves, these remain its best.
-            _save(checkpoints, now, params, _validate(context, stage, params))
+            now.save(checkpoints, params, _validate(context, stage, params))
     history = now.history
     if not (
         _is_finished(context, stage, history)
@@ -132,17 +112,7 @@ def _open(
     return now
 
 
-def _save(
-    checkpoints: StageCheckpoints,
-    now: StageProgress,
-    params: Params | None = None,
-    valid_loss: float | None = None,
-) -> None:
-    history = histories.to_json([*now.earlier, now.history])
-    checkpoints.save(int(now.state.count), now.state, history, params, valid_loss)
-
-
-def _last_good(checkpoints: StageCheckpoints) -> str:
+def _last_good(checkpoints: CheckpointFolder) -> str:
     newest = checkpoints.newest
     if newest is None:
         return f"there is no checkpoint in {checkpoints.folder} yet"
@@ -156,8 +126,8 @@ def _is_finished(context: Context, stage: StageId, history: StageHistory) -> boo
 
 
 def _train_on(
-    context: Context, stage: StageId, checkpoints: StageCheckpoints, now: StageProgress
-) -> StageProgress:
+    context: Context, stage: StageId, checkpoints: CheckpointFolder, now: Checkpoint
+) -> Checkpoint:
     """Trains until an epoch is over or it is time for a checkpoint, and saves."""
     settings, history = context.stage(stage), now.history
     epoch, title = history.epochs + 1, context.title(stage, history.epochs + 1)
@@ -182,7 +152,7 @@ def _train_on(
         rewinds=history.rewinds,
         pause=_pause(context, checkpoints),
     )
-    now = now._replace(state=state, history=replace(history, tally=tally))
+    now = replace(now, state=state, history=replace(history, tally=tally))
     where = f"{title} is saved"
     if tally.is_whole:
         now = _end_epoch(
@@ -191,7 +161,7 @@ def _train_on(
     elif tally.windows:
         where = f"{title}, update {tally.windows} of {tally.total} is saved"
         if tally.windows > history.tally.windows:
-            _save(checkpoints, now)
+            now.save(checkpoints)
     else:
         where = f"{title} has not begun"
     if context.interruption.signal is not None:
@@ -200,7 +170,7 @@ def _train_on(
     return now
 
 
-def _pause(context: Context, checkpoints: StageCheckpoints) -> Callable[[], bool]:
+def _pause(context: Context, checkpoints: CheckpointFolder) -> Callable[[], bool]:
     """A function that says, before every window, whether to stop there and save.
 
     The clock starts at the first window, so that every call of `train_epoch` trains on
@@ -225,10 +195,10 @@ def _pause(context: Context, checkpoints: StageCheckpoints) -> Callable[[], bool
 def _end_epoch(
     context: Context,
     stage: StageId,
-    checkpoints: StageCheckpoints,
-    now: StageProgress,
+    checkpoints: CheckpointFolder,
+    now: Checkpoint,
     learning_rate: float,
-) -> StageProgress:
+) -> Checkpoint:
     """Validates, decides whether averaging begins, records, saves and shows."""
     started = time.perf_counter()
     state, history = now.state, now.history
@@ -242,7 +212,7 @@ def _end_epoch(
         state = replace(state, opt_state=start_averaging(state.opt_state))
     tally = history.tally
     seconds = tally.seconds + time.perf_counter() - started
-    now = StageProgress(
+    now = Checkpoint(
         state,
         replace(
             history,
@@ -266,7 +236,7 @@ def _end_epoch(
         warnings=tuple(_warning_signs(context, stage, now)),
     )
     context.metrics.append(record)
-    _save(checkpoints, now, params, loss)
+    now.save(checkpoints, params, loss)
     title = context.title(stage, record.epoch)
     context.progress.end_epoch(epoch_line(title, train_loss, loss, averaging, seconds))
     if triggered:
@@ -300,7 +270,7 @@ def _epoch_record(
     )
 
 
-def _warning_signs(context: Context, stage: StageId, now: StageProgress) -> list[Sign]:
+def _warning_signs(context: Context, stage: StageId, now: Checkpoint) -> list[Sign]:
     """The signs that a stage does not learn, after an epoch.
 
     That nothing has been learned is no sign before the stage has made a pass over the

@@ -1,11 +1,10 @@
 """The checkpoints of one training stage: the newest and the best are kept.
 
 A stage owns one folder, for example `run/phase_1/main`, and a checkpoint in it is named
-by the number of windows that the stage had been trained on. `progress` is everything
-needed to resume training, in the middle of an epoch too: a `TrainState` of
-`training.train_state`; beside it is the stage's `training.history`. A checkpoint at the
+by the number of windows that the stage had been trained on. What it holds is decided by
+`training.checkpoint`: `progress`, a tree of arrays, and a history. A checkpoint at the
 end of an epoch also has a validation loss and `params`, the parameters that were
-validated: averaged once averaging has begun. These cross to the next phase.
+validated: the best of them cross to the next stage or phase.
 
 A checkpoint that is being written or deleted has a name that begins with a dot, so a
 folder with a number for a name was completely written, though it may be damaged since.
@@ -35,7 +34,7 @@ def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class StageCheckpoints:
+class CheckpointFolder:
     """The newest checkpoints and the best one of a training stage.
 
     A context manager. Files are written in the background; the write is over when the
@@ -48,7 +47,7 @@ class StageCheckpoints:
         >>> import tempfile, jax.numpy as jnp
         >>> with tempfile.TemporaryDirectory() as run:
         ...     params = {"bias": jnp.arange(3.0)}
-        ...     with StageCheckpoints(Path(run) / "main") as checkpoints:
+        ...     with CheckpointFolder(Path(run) / "main") as checkpoints:
         ...         state = {"step": jnp.int32(7)}
         ...         checkpoints.save(7, state, {"lr": 30}, params, 4.2)
         ...         checkpoints.save(9, state, {"lr": 30}, params, 4.7)
@@ -89,7 +88,7 @@ class StageCheckpoints:
         self._losses: dict[int, float | None] = {}
         self._look()
 
-    def __enter__(self) -> "StageCheckpoints":
+    def __enter__(self) -> "CheckpointFolder":
         return self
 
     def __exit__(self, *raised: object) -> None:

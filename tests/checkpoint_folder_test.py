@@ -18,8 +18,8 @@ import pytest
 
 from glrnn.errors import UsageError
 from glrnn.storage import orbax_io
+from glrnn.storage.checkpoint_folder import CheckpointFolder
 from glrnn.storage.checksums import SUMS
-from glrnn.storage.stage_checkpoints import StageCheckpoints
 
 
 @flax.struct.dataclass
@@ -71,7 +71,7 @@ def assert_identical(got: Any, expected: Any) -> None:
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def save_tiny(checkpoints: StageCheckpoints, number: int, loss: float | None) -> None:
+def save_tiny(checkpoints: CheckpointFolder, number: int, loss: float | None) -> None:
     value = {"number": jnp.int32(number)}
     params = None if loss is None else value
     checkpoints.save(number, value, {"number": number}, params, loss)
@@ -91,7 +91,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stage whose best checkpoint is 1 and the newest 2; not to be written to."""
     folder = tmp_path_factory.mktemp("run") / "phase_1" / "main"
-    with StageCheckpoints(folder) as checkpoints:
+    with CheckpointFolder(folder) as checkpoints:
         history = {"losses": [4.25, 0.1], "averaging": False, "lr": None, "epoch": 1}
         checkpoints.save(1, make_progress(1), history, make_params(1), 4.25)
         checkpoints.save(2, make_progress(2), {"epoch": 2}, make_params(2), 4.5)
@@ -100,7 +100,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("as_like", [abstract, lambda tree: tree])
 def test_best_params_and_newest_progress_come_back_bit_for_bit(saved, as_like):
-    with StageCheckpoints(saved, read_only=True) as checkpoints:
+    with CheckpointFolder(saved, read_only=True) as checkpoints:
         params, history = checkpoints.restore_best(as_like(make_params()))
         progress, newest_history = checkpoints.restore_newest(as_like(make_progress()))
     assert_identical(params, make_params(1))
@@ -118,13 +118,13 @@ def test_leaf_is_restored_to_the_sharding_of_like(saved):
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     like = jax.device_put(make_params(), sharding)
-    with StageCheckpoints(saved, read_only=True) as checkpoints:
+    with CheckpointFolder(saved, read_only=True) as checkpoints:
         params, _ = checkpoints.restore_best(like)
     assert all(leaf.sharding == sharding for leaf in jax.tree.leaves(params))
 
 
 def test_restored_while_still_being_written(tmp_path):
-    with StageCheckpoints(tmp_path) as checkpoints:
+    with CheckpointFolder(tmp_path) as checkpoints:
         checkpoints.save(1, make_progress(), {})
         assert_identical(
             checkpoints.restore_newest(make_progress())[0], make_progress()
@@ -140,13 +140,13 @@ def test_restored_while_still_being_written(tmp_path):
 )
 def test_the_two_newest_and_the_best_are_kept(tmp_path_factory, losses, reopen_at):
     folder = tmp_path_factory.mktemp("losses")
-    checkpoints = StageCheckpoints(folder)
+    checkpoints = CheckpointFolder(folder)
     try:
         for index, loss in enumerate(losses):
             save_tiny(checkpoints, index + 1, loss)
             if index == reopen_at:
                 checkpoints.__exit__(None, None, None)
-                checkpoints = StageCheckpoints(folder)
+                checkpoints = CheckpointFolder(folder)
     finally:
         checkpoints.__exit__(None, None, None)
     newest = len(losses)
@@ -156,7 +156,7 @@ def test_the_two_newest_and_the_best_are_kept(tmp_path_factory, losses, reopen_a
         best = max(i + 1 for i, loss in enumerate(losses) if loss == min(validated))
     kept = {newest, max(newest - 1, 1), best} - {None}
     assert {path.name for path in folder.iterdir()} == set(map(str, kept))
-    with StageCheckpoints(folder, read_only=True) as fresh:
+    with CheckpointFolder(folder, read_only=True) as fresh:
         assert (fresh.newest, fresh.best) == (newest, best)
         assert fresh.restore_newest(TINY)[0]["number"] == newest
         if best is not None:
@@ -169,7 +169,7 @@ def test_state_may_be_donated_as_soon_as_save_returns(tmp_path):
     like = {"w": jax.ShapeDtypeStruct(expected.shape, expected.dtype)}
     state = {"w": jnp.arange(1.0, 2**20 + 1)}
     step({"w": jnp.ones(2**20)})  # Compiled beforehand, so that it follows at once.
-    with StageCheckpoints(tmp_path) as checkpoints:
+    with CheckpointFolder(tmp_path) as checkpoints:
         checkpoints.save(1, state, {}, state, 1.0)
         donated, state = state, step(state)
         assert donated["w"].is_deleted()
@@ -181,18 +181,18 @@ def test_state_may_be_donated_as_soon_as_save_returns(tmp_path):
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_loss_that_is_not_finite_is_refused_before_anything_is_written(tmp_path, loss):
-    with StageCheckpoints(tmp_path) as checkpoints:
+    with CheckpointFolder(tmp_path) as checkpoints:
         save_tiny(checkpoints, 1, 3.0)
         with pytest.raises(ValueError, match=f"validation loss is {loss}"):
             save_tiny(checkpoints, 2, loss)
         with pytest.raises(ValueError, match="not JSON compliant"):
             checkpoints.save(2, {"w": jnp.ones(1)}, {"loss": loss})
-    with StageCheckpoints(tmp_path) as checkpoints:
+    with CheckpointFolder(tmp_path) as checkpoints:
         assert (checkpoints.newest, checkpoints.best) == (1, 1)
 
 
 def test_a_number_that_is_not_the_highest_is_refused(tmp_path):
-    with StageCheckpoints(tmp_path) as checkpoints:
+    with CheckpointFolder(tmp_path) as checkpoints:
         save_tiny(checkpoints, 2, 3.0)
         for number in (1, 2):
             with pytest.raises(ValueError, match=f"{number} is not above 2"):
@@ -201,7 +201,7 @@ def test_a_number_that_is_not_the_highest_is_refused(tmp_path):
 
 def test_read_only_writes_nothing(saved):
     before = listing(saved)
-    with StageCheckpoints(saved, read_only=True) as checkpoints:
+    with CheckpointFolder(saved, read_only=True) as checkpoints:
         checkpoints.restore_best(make_params())
     assert listing(saved) == before
 
@@ -211,7 +211,7 @@ def test_no_checkpoint_names_the_folder(tmp_path, made):
     folder = tmp_path / "phase_1"
     if made:
         folder.mkdir()
-    with StageCheckpoints(folder, read_only=True) as checkpoints:
+    with CheckpointFolder(folder, read_only=True) as checkpoints:
         assert checkpoints.newest is None and checkpoints.best is None
         with pytest.raises(UsageError, match=f"no checkpoint in {folder}"):
             checkpoints.restore_best({})
@@ -243,7 +243,7 @@ def test_no_checkpoint_names_the_folder(tmp_path, made):
 )
 def test_other_tree_names_leaf_folder_and_both_types(saved, change, message):
     with (
-        StageCheckpoints(saved, read_only=True) as checkpoints,
+        CheckpointFolder(saved, read_only=True) as checkpoints,
         pytest.raises(UsageError, match=message) as caught,
     ):
         checkpoints.restore_best(change(make_params()))
@@ -260,11 +260,11 @@ def test_strays_are_not_checkpoints(saved, tmp_path):
     (folder / "007").mkdir()
     (folder / "007" / "mine").touch()
     said = []
-    with StageCheckpoints(folder, said.append) as checkpoints:
+    with CheckpointFolder(folder, said.append) as checkpoints:
         assert (checkpoints.newest, checkpoints.best) == (2, 1)
         save_tiny(checkpoints, 3, 2.0)
         save_tiny(checkpoints, 4, 1.0)
-    with StageCheckpoints(folder, read_only=True) as checkpoints:
+    with CheckpointFolder(folder, read_only=True) as checkpoints:
         assert (checkpoints.newest, checkpoints.best) == (4, 4)
         assert checkpoints.restore_newest(TINY)[0]["number"] == 4
     assert (folder / "notes.txt").read_text() == "mine"
@@ -277,13 +277,13 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import jax.numpy as jnp
-from glrnn.storage import orbax_io, stage_checkpoints
+from glrnn.storage import orbax_io, checkpoint_folder
 
 def kill(*args):
     os._exit(9)
 
 folder = Path(sys.argv[1])
-with stage_checkpoints.StageCheckpoints(folder) as stage:
+with checkpoint_folder.CheckpointFolder(folder) as stage:
     for number in (1, 2, 3):
         tree = {"w": jnp.ones(2)}
         stage.save(number, tree, {}, tree, 1.0 / number)
@@ -297,9 +297,9 @@ MOMENTS = {
     "before the checksums": "orbax_io.write_checksums = kill",
     "before it has its name": "os.replace = kill",
     "before its name is on the disk": (
-        "stage_checkpoints.sync_folder = lambda name: name == stage.folder and kill()"
+        "checkpoint_folder.sync_folder = lambda name: name == stage.folder and kill()"
     ),
-    "before an old one is gone": "stage_checkpoints.shutil.rmtree = kill",
+    "before an old one is gone": "checkpoint_folder.shutil.rmtree = kill",
 }
 
 
@@ -313,11 +313,11 @@ def test_killed_in_a_save(tmp_path, moment):
     expected = 4 if done else 3
     before = listing(tmp_path)
     said = []
-    with StageCheckpoints(tmp_path, said.append, read_only=True) as checkpoints:
+    with CheckpointFolder(tmp_path, said.append, read_only=True) as checkpoints:
         assert (checkpoints.newest, checkpoints.best) == (expected, expected)
         checkpoints.restore_best({"w": jnp.ones(2)})
     assert listing(tmp_path) == before
-    with StageCheckpoints(tmp_path, said.append) as checkpoints:
+    with CheckpointFolder(tmp_path, said.append) as checkpoints:
         assert checkpoints.newest == expected
         save_tiny(checkpoints, 5, 1.0)
     assert {path.name for path in tmp_path.iterdir()} == {"5", str(expected)}
@@ -362,10 +362,10 @@ def test_damage_to_any_file_of_the_newest_falls_back_to_the_one_before(
         shutil.copytree(saved, folder)
         damage(folder / name)
         before, said = listing(folder), []
-        with StageCheckpoints(folder, said.append, read_only=True) as checkpoints:
+        with CheckpointFolder(folder, said.append, read_only=True) as checkpoints:
             progress, _ = checkpoints.restore_newest(make_progress())
         assert listing(folder) == before
-        with StageCheckpoints(folder, said.append) as checkpoints:
+        with CheckpointFolder(folder, said.append) as checkpoints:
             assert checkpoints.newest == 1
         assert_identical(progress, make_progress(1))
         (line, again) = said
@@ -379,7 +379,7 @@ def test_damage_to_any_file_of_the_newest_falls_back_to_the_one_before(
 def test_damage_done_after_it_was_opened_is_found_at_the_restore(saved, tmp_path):
     folder, said = tmp_path / "main", []
     shutil.copytree(saved, folder)
-    with StageCheckpoints(folder, said.append) as checkpoints:
+    with CheckpointFolder(folder, said.append) as checkpoints:
         cut_short(folder / "1" / SUMS)
         params, _ = checkpoints.restore_best(make_params())
     assert_identical(params, make_params(2))
@@ -390,7 +390,7 @@ def test_one_that_a_training_process_lets_go_of_is_not_damaged(saved, tmp_path):
     """Read while others take its place."""
     folder, said = tmp_path / "main", []
     shutil.copytree(saved, folder)
-    with StageCheckpoints(folder, said.append, read_only=True) as checkpoints:
+    with CheckpointFolder(folder, said.append, read_only=True) as checkpoints:
         shutil.rmtree(folder / "2")
         progress, _ = checkpoints.restore_newest(make_progress())
     assert_identical(progress, make_progress(1))
@@ -404,7 +404,7 @@ def test_what_must_not_be_read_is_not_damaged(saved, tmp_path):
     (folder / "2" / SUMS).mkdir()  # which fails for root as well
     before = listing(folder)
     with pytest.raises(UsageError, match=f"^cannot read {folder / '2' / SUMS}: Is a"):
-        StageCheckpoints(folder)
+        CheckpointFolder(folder)
     assert listing(folder) == before
 
 
@@ -416,7 +416,7 @@ def test_the_only_checkpoints_there_are_stay_where_they_are(saved, tmp_path):
     before = listing(folder)
     for read_only in (True, False):
         with pytest.raises(UsageError) as caught:
-            StageCheckpoints(folder, read_only=read_only)
+            CheckpointFolder(folder, read_only=read_only)
         said = str(caught.value)
         assert said.startswith(f"every checkpoint in {folder} is damaged (1: {SUMS} is")
         assert "2: params/" in said and said.endswith("to train the stage anew")
@@ -428,7 +428,7 @@ def test_a_second_damaged_one_of_a_name_is_kept_too(saved, tmp_path):
     for _ in range(2):
         shutil.copytree(saved, folder, dirs_exist_ok=True)
         flip_bit(folder / "2" / SUMS)
-        with StageCheckpoints(folder, str) as checkpoints:
+        with CheckpointFolder(folder, str) as checkpoints:
             assert checkpoints.newest == 1
     names = {path.name for path in folder.iterdir()}
     assert names == {"1", "2.damaged", "2.damaged2"}
@@ -446,7 +446,7 @@ def test_arrays_that_were_not_written_as_they_were_are_found(tmp_path, monkeypat
 
     whole = orbax_io.write
     said = []
-    with StageCheckpoints(tmp_path, said.append) as checkpoints:
+    with CheckpointFolder(tmp_path, said.append) as checkpoints:
         checkpoints.save(1, params, {})
         checkpoints.wait()
         monkeypatch.setattr(orbax_io, "write", write)
@@ -466,7 +466,7 @@ def test_a_save_that_fails_is_told_and_costs_nothing(tmp_path, monkeypatch, save
     message = f"cannot save {tmp_path / '2'}: No space left on device; what was saved"
     with (
         pytest.raises(UsageError, match=message),
-        StageCheckpoints(tmp_path) as checkpoints,
+        CheckpointFolder(tmp_path) as checkpoints,
     ):
         save_tiny(checkpoints, 1, 3.0)
         checkpoints.wait()
@@ -479,7 +479,7 @@ def test_a_save_that_fails_is_told_and_costs_nothing(tmp_path, monkeypatch, save
         elif save != "__exit__":
             getattr(checkpoints, save)()
     monkeypatch.undo()
-    with StageCheckpoints(tmp_path) as checkpoints:
+    with CheckpointFolder(tmp_path) as checkpoints:
         assert (checkpoints.newest, checkpoints.best) == (1, 1)
         save_tiny(checkpoints, 2, 1.0)
     assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
@@ -493,7 +493,7 @@ def test_a_save_that_fails_does_not_hide_what_has_happened(tmp_path, monkeypatch
     said = []
     with (
         pytest.raises(KeyError, match="defect"),
-        StageCheckpoints(tmp_path, said.append) as checkpoints,
+        CheckpointFolder(tmp_path, said.append) as checkpoints,
     ):
         save_tiny(checkpoints, 1, 3.0)
         raise KeyError("defect")
@@ -504,17 +504,17 @@ QUIET = """
 import sys
 from pathlib import Path
 import jax.numpy as jnp
-from glrnn.storage.stage_checkpoints import StageCheckpoints
+from glrnn.storage.checkpoint_folder import CheckpointFolder
 
 assert "orbax" not in sys.modules
 folder = Path(sys.argv[1])
 (folder / "7").mkdir()
 tree = {"w": jnp.ones(2)}
-with StageCheckpoints(folder) as checkpoints:
+with CheckpointFolder(folder) as checkpoints:
     for number in (1, 2, 3):
         checkpoints.save(number, tree, {}, tree, 1.0 + number)
     checkpoints.restore_best(tree)
-with StageCheckpoints(folder, read_only=True) as checkpoints:
+with CheckpointFolder(folder, read_only=True) as checkpoints:
     checkpoints.restore_newest(tree)
 from absl import logging
 logging.warning("not ours to silence")
