@@ -157,7 +157,13 @@ def test_every_cell_has_its_equations_here():
     assert {name.split(" of ")[0] for name in CASES} == set(CELLS)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.thorough if " of " in name else ())
+        for name in CASES
+    ],
+)
 def test_a_cell_and_its_gradients_are_its_equations(name):
     """With a mask on the state; `cells_test.py` has the same cells without."""
     make, step = CASES[name]
@@ -262,6 +268,7 @@ def assert_truncated_normal(values, deviation):
     assert 2.2 * deviation < np.abs(values).max() < 2.3 * deviation
 
 
+@pytest.mark.thorough
 def test_initial_values_are_as_the_docstrings_say():
     makers = CELLS | {
         "mogrifier": partial(CELLS["mogrifier"], depth=2, rank=20),

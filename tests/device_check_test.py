@@ -322,6 +322,7 @@ def test_nothing_is_checked_where_it_is_not_wanted_or_on_a_cpu(
     assert checks(make_context(tmp_path), MAIN) == 0
 
 
+@pytest.mark.thorough
 def test_without_a_cpu_nothing_is_checked_and_a_line_says_so(run, monkeypatch):
     local_devices = jax.local_devices
 
@@ -340,6 +341,7 @@ def test_without_a_cpu_nothing_is_checked_and_a_line_says_so(run, monkeypatch):
     assert said.startswith("error: JAX has no CPU to compare with: add `,cpu`")
 
 
+@pytest.mark.thorough
 def test_a_cpu_is_compared_with_itself_on_request_alone(texts, trained, capsys):
     assert "computes" not in trained[2]
     check.main([str(texts / "small.py"), "--data", str(texts), "--phase", "1"])

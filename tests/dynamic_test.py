@@ -129,7 +129,9 @@ def test_it_is_its_equations(seed, window_length, learning_rate, decay_rate):
     assert score.nats_per_token == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("window_length", [1, 5, 7])
+@pytest.mark.parametrize(
+    "window_length", [pytest.param(1, marks=pytest.mark.thorough), 5, 7]
+)
 def test_without_rates_it_is_static_evaluation(drawn, window_length):
     params, tokens, rms = drawn
     rule = DynamicRule(0.0, 0.0, window_length=window_length)
@@ -228,7 +230,10 @@ def means_in_one_loop(model, trained, rms, rates, stream):
     return jax.lax.scan(score, start, stream)[1]
 
 
-@pytest.mark.parametrize("size", [403, 501, 506, 2003])
+@pytest.mark.parametrize(
+    "size",
+    [506, *(pytest.param(n, marks=pytest.mark.thorough) for n in (403, 501, 2003))],
+)
 def test_chunks_give_the_bits_of_one_loop(size):
     """Fewer windows than a chunk has, as many, one more, and several chunks."""
     params, tokens = draw(size)

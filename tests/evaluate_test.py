@@ -232,6 +232,7 @@ def test_rates_that_diverge_end_with_status_1(trained, capsys):
 # Temperature.
 
 
+@pytest.mark.thorough
 def test_a_temperature_is_found_on_the_validation_set_and_told(
     trained, capsys, monkeypatch
 ):

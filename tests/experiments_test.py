@@ -244,16 +244,10 @@ def test_the_shrunk_experiments_have_every_head_rule_and_cell():
     assert {len(config.phases) for config in configs} == {1, 3}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "path",
-    [
-        pytest.param(
-            path,
-            id=path.stem,
-            marks=() if path.stem == "ptb_small" else pytest.mark.thorough,
-        )
-        for path in SHRUNK
-    ],
+    [pytest.param(path, id=path.stem) for path in SHRUNK],
 )
 def test_a_shrunk_experiment_runs_to_its_end(path, texts, tmp_path, capsys):
     config = resized(SHRUNK[path], embedding_size=8, hidden_size=8, epochs=1)

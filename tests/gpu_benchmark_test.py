@@ -159,6 +159,7 @@ def test_an_epoch_is_all_updates_of_its_lengths():
     assert row["in the loop, tokens/s"] > 0
 
 
+@pytest.mark.thorough
 def test_the_same_bits_twice_are_told_from_others(monkeypatch):
     stage = StageId(1, "main")
     with temporary(CONFIG, epochs.random_corpus(30, 300, 20)) as context:

@@ -46,10 +46,10 @@ def tiny_phase(num_layers, **changes):
 
 CONFIG = Config(
     embedding_size=6,
-    layers=(Layer(hidden_size=8),) * 3,
+    layers=(Layer(hidden_size=8),) * 2,
     head="mixture",
     num_softmaxes=2,
-    phases=tuple(map(tiny_phase, (1, 2, 3))),
+    phases=tuple(map(tiny_phase, (1, 2))),
     batch_size=25,  # eight rows, so that two padded lengths are all
     window_length=5,
     valid_batch_size=2,
@@ -86,7 +86,7 @@ def same(one, other):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, corpus):
-    """A run of three phases, its summaries and what compiled when."""
+    """A run of two phases, and its summaries."""
     run = start(tmp_path_factory.mktemp("runs") / "whole", corpus)
     with quiet(run) as progress:
         return run, train(new_context(run, corpus, progress))
@@ -97,18 +97,16 @@ def test_every_epoch_leaves_a_record(finished):
     where = [(r["phase"], r["stage"], r["epoch"]) for r in records(run)]
     assert where == [
         (phase, stage, epoch)
-        for phase in (1, 2, 3)
+        for phase in (1, 2)
         for stage in ("main", "finetune")
         for epoch in (1, 2)
     ]
     last = records(run)[-1]
     assert last["averaging"]
-    assert list(last["gradient_norm"]) == [
-        "embedding", "layer 1", "layer 2", "layer 3", "head",
-    ]  # fmt: skip
+    assert list(last["gradient_norm"]) == ["embedding", "layer 1", "layer 2", "head"]
     assert all(0 <= fraction <= 1 for fraction in last["clipped"].values())
     assert summaries[-1].epochs == 4
-    assert [summary.layers for summary in summaries] == [1, 2, 3]
+    assert [summary.layers for summary in summaries] == [1, 2]
 
 
 def test_the_summary_is_that_of_the_checkpoint(finished, corpus):
@@ -128,15 +126,14 @@ def test_the_summary_is_that_of_the_checkpoint(finished, corpus):
         assert summary.test_loss == pytest.approx(test.nats_per_token, rel=1e-6)
 
 
-@pytest.mark.parametrize("number", [2, 3])
-def test_a_phase_inherits_all_but_the_new_layer_bit_by_bit(finished, corpus, number):
+def test_a_phase_inherits_all_but_the_new_layer_bit_by_bit(finished, corpus):
     run, _ = finished
-    context, stage = new_context(run, corpus, None), StageId(number, "main")
+    context, stage = new_context(run, corpus, None), StageId(2, "main")
     grown = starting_params(context, stage)
-    before = best_params(run, number - 1)
+    before = best_params(run, 1)
     assert same(grown.embedding, before.embedding)
     assert same(grown.head, before.head)
-    assert len(grown.layers) == number
+    assert len(grown.layers) == 2
     assert same(grown.layers[:-1], before.layers)
     init_key = jax.random.fold_in(context.phase_key(stage), 2)
     fresh = context.model(stage).init(init_key)
@@ -184,7 +181,7 @@ def test_a_run_started_again_is_the_run_that_would_have_been(
 
     def killed_in_the_middle(self, record):
         append(self, record)
-        if len(records(run)) > 7:
+        if len(records(run)) > 5:
             raise Killed  # the checkpoint, which comes next, is never written
 
     with monkeypatch.context() as patch:
@@ -195,7 +192,7 @@ def test_a_run_started_again_is_the_run_that_would_have_been(
         train(new_context(start(run.folder, corpus), corpus, progress))
     whole, _ = finished
     assert records(run) == records(whole)
-    assert same(best_params(run, 3), best_params(whole, 3))
+    assert same(best_params(run, 2), best_params(whole, 2))
 
 
 def test_a_finished_run_started_again_trains_nothing(finished, corpus, monkeypatch):
@@ -209,11 +206,11 @@ def test_the_deepest_phase_with_a_checkpoint_is_evaluated(finished, tmp_path):
     """Also while the next one is in its first epoch."""
     run, _ = finished
     shutil.copytree(run.folder, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "phase_3")
-    (tmp_path / "run" / "phase_3" / "main").mkdir(parents=True)
+    shutil.rmtree(tmp_path / "run" / "phase_2")
+    (tmp_path / "run" / "phase_2" / "main").mkdir(parents=True)
     phase, params = evaluate._chosen(run_folder.read(tmp_path / "run"), None, None)
-    assert phase == 2
-    assert same(params, best_params(run, 2))
+    assert phase == 1
+    assert same(params, best_params(run, 1))
 
 
 def test_a_phase_is_not_trained_anew_under_a_later_one(finished, tmp_path, corpus):

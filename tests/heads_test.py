@@ -94,7 +94,9 @@ def test_loss_and_gradients_are_the_dense_ones(sizes, logits, table):
     assert_close(-3 * value, expected[0])
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    "masked", [True, pytest.param(False, marks=pytest.mark.thorough)]
+)
 def test_the_mixture_head_is_its_equations(masked):
     H, K, E, V, T, B = 5, 3, 4, 7, 4, 2
     _, _, table, bias, targets, weights = draw(0, T, B, K, E, V)
@@ -173,6 +175,7 @@ def test_the_projected_head_is_the_softmax_of_a_narrower_vector():
     np.testing.assert_allclose(nll, expected, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_mixture_of_one_is_the_softmax_of_its_latents():
     H, E, V, T, B = 5, 4, 7, 4, 2
     _, _, table, bias, targets, weights = draw(0, T, B, 1, E, V)

@@ -282,6 +282,7 @@ def test_evaluation_has_no_randomness_in_it():
 # What other recipes ask for.
 
 
+@pytest.mark.thorough
 def test_masks_can_be_drawn_for_every_step():
     model = make_model(masks_per_step=True)
     noise = make_noise(model)
@@ -350,6 +351,7 @@ def test_the_head_can_see_the_sum_of_all_layers():
     assert outcome.nll != below.nll
 
 
+@pytest.mark.thorough
 def test_a_temperature_divides_the_logits():
     model = make_model(head="softmax")
     params, carry = start(model)
@@ -410,7 +412,12 @@ def test_growth_can_begin_with_a_random_head():
 
 @pytest.mark.parametrize(
     ("cell", "head"),
-    sorted({*product(CELLS, ["softmax"]), *product(["lstm"], HEADS)}),
+    [
+        pytest.param(
+            *pair, marks=() if pair == ("lstm", "softmax") else pytest.mark.thorough
+        )
+        for pair in sorted({*product(CELLS, ["softmax"]), *product(["lstm"], HEADS)})
+    ],
 )
 def test_every_cell_grows_and_one_step_lowers_its_loss(cell, head):
     models = [make_model(n, cell=cell, head=head) for n in (1, 2)]

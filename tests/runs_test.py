@@ -212,6 +212,7 @@ def _table(capsys):
     return capsys.readouterr().out.split("\n\n")[0].splitlines()[-1]
 
 
+@pytest.mark.thorough
 def test_a_run_is_resumed_by_its_folder(tmp_path, capsys):
     """Stopped after the first phase, resumed by the command that is listed."""
     words = tmp_path / "words"

@@ -102,9 +102,17 @@ def test_a_loss_can_be_summed_over_time_and_penalized():
     assert metrics["nll"] == mean_metrics["nll"]
 
 
-@pytest.mark.parametrize("num_microbatches", [2, 3, 6])
-@pytest.mark.parametrize("length", [T, 4])
-def test_microbatches_add_up_to_the_whole_batch(num_microbatches, length):
+@pytest.mark.parametrize(
+    ("length", "num_microbatches"),
+    [
+        (4, 3),
+        *(
+            pytest.param(length, number, marks=pytest.mark.thorough)
+            for length, number in [(T, 2), (T, 3), (T, 6), (4, 2), (4, 6)]
+        ),
+    ],
+)
+def test_microbatches_add_up_to_the_whole_batch(length, num_microbatches):
     whole, whole_metrics = run(QUIET, 1, length)
     parts, parts_metrics = run(QUIET, num_microbatches, length)
     assert_close(parts.opt_state, whole.opt_state)
@@ -133,7 +141,9 @@ def test_microbatches_need_less_memory():
     assert temporary(6) < temporary(1)
 
 
-@pytest.mark.parametrize("num_microbatches", [1, 3])
+@pytest.mark.parametrize(
+    "num_microbatches", [1, pytest.param(3, marks=pytest.mark.thorough)]
+)
 def test_a_gradient_that_is_not_finite_changes_nothing_but_the_count(num_microbatches):
     state = make_state()
     bias = state.params.embedding.bias.at[3].set(jnp.nan)
@@ -249,7 +259,11 @@ def programs(precision):
 
 
 @pytest.mark.parametrize(
-    ("precision", "mark"), [("BF16_BF16_F32", "bf16"), ("tensorfloat32", "HIGH,")]
+    ("precision", "mark"),
+    [
+        ("BF16_BF16_F32", "bf16"),
+        pytest.param("tensorfloat32", "HIGH,", marks=pytest.mark.thorough),
+    ],
 )
 def test_products_of_training_are_as_precise_as_asked_and_of_evaluation_exact(
     precision, mark

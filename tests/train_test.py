@@ -110,7 +110,12 @@ def test_told_to_stop(texts, number, status):
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(None, 141), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("number", "status"),
+    [
+        (None, 141),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.thorough),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.thorough),
+    ],
 )
 def test_what_reads_the_output_may_end_with_it(texts, number, status):
     """As `tee` does, told by the same key, and `head`, when it has seen enough."""

@@ -175,6 +175,7 @@ def test_a_run_that_learns_does_not_warn(sentence, capsys):
     assert found[0]["valid_perplexity"] < 0.9 * found[0]["unigram_perplexity"]
 
 
+@pytest.mark.thorough
 def test_a_run_on_shuffled_text_warns(sentence, capsys):
     shuffled = np.random.default_rng(0).permutation(TEXT.split())
     (sentence / "train.txt").write_text(" ".join(shuffled))
@@ -196,6 +197,7 @@ def test_a_run_on_shuffled_text_warns(sentence, capsys):
     assert warned(capsys)[1] == [again.replace(": ", f": {sentence / 'run'}: ", 1)]
 
 
+@pytest.mark.thorough
 def test_a_log_that_cannot_be_read_does_not_fail_a_run(sentence, capsys):
     run(sentence)
     (sentence / "run" / "metrics.jsonl").write_text("x\n")
