@@ -37,16 +37,30 @@ def write(folder, **texts):
 
 def test_the_corpora_have_the_published_counts(named_corpus):
     name, corpus = named_corpus
-    sizes, vocabulary_size, eos, unk = {
-        "ptb": ((929_589, 73_760, 82_430), 10_000, 24, 26),
-        "wikitext-2": ((2_088_628, 217_646, 245_569), 33_278, 0, 9),
+    sizes, vocabulary_size, eos, unk, unknown = {
+        "ptb": ((929_589, 73_760, 82_430), 10_000, 24, 26, (45_020, 3_485, 4_794)),
+        "wikitext-2": (
+            *((2_088_628, 217_646, 245_569), 33_278, 0, 9),
+            (54_625, 11_718, 15_218),
+        ),
     }[name]
     assert (corpus.train.size, corpus.valid.size, corpus.test.size) == sizes
     assert len(corpus.vocabulary) == vocabulary_size
     assert corpus.vocabulary.index[EOS] == eos
     assert corpus.vocabulary.index[UNK] == unk
-    assert corpus.unknown == {"train": 0, "valid": 0, "test": 0}
+    assert tuple(corpus.unknown.values()) == unknown
     assert {s.dtype for s in corpus[2:5]} == {np.dtype(np.int32)}
+
+
+def test_the_ids_of_the_corpora_are_those_of_runs_before(named_corpus):
+    name, corpus = named_corpus
+    expected = {
+        "ptb": "62fcb75d36c0b42f7b743551e8007f819ff3fcaf24303e31bc5be339f0794c76",
+        "wikitext-2": (
+            "6b3606ae7674cb9a91bccb6ef2a117883045c944fc112513275fc783f5a0feb2"
+        ),
+    }
+    assert data.fingerprint(corpus) == expected[name]
 
 
 def test_the_corpora_have_the_published_rows(named_corpus):

@@ -26,7 +26,8 @@ def test_evaluate_scores_a_split(trained, capsys, split):
     score = json.loads(capsys.readouterr().out)
     count = {"valid": 60 - 2, "test": 72 - 1, "train": 240 - 2}[split]
     assert score["num_tokens"] == count
-    assert score["unknown"] == 0
+    words = (trained[1] / f"{split}.txt").read_text().split()
+    assert score["unknown"] == words.count("<unk>") > 0
     assert score["perplexity"] == pytest.approx(np.exp(score["nats_per_token"]))
     if split == "test":
         (row,) = re.findall("^ +1 .*$", output, re.MULTILINE)
@@ -51,11 +52,12 @@ def test_unknown_words_are_listed_on_request(trained, tmp_path, capsys):
     words = ["--text", str(path), "--list-unknown"]
     evaluate.main([str(run), *words])
     score, *listed = capsys.readouterr().out.splitlines()
-    assert "5 unknown words" in score
+    assert "6 unknown words" in score
     assert [line.split() for line in listed] == [
         ["2", "dog"],
         ["1", "barked"],
         ["1", "Größe"],
+        ["1", "<unk>"],
         ["1", r"\x1b[31mred"],
     ]
     evaluate.main([str(run), *words, "--json"])
@@ -64,6 +66,7 @@ def test_unknown_words_are_listed_on_request(trained, tmp_path, capsys):
         ("dog", 2),
         ("barked", 1),
         ("Größe", 1),
+        ("<unk>", 1),
         ("\x1b[31mred", 1),
     ]
     evaluate.main([str(run), *words[:2], "--json"])
