@@ -95,13 +95,40 @@ def test_a_stored_vocabulary_takes_unknown_words_as_unk(tmp_path):
 
 
 def test_an_unknown_data_set_is_refused(tmp_path):
-    for name in ("ptbb", str(tmp_path / "gone")):
+    (tmp_path / "file.txt").touch()
+    usual = "train.txt, valid.txt and test.txt"
+    names = "python-docs, ptb, wikitext-2"
+    for name, message in {
+        "ptbb": f"unknown data set 'ptbb'; choose from: {names}, or give a folder with "
+        f"{usual}",
+        f"{tmp_path}/gone": f"there is no folder '{tmp_path}/gone'; give a folder with "
+        f"{usual}, or a name: {names}",
+        f"{tmp_path}/file.txt": f"{tmp_path}/file.txt is no folder; a data set is a "
+        f"folder with {usual}",
+    }.items():
         with pytest.raises(UsageError) as error:
             data.load(name)
-        assert str(error.value) == (
-            f"unknown data set {name!r}; choose from: python-docs, ptb, wikitext-2, or "
-            "give a folder with train.txt, valid.txt and test.txt"
-        )
+        assert str(error.value) == message
+
+
+def test_a_folder_named_like_a_corpus_is_told_from_it(tmp_path, monkeypatch, capsys):
+    texts = {"train": ["a", "b", EOS], "valid": ["b", EOS], "test": ["a", EOS]}
+    monkeypatch.setattr(data.corpus, "CORPORA", {"ptb": lambda manual_dir: texts})
+    monkeypatch.chdir(tmp_path)
+    assert data.load("ptb").train.size == 3
+    assert capsys.readouterr().err == ""
+    (tmp_path / "ptb").mkdir()
+    write(tmp_path / "ptb", train="c\nd e\n", valid="d\n", test="e\n")
+    assert data.load("ptb").train.size == 3
+    assert capsys.readouterr().err == (
+        "note: ptb is the corpus of that name, not the folder ./ptb\n"
+    )
+    # A path is no name, and the name that is stored with a run is not taken for one.
+    for path in ("./ptb", "ptb/", pathlib.Path("ptb")):
+        corpus = data.load(path)
+        assert corpus.train.size == 5
+        assert corpus.name not in data.corpus.CORPORA
+    assert capsys.readouterr().err == ""
 
 
 def test_a_folder_without_a_split_is_refused(tmp_path):
@@ -111,6 +138,48 @@ def test_a_folder_without_a_split_is_refused(tmp_path):
     (tmp_path / "train.txt").unlink()
     with pytest.raises(UsageError, match=r"has no train\.txt and no valid\.txt"):
         data.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("min_count", "train", "valid"),
+    [
+        (0, ["a", "b", "a", EOS], ["b", "c", EOS]),
+        (1, ["a", "b", "a", EOS], ["b", UNK, EOS]),
+        (2, ["a", UNK, "a", EOS], [UNK, UNK, EOS]),
+    ],
+)
+def test_a_minimum_count_makes_other_words_unknown(tmp_path, min_count, train, valid):
+    write(tmp_path, train="a b a\n", valid="b c\n", test="a\n")
+    corpus = data.load(tmp_path, min_count=min_count)
+    assert corpus.vocabulary.decode(corpus.train) == train
+    assert corpus.vocabulary.decode(corpus.valid) == valid
+    assert corpus.unknown == {
+        "train": train.count(UNK),
+        "valid": valid.count(UNK),
+        "test": 0,
+    }
+    # With the vocabulary that a run stores it is read the same.
+    again = data.load(tmp_path, corpus.vocabulary)
+    assert data.fingerprint(again) == data.fingerprint(corpus)
+
+
+def test_suspicious_splits_are_told_where_a_model_is_to_be_trained(tmp_path, capsys):
+    write(tmp_path, train="a b\n", valid="a b\n", test="b\n")
+    corpus = data.load(tmp_path)
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path}: the train split and the valid split are the same text\n"
+    )
+    data.load(tmp_path, corpus.vocabulary)
+    assert capsys.readouterr().err == ""
+
+
+def test_only_some_splits_can_be_loaded_with_a_vocabulary(tmp_path):
+    write(tmp_path, test="a b\n")
+    corpus = data.load(tmp_path, Vocabulary(("a", "b", EOS)), splits=["test"])
+    assert corpus.test.tolist() == [0, 1, 2]
+    assert corpus.train.size == corpus.valid.size == 0
+    with pytest.raises(ValueError, match="without a vocabulary"):
+        data.load(tmp_path, splits=["test"])
 
 
 def test_a_split_that_cannot_be_read_is_refused(tmp_path):

@@ -166,14 +166,21 @@ OPTIONS = {
             (["EXPERIMENT", "--data", ""], "unknown data set ''; choose from: python"),
             (["EXPERIMENT", "--data", "nowhere"], "unknown data set 'nowhere'"),
             (["EXPERIMENT", "--data", "x" * 300], "unknown data set 'xxx"),
-            (["EXPERIMENT", "--data", "DATA/train.txt"], "unknown data set"),
+            (["EXPERIMENT", "--data", "./nowhere"], "there is no folder './nowhere'"),
+            (["EXPERIMENT", "--data", "DATA/nope"], "there is no folder 'data/nope'"),
+            (["EXPERIMENT", "--data", "DATA/train.txt"], "data/train.txt is no folder"),
+            (["EXPERIMENT", "--data", "EXPERIMENT"], "experiment.py is no folder"),
+            (["EXPERIMENT", "--data", "several"], "several valid splits, dev.txt and"),
             (["EXPERIMENT", "--data", "empty"], "has no train.txt and no valid.txt"),
         ],
         "--manual-dir": [
             (["EXPERIMENT", "--manual-dir"], "--manual-dir"),
             (["--data", "DATA", "--manual-dir", "DATA"], "is of no use to"),
             (["--manual-dir", "DATA"], "is of no use to python-docs"),
-            (["--data", "ptb", "--manual-dir", "nowhere"], "nowhere/train.txt"),
+            (["--data", "ptb", "--manual-dir", "nowhere"], "cannot read nowhere"),
+            (["--data", "ptb", "--manual-dir", "empty"], "takes the texts of ptb"),
+            (["--data", "ptb", "--manual-dir", "several"], "several valid splits"),
+            (["--data", "ptb", "--manual-dir", "pipes"], "train.txt: it is a pipe"),
             (["--data", "ptb", "--manual-dir", "DATA"], "is not the train split of"),
         ],
         "--workdir": [
@@ -387,13 +394,15 @@ OPTIONS = {
     },
 }
 
-MISSING, DIRECTORY = object(), object()
+MISSING, DIRECTORY, PIPE = object(), object(), object()
 NO_TEXT = [
     (b"", "is empty: it holds no words"),
     (b"\n \n", "is empty: it holds no words"),
     (b"caf\xe9", "is not UTF-8 text"),
     (b"\xff\xfet\x00", "is not UTF-8 text"),
+    (b"t\x00h\x00e\x00", "is not UTF-8 text: NUL at byte 1"),
     (DIRECTORY, "Is a directory"),
+    (PIPE, "it is a pipe, not a file"),
 ]
 NO_JSON = [
     (b"", "Expecting value"),
