@@ -1,14 +1,16 @@
 """Corpora against their published counts, and what cannot be one."""
 
 import errno
+import io
 import os
 import pathlib
+import sys
 
 import hypothesis
 import numpy as np
 import pytest
 
-from glrnn import data
+from glrnn import check, data, study, train
 from glrnn.data import windows
 from glrnn.data.vocabulary import EOS, UNK, Vocabulary
 from glrnn.errors import UsageError
@@ -213,3 +215,19 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "listdir", denied)
     with pytest.raises(UsageError, match=f"cannot read {tmp_path}: Permission denied"):
         data.load(tmp_path)
+
+
+@pytest.mark.parametrize("main", [train.main, study.main, check.main])
+def test_commands_make_the_vocabulary_of_their_settings(main, tmp_path, monkeypatch):
+    """And take it from a run that is resumed, where it is kept."""
+    path = tmp_path / "mine.py"
+    path.write_text("from glrnn import Config\nconfig = Config(min_count=3)")
+
+    def load(name, manual_dir, min_count):
+        raise UsageError(f"minimum count {min_count}")
+
+    monkeypatch.setattr(data, "load", load)
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    with pytest.raises(SystemExit):
+        main([str(path)])
+    assert sys.stderr.getvalue() == "error: minimum count 3\n"

@@ -58,6 +58,7 @@ FIELDS = {
     "Config.weight_decay": Field("weight_decay", NEGATIVE),
     "Config.l2_penalty": Field("l2_penalty", NEGATIVE),
     "Config.averaging": Field("averaging", NOT_SETTINGS),
+    "Config.min_count": Field("min_count", below(0)),
     "Config.valid_batch_size": Field("valid_batch_size", below(1)),
     "Config.test_batch_size": Field("test_batch_size", below(1)),
     "Config.seed": Field("seed", below(0)),
@@ -203,6 +204,16 @@ OPTIONS = {
             (
                 ["EXPERIMENT", "--data", "other", "--workdir", "RUN"],
                 "was trained on another corpus",
+            ),
+        ],
+        "--min-count": [
+            (
+                ["EXPERIMENT", "--data", "DATA", "--min-count", "1000"],
+                "the minimum count is 1000, but no word of the train split occurs more",
+            ),
+            (
+                ["EXPERIMENT", "--data", "DATA", "--workdir", "RUN", "--min-count=1"],
+                "min_count is 0 there, 1 here",
             ),
         ],
         "--num-devices": [
