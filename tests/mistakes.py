@@ -268,11 +268,16 @@ OPTIONS = {
             (["RUN", "--text", "DATA"], "Is a directory"),
             (["RUN", "--text", ""], "cannot read"),
             (["RUN", "--text", "DATA", "--data", "DATA"], "--text needs no corpus"),
+            (["RUN", "--text", "pipes/train.txt"], "it is a pipe, not a file"),
+            (["RUN", "--text", "/dev/null"], "it is a device, not a file"),
+            (["RUN", "--text", "-"], "cannot read standard input: it is closed"),
         ],
         "--list-unknown": [(["RUN", "--list-unknown"], "--list-unknown needs --text")],
         "--data": [
             (["RUN", "--data", "nowhere"], "unknown data set 'nowhere'"),
-            (["RUN", "--data", "empty"], "has no train.txt"),
+            (["RUN", "--data", "empty"], "empty has no test.txt; a data set is"),
+            (["RUN", "--data", "several", "--split", "valid"], "several valid splits"),
+            (["RUN", "--data", "DATA/nope"], "there is no folder 'data/nope'"),
         ],
         "--manual-dir": [(["RUN", "--manual-dir", "DATA"], "is of no use to")],
         "--phase": [
@@ -292,6 +297,12 @@ OPTIONS = {
                 ["RUN", "--tune", "--dynamic.learning-rate", "1e-4"],
                 "drop --dynamic.learning-rate and --dynamic.decay-rate",
             ),
+        ],
+        "--batch-size": [
+            (["RUN", "--batch-size", "x"], "--batch-size"),
+            (["RUN", "--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
+            (["RUN", "--batch-size", "999"], "has 72 tokens: too few for batch size"),
+            (["RUN", "--dynamic", "--batch-size", "2"], "is of no use to dynamic"),
         ],
         "--temperature": [
             (["RUN", "--temperature", "x"], "--temperature"),

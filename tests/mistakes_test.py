@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import typing
 from dataclasses import replace
 
@@ -261,6 +262,7 @@ def test_a_bad_option_is_refused(
     place, monkeypatch, tmp_path_factory, command, words, message
 ):
     monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
+    monkeypatch.setattr(sys, "stdin", None)  # closed
     with nothing_changes(place):
         assert message in refused(MAINS[command], *spelled(words))
 
