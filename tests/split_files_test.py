@@ -28,6 +28,7 @@ def found(folder, names, splits=("train", "valid", "test")):
 )
 def test_names_that_people_have(tmp_path, names):
     others = "README.txt train.txt~ .train.txt.swp ._train.txt train.txt.gz constraint"
+    others += " \x1b[31m.train.txt"
     assert found(tmp_path, f"{names} {others} latest.txt pretrain.txt") == names.split()
 
 

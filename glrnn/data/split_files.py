@@ -16,9 +16,11 @@ NAMES = {
     "test": ("test",),
 }
 ENDINGS = ("txt", "text", "tokens", "tok", "raw")
+# No control characters, which a terminal would obey where the name is printed.
+DATA_SET = r"(?P<data_set>(?!\.)[^\x00-\x1f\x7f-\x9f]+)"
 PATTERNS = {
     split: re.compile(
-        rf"(?:(?P<data_set>[^.].*)[._-])?(?:{'|'.join(names)})"
+        rf"(?:{DATA_SET}[._-])?(?:{'|'.join(names)})"
         rf"(?:\.(?:{'|'.join(ENDINGS)}))?",
         re.IGNORECASE,
     )
