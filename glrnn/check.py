@@ -73,7 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UsageError(f"there is no phase {number}: there are {count}")
         keep_programs()
         return_memory()
-        corpus = data.load(command.data or origin, manual_dir=command.manual_dir)
+        corpus = data.load(
+            command.data or origin,
+            manual_dir=command.manual_dir,
+            min_count=config.min_count,
+        )
         mesh = devices.share_batch(
             config.batch_size // config.num_microbatches, command.num_devices
         )

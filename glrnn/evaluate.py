@@ -16,7 +16,8 @@ from glrnn import data
 from glrnn.console.bar import Bar
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.sentence import print_sentence
-from glrnn.data.vocabulary import Ids, read_tokens
+from glrnn.data.texts import read_given
+from glrnn.data.vocabulary import UNK, Ids, split_tokens
 from glrnn.errors import DivergedError, UsageError, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.evaluation.perplexity import Score, perplexity
@@ -34,8 +35,10 @@ class Command:
     Attributes:
         run: The run's folder.
         split: The split of the run's data to score.
-        text: A text of your own to score instead: UTF-8, words separated by whitespace.
-        data: Where the run's data is now, if it has moved: a folder or a name.
+        text: A text of your own to score instead: UTF-8, words separated by whitespace;
+            - for standard input.
+        data: Where the run's data is now, if it has moved: a folder or a name. Only the
+            splits that are needed must be there.
         manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
         phase: The phase whose model to use, from 1; by default the deepest one that has
             a checkpoint.
@@ -44,6 +47,9 @@ class Command:
             scored.
         tune: Use dynamic evaluation with the rates that are best on the validation set.
         rule: The settings of dynamic evaluation.
+        batch_size: The number of columns that the text is cut into, each of which is
+            read without what is before it; by default the run's own for that split,
+            and that of the test set for a text of your own.
         temperature: A number that all logits are divided by; 1 by default.
         tune_temperature: Use the temperature that is best on the first 50,000 tokens of
             the validation set.
@@ -54,7 +60,7 @@ class Command:
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
     split: Literal["valid", "test", "train"] = "test"
-    text: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    text: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     data: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
     manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     phase: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
@@ -64,6 +70,7 @@ class Command:
     rule: Annotated[DynamicRule, tyro.conf.arg(name="dynamic")] = field(
         default_factory=DynamicRule
     )
+    batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     temperature: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     tune_temperature: bool = False
     list_unknown: bool = False
@@ -81,13 +88,15 @@ class Text(NamedTuple):
     Attributes:
         name: What it is, to a person.
         ids: Its tokens.
-        num_unknown: How many of them are outside the vocabulary.
+        num_unknown: How many of them are unknown words.
+        symbol: The word that they are read as; `None` if the vocabulary has none.
         unknown_words: The counts of these words, if they are to be listed.
     """
 
     name: str
     ids: Ids
     num_unknown: int
+    symbol: str | None
     unknown_words: Mapping[str, int] | None = None
 
 
@@ -144,6 +153,14 @@ def _check(command: Command) -> None:
             "--tune searches for the rates; drop --dynamic.learning-rate and "
             "--dynamic.decay-rate, or replace --tune by --dynamic"
         )
+    batch_size = command.batch_size
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"--batch-size is {batch_size}; it must be at least 1")
+    if batch_size is not None and command.is_dynamic:
+        raise UsageError(
+            "--batch-size is of no use to dynamic evaluation, which reads a text in "
+            "one column"
+        )
     temperature = command.temperature
     if temperature is not None and not 0 < temperature < math.inf:
         raise UsageError(f"--temperature is {temperature}; it must be above 0")
@@ -166,7 +183,7 @@ def _evaluate(command: Command) -> Result:
     run = run_folder.read(command.run)
     phase, params = _chosen(run, command.phase, command.stage)
     # A text of one's own needs the corpus only for what is learned or tuned.
-    corpus = cache(lambda: _corpus(run, command.data, command.manual_dir))
+    corpus = cache(lambda: _corpus(run, command))
     text = (
         _split(corpus(), command.split)
         if command.text is None
@@ -185,11 +202,13 @@ def _evaluate(command: Command) -> Result:
             *(corpus(), text.ids, command.rule, command.tune),
         )
         return Result(text, phase, score, rule, temperature)
-    batch_size = (
-        run.config.test_batch_size
-        if command.text is not None or command.split == "test"
-        else run.config.valid_batch_size
-    )
+    batch_size = command.batch_size
+    if batch_size is None:
+        batch_size = (
+            run.config.test_batch_size
+            if command.text is not None or command.split == "test"
+            else run.config.valid_batch_size
+        )
     score = perplexity(model, params, text.ids, batch_size=batch_size)
     return Result(text, phase, score, None, temperature)
 
@@ -228,14 +247,28 @@ def _chosen(
     raise UsageError(f"no checkpoint in {run.folder} yet")
 
 
-def _corpus(
-    run: run_folder.Run, moved_to: str | None, manual_dir: Path | None
-) -> data.Corpus:
-    where = run.origin.data if moved_to is None else moved_to
-    corpus = data.load(where, run.vocabulary, manual_dir)
-    if moved_to is None and data.fingerprint(corpus) != run.origin.sha256:
+def _corpus(run: run_folder.Run, command: Command) -> data.Corpus:
+    if command.data is not None:
+        return data.load(
+            command.data,
+            run.vocabulary,
+            command.manual_dir,
+            splits=_needed_splits(command),
+        )
+    where = run.origin.data
+    corpus = data.load(where, run.vocabulary, command.manual_dir)
+    if data.fingerprint(corpus) != run.origin.sha256:
         _say(f"note: {where} is no longer what {run.folder} was trained on")
     return corpus
+
+
+def _needed_splits(command: Command) -> list[str]:
+    needed = {
+        (command.split, command.text is None),
+        ("train", command.is_dynamic),
+        ("valid", command.tune or command.tune_temperature),
+    }
+    return [split for split in data.SPLITS if (split, True) in needed]
 
 
 def _dynamic(
@@ -308,11 +341,12 @@ def _show(result: Result) -> None:
         )
     if result.temperature is not None:
         how += f", temperature {result.temperature:.3f}"
+    read_as = f" (read as {text.symbol})" if text.symbol not in (None, UNK) else ""
     print_sentence(
         f"{text.name}, model of phase {result.phase}{how}: "
         f"{score.nats_per_token:.4f} nats per token, perplexity "
         f"{score.perplexity:.2f}, {score.num_tokens:,} tokens scored, "
-        f"{text.num_unknown:,} unknown words"
+        f"{text.num_unknown:,} unknown words{read_as}"
     )
     for word, count in (text.unknown_words or {}).items():
         print(f"{count:>8,}  {_harmless(word)}")
@@ -323,16 +357,22 @@ def _harmless(word: str) -> str:
     return re.sub("[\x00-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], word)
 
 
-def _own_text(run: run_folder.Run, path: Path, listed: bool) -> Text:
-    tokens = read_tokens(path)
-    ids, num_unknown = run.vocabulary.encode(tokens, str(path))
+def _own_text(run: run_folder.Run, path: str, listed: bool) -> Text:
+    name = "standard input" if path == "-" else path
+    tokens = split_tokens(read_given(path), name)
+    ids, num_unknown = run.vocabulary.encode(tokens, name)
     words = run.vocabulary.unknown_words(tokens) if listed else None
-    return Text(str(path), ids, num_unknown, words)
+    return Text(name, ids, num_unknown, run.vocabulary.unknown_symbol, words)
 
 
 def _split(corpus: data.Corpus, name: str) -> Text:
     ids = getattr(corpus, name)
-    return Text(f"{name} split of {corpus.name}", ids, corpus.unknown[name])
+    return Text(
+        f"{name} split of {corpus.name}",
+        ids,
+        corpus.unknown[name],
+        corpus.vocabulary.unknown_symbol,
+    )
 
 
 if __name__ == "__main__":

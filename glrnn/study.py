@@ -210,8 +210,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         for plan in planned:
             _check_rates(plan, command.learning_rates)
-        corpus = data.load(command.data, manual_dir=command.manual_dir)
-        print_table([_row(plan, corpus, command.learning_rates) for plan in planned])
+        # One for each vocabulary; all are read, and refused, before a run begins.
+        corpora = {
+            min_count: data.load(
+                command.data, manual_dir=command.manual_dir, min_count=min_count
+            )
+            for min_count in {plan.config.min_count: None for plan in planned}
+        }
+        print_table(
+            [
+                _row(plan, corpora[plan.config.min_count], command.learning_rates)
+                for plan in planned
+            ]
+        )
 
 
 def _check_rates(plan: Plan, learning_rates: Sequence[float]) -> None:

@@ -152,7 +152,9 @@ def _run(command: Command) -> None:
         runtime.on_nonfinite,
         runtime.check,
     )
-    corpus = data.load(runtime.data, manual_dir=runtime.manual_dir)
+    corpus = data.load(
+        runtime.data, manual_dir=runtime.manual_dir, min_count=config.min_count
+    )
     opened = context.opened(
         runtime.workdir, config, corpus, execution, command.experiment
     )

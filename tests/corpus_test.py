@@ -1,14 +1,16 @@
 """Corpora against their published counts, and what cannot be one."""
 
 import errno
+import io
 import os
 import pathlib
+import sys
 
 import hypothesis
 import numpy as np
 import pytest
 
-from glrnn import data
+from glrnn import check, data, study, train
 from glrnn.data import windows
 from glrnn.data.vocabulary import EOS, UNK, Vocabulary
 from glrnn.errors import UsageError
@@ -37,16 +39,30 @@ def write(folder, **texts):
 
 def test_the_corpora_have_the_published_counts(named_corpus):
     name, corpus = named_corpus
-    sizes, vocabulary_size, eos, unk = {
-        "ptb": ((929_589, 73_760, 82_430), 10_000, 24, 26),
-        "wikitext-2": ((2_088_628, 217_646, 245_569), 33_278, 0, 9),
+    sizes, vocabulary_size, eos, unk, unknown = {
+        "ptb": ((929_589, 73_760, 82_430), 10_000, 24, 26, (45_020, 3_485, 4_794)),
+        "wikitext-2": (
+            *((2_088_628, 217_646, 245_569), 33_278, 0, 9),
+            (54_625, 11_718, 15_218),
+        ),
     }[name]
     assert (corpus.train.size, corpus.valid.size, corpus.test.size) == sizes
     assert len(corpus.vocabulary) == vocabulary_size
     assert corpus.vocabulary.index[EOS] == eos
     assert corpus.vocabulary.index[UNK] == unk
-    assert corpus.unknown == {"train": 0, "valid": 0, "test": 0}
+    assert tuple(corpus.unknown.values()) == unknown
     assert {s.dtype for s in corpus[2:5]} == {np.dtype(np.int32)}
+
+
+def test_the_ids_of_the_corpora_are_those_of_runs_before(named_corpus):
+    name, corpus = named_corpus
+    expected = {
+        "ptb": "62fcb75d36c0b42f7b743551e8007f819ff3fcaf24303e31bc5be339f0794c76",
+        "wikitext-2": (
+            "6b3606ae7674cb9a91bccb6ef2a117883045c944fc112513275fc783f5a0feb2"
+        ),
+    }
+    assert data.fingerprint(corpus) == expected[name]
 
 
 def test_the_corpora_have_the_published_rows(named_corpus):
@@ -81,13 +97,40 @@ def test_a_stored_vocabulary_takes_unknown_words_as_unk(tmp_path):
 
 
 def test_an_unknown_data_set_is_refused(tmp_path):
-    for name in ("ptbb", str(tmp_path / "gone")):
+    (tmp_path / "file.txt").touch()
+    usual = "train.txt, valid.txt and test.txt"
+    names = "python-docs, ptb, wikitext-2"
+    for name, message in {
+        "ptbb": f"unknown data set 'ptbb'; choose from: {names}, or give a folder with "
+        f"{usual}",
+        f"{tmp_path}/gone": f"there is no folder '{tmp_path}/gone'; give a folder with "
+        f"{usual}, or a name: {names}",
+        f"{tmp_path}/file.txt": f"{tmp_path}/file.txt is no folder; a data set is a "
+        f"folder with {usual}",
+    }.items():
         with pytest.raises(UsageError) as error:
             data.load(name)
-        assert str(error.value) == (
-            f"unknown data set {name!r}; choose from: python-docs, ptb, wikitext-2, or "
-            "give a folder with train.txt, valid.txt and test.txt"
-        )
+        assert str(error.value) == message
+
+
+def test_a_folder_named_like_a_corpus_is_told_from_it(tmp_path, monkeypatch, capsys):
+    texts = {"train": ["a", "b", EOS], "valid": ["b", EOS], "test": ["a", EOS]}
+    monkeypatch.setattr(data.corpus, "CORPORA", {"ptb": lambda manual_dir: texts})
+    monkeypatch.chdir(tmp_path)
+    assert data.load("ptb").train.size == 3
+    assert capsys.readouterr().err == ""
+    (tmp_path / "ptb").mkdir()
+    write(tmp_path / "ptb", train="c\nd e\n", valid="d\n", test="e\n")
+    assert data.load("ptb").train.size == 3
+    assert capsys.readouterr().err == (
+        "note: ptb is the corpus of that name, not the folder ./ptb\n"
+    )
+    # A path is no name, and the name that is stored with a run is not taken for one.
+    for path in ("./ptb", "ptb/", pathlib.Path("ptb")):
+        corpus = data.load(path)
+        assert corpus.train.size == 5
+        assert corpus.name not in data.corpus.CORPORA
+    assert capsys.readouterr().err == ""
 
 
 def test_a_folder_without_a_split_is_refused(tmp_path):
@@ -97,6 +140,48 @@ def test_a_folder_without_a_split_is_refused(tmp_path):
     (tmp_path / "train.txt").unlink()
     with pytest.raises(UsageError, match=r"has no train\.txt and no valid\.txt"):
         data.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("min_count", "train", "valid"),
+    [
+        (0, ["a", "b", "a", EOS], ["b", "c", EOS]),
+        (1, ["a", "b", "a", EOS], ["b", UNK, EOS]),
+        (2, ["a", UNK, "a", EOS], [UNK, UNK, EOS]),
+    ],
+)
+def test_a_minimum_count_makes_other_words_unknown(tmp_path, min_count, train, valid):
+    write(tmp_path, train="a b a\n", valid="b c\n", test="a\n")
+    corpus = data.load(tmp_path, min_count=min_count)
+    assert corpus.vocabulary.decode(corpus.train) == train
+    assert corpus.vocabulary.decode(corpus.valid) == valid
+    assert corpus.unknown == {
+        "train": train.count(UNK),
+        "valid": valid.count(UNK),
+        "test": 0,
+    }
+    # With the vocabulary that a run stores it is read the same.
+    again = data.load(tmp_path, corpus.vocabulary)
+    assert data.fingerprint(again) == data.fingerprint(corpus)
+
+
+def test_suspicious_splits_are_told_where_a_model_is_to_be_trained(tmp_path, capsys):
+    write(tmp_path, train="a b\n", valid="a b\n", test="b\n")
+    corpus = data.load(tmp_path)
+    assert capsys.readouterr().err == (
+        f"warning: {tmp_path}: the train split and the valid split are the same text\n"
+    )
+    data.load(tmp_path, corpus.vocabulary)
+    assert capsys.readouterr().err == ""
+
+
+def test_only_some_splits_can_be_loaded_with_a_vocabulary(tmp_path):
+    write(tmp_path, test="a b\n")
+    corpus = data.load(tmp_path, Vocabulary(("a", "b", EOS)), splits=["test"])
+    assert corpus.test.tolist() == [0, 1, 2]
+    assert corpus.train.size == corpus.valid.size == 0
+    with pytest.raises(ValueError, match="without a vocabulary"):
+        data.load(tmp_path, splits=["test"])
 
 
 def test_a_split_that_cannot_be_read_is_refused(tmp_path):
@@ -130,3 +215,19 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "listdir", denied)
     with pytest.raises(UsageError, match=f"cannot read {tmp_path}: Permission denied"):
         data.load(tmp_path)
+
+
+@pytest.mark.parametrize("main", [train.main, study.main, check.main])
+def test_commands_make_the_vocabulary_of_their_settings(main, tmp_path, monkeypatch):
+    """And take it from a run that is resumed, where it is kept."""
+    path = tmp_path / "mine.py"
+    path.write_text("from glrnn import Config\nconfig = Config(min_count=3)")
+
+    def load(name, manual_dir, min_count):
+        raise UsageError(f"minimum count {min_count}")
+
+    monkeypatch.setattr(data, "load", load)
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    with pytest.raises(SystemExit):
+        main([str(path)])
+    assert sys.stderr.getvalue() == "error: minimum count 3\n"

@@ -328,6 +328,13 @@ def test_files_at_hand_are_taken(folder, to_be_had_at, capsys):
     assert downloaded.splits(Tiny, folder)["test"] == ["on", "the", "m\u00fctze", EOS]
 
 
+def test_files_at_hand_may_have_other_names(folder, to_be_had_at):
+    expected = read(folder)
+    for split in CONTENT:
+        (folder / f"{split}.txt").rename(folder / f"wiki.{split}.tokens")
+    assert downloaded.splits(Tiny, folder) == expected
+
+
 @pytest.mark.parametrize("split", CONTENT)
 def test_an_altered_file_is_refused(folder, root, to_be_had_at, split):
     path = folder / f"{split}.txt"
@@ -346,7 +353,8 @@ def test_an_altered_file_is_refused(folder, root, to_be_had_at, split):
 def test_a_missing_file_is_refused(folder, root, to_be_had_at):
     (folder / "valid.txt").unlink()
     with pytest.raises(
-        UsageError, match=rf"cannot read {folder}/valid\.txt: No such file or directory"
+        UsageError,
+        match=rf"{folder} has no valid\.txt; .* takes the texts of tiny",
     ):
         downloaded.splits(Tiny, folder)
     with pytest.raises(UsageError, match=r"cannot read .*train\.txt: Not a directory"):
@@ -554,8 +562,8 @@ def test_a_command_line_takes_names_and_files_at_hand(name, tmp_path, capsys):
         train.main(given)
     assert exit_.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: cannot read {tmp_path}/train.txt: No such file or directory; "
-        "--manual-dir is a folder with train.txt, valid.txt and test.txt, byte for "
-        f"byte those of {name}\n"
+        f"error: {tmp_path} has no train.txt and no valid.txt and no test.txt; a data "
+        "set is a folder with train.txt, valid.txt and test.txt; --manual-dir takes "
+        f"the texts of {name}, byte for byte\n"
     )
     assert not pathlib.Path("unused").exists()

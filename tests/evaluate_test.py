@@ -1,5 +1,6 @@
 """`python -m glrnn.evaluate`: static and dynamic, of a split or a text of one's own."""
 
+import io
 import json
 import pickle
 import re
@@ -26,7 +27,8 @@ def test_evaluate_scores_a_split(trained, capsys, split):
     score = json.loads(capsys.readouterr().out)
     count = {"valid": 60 - 2, "test": 72 - 1, "train": 240 - 2}[split]
     assert score["num_tokens"] == count
-    assert score["unknown"] == 0
+    words = (trained[1] / f"{split}.txt").read_text().split()
+    assert score["unknown"] == words.count("<unk>") > 0
     assert score["perplexity"] == pytest.approx(np.exp(score["nats_per_token"]))
     if split == "test":
         (row,) = re.findall("^ +1 .*$", output, re.MULTILINE)
@@ -51,11 +53,12 @@ def test_unknown_words_are_listed_on_request(trained, tmp_path, capsys):
     words = ["--text", str(path), "--list-unknown"]
     evaluate.main([str(run), *words])
     score, *listed = capsys.readouterr().out.splitlines()
-    assert "5 unknown words" in score
+    assert "6 unknown words" in score
     assert [line.split() for line in listed] == [
         ["2", "dog"],
         ["1", "barked"],
         ["1", "Größe"],
+        ["1", "<unk>"],
         ["1", r"\x1b[31mred"],
     ]
     evaluate.main([str(run), *words, "--json"])
@@ -64,6 +67,7 @@ def test_unknown_words_are_listed_on_request(trained, tmp_path, capsys):
         ("dog", 2),
         ("barked", 1),
         ("Größe", 1),
+        ("<unk>", 1),
         ("\x1b[31mred", 1),
     ]
     evaluate.main([str(run), *words[:2], "--json"])
@@ -227,6 +231,58 @@ def test_rates_that_diverge_end_with_status_1(trained, capsys):
     assert exit_.value.code == 1
     said = capsys.readouterr().err
     assert "the perplexity is not finite at a learning rate of 1e+30" in said
+
+
+# Options for texts.
+
+
+def test_a_text_is_read_from_standard_input(trained, tmp_path, capsys, monkeypatch):
+    run, _, _ = trained
+    content = "\ufeffthe dog sat on a cat\nand barked".encode()
+    (tmp_path / "mine.txt").write_bytes(content)
+    expected = printed(capsys, run, "--text", tmp_path / "mine.txt")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    found = printed(capsys, run, "--text", "-")
+    assert found == expected | {"text": "standard input"}
+
+
+def test_only_the_splits_that_are_scored_must_be_there(trained, texts, capsys):
+    run, _, _ = trained
+    expected = printed(capsys, run)
+    (texts / "train.txt").unlink()
+    (texts / "valid.txt").unlink()
+    (texts / "test.txt").rename(texts / "my.test.txt")
+    found = printed(capsys, run, "--data", texts)
+    assert found == expected | {"text": f"test split of {texts}"}
+    for options, missing in {
+        ("--split", "valid"): "has no valid.txt",
+        ("--split", "train"): "has no train.txt",
+        ("--dynamic",): "has no train.txt;",
+        ("--tune",): "has no train.txt and no valid.txt",
+        ("--tune-temperature",): "has no valid.txt",
+    }.items():
+        with pytest.raises(SystemExit):
+            evaluate.main([str(run), "--data", str(texts), *options])
+        assert missing in capsys.readouterr().err
+
+
+def test_the_batch_size_can_be_chosen(trained, capsys):
+    run, _, _ = trained
+    valid = printed(capsys, run, "--split", "valid")
+    two = printed(capsys, run, "--split", "valid", "--batch-size", 2)
+    one = printed(capsys, run, "--split", "valid", "--batch-size", 1)
+    assert valid == two != one
+    assert one["num_tokens"] == 59
+
+
+def test_another_symbol_for_unknown_words_is_named(trained, tmp_path, capsys):
+    shutil.copytree(trained[0], tmp_path / "run")
+    words = tmp_path / "run" / "vocabulary.json"
+    words.write_text(words.read_text().replace("<unk>", "<UNK>"))
+    (tmp_path / "mine.txt").write_text("the dog sat on a <UNK>")
+    arguments = [str(tmp_path / "run"), "--text", str(tmp_path / "mine.txt")]
+    evaluate.main(arguments)
+    assert "2 unknown words (read as <UNK>)" in capsys.readouterr().out
 
 
 # Temperature.

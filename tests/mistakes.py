@@ -58,6 +58,7 @@ FIELDS = {
     "Config.weight_decay": Field("weight_decay", NEGATIVE),
     "Config.l2_penalty": Field("l2_penalty", NEGATIVE),
     "Config.averaging": Field("averaging", NOT_SETTINGS),
+    "Config.min_count": Field("min_count", below(0)),
     "Config.valid_batch_size": Field("valid_batch_size", below(1)),
     "Config.test_batch_size": Field("test_batch_size", below(1)),
     "Config.seed": Field("seed", below(0)),
@@ -166,14 +167,21 @@ OPTIONS = {
             (["EXPERIMENT", "--data", ""], "unknown data set ''; choose from: python"),
             (["EXPERIMENT", "--data", "nowhere"], "unknown data set 'nowhere'"),
             (["EXPERIMENT", "--data", "x" * 300], "unknown data set 'xxx"),
-            (["EXPERIMENT", "--data", "DATA/train.txt"], "unknown data set"),
+            (["EXPERIMENT", "--data", "./nowhere"], "there is no folder './nowhere'"),
+            (["EXPERIMENT", "--data", "DATA/nope"], "there is no folder 'data/nope'"),
+            (["EXPERIMENT", "--data", "DATA/train.txt"], "data/train.txt is no folder"),
+            (["EXPERIMENT", "--data", "EXPERIMENT"], "experiment.py is no folder"),
+            (["EXPERIMENT", "--data", "several"], "several valid splits, dev.txt and"),
             (["EXPERIMENT", "--data", "empty"], "has no train.txt and no valid.txt"),
         ],
         "--manual-dir": [
             (["EXPERIMENT", "--manual-dir"], "--manual-dir"),
             (["--data", "DATA", "--manual-dir", "DATA"], "is of no use to"),
             (["--manual-dir", "DATA"], "is of no use to python-docs"),
-            (["--data", "ptb", "--manual-dir", "nowhere"], "nowhere/train.txt"),
+            (["--data", "ptb", "--manual-dir", "nowhere"], "cannot read nowhere"),
+            (["--data", "ptb", "--manual-dir", "empty"], "takes the texts of ptb"),
+            (["--data", "ptb", "--manual-dir", "several"], "several valid splits"),
+            (["--data", "ptb", "--manual-dir", "pipes"], "train.txt: it is a pipe"),
             (["--data", "ptb", "--manual-dir", "DATA"], "is not the train split of"),
         ],
         "--workdir": [
@@ -196,6 +204,16 @@ OPTIONS = {
             (
                 ["EXPERIMENT", "--data", "other", "--workdir", "RUN"],
                 "was trained on another corpus",
+            ),
+        ],
+        "--min-count": [
+            (
+                ["EXPERIMENT", "--data", "DATA", "--min-count", "1000"],
+                "the minimum count is 1000, but no word of the train split occurs more",
+            ),
+            (
+                ["EXPERIMENT", "--data", "DATA", "--workdir", "RUN", "--min-count=1"],
+                "min_count is 0 there, 1 here",
             ),
         ],
         "--num-devices": [
@@ -250,11 +268,16 @@ OPTIONS = {
             (["RUN", "--text", "DATA"], "Is a directory"),
             (["RUN", "--text", ""], "cannot read"),
             (["RUN", "--text", "DATA", "--data", "DATA"], "--text needs no corpus"),
+            (["RUN", "--text", "pipes/train.txt"], "it is a pipe, not a file"),
+            (["RUN", "--text", "/dev/null"], "it is a device, not a file"),
+            (["RUN", "--text", "-"], "cannot read standard input: it is closed"),
         ],
         "--list-unknown": [(["RUN", "--list-unknown"], "--list-unknown needs --text")],
         "--data": [
             (["RUN", "--data", "nowhere"], "unknown data set 'nowhere'"),
-            (["RUN", "--data", "empty"], "has no train.txt"),
+            (["RUN", "--data", "empty"], "empty has no test.txt; a data set is"),
+            (["RUN", "--data", "several", "--split", "valid"], "several valid splits"),
+            (["RUN", "--data", "DATA/nope"], "there is no folder 'data/nope'"),
         ],
         "--manual-dir": [(["RUN", "--manual-dir", "DATA"], "is of no use to")],
         "--phase": [
@@ -274,6 +297,12 @@ OPTIONS = {
                 ["RUN", "--tune", "--dynamic.learning-rate", "1e-4"],
                 "drop --dynamic.learning-rate and --dynamic.decay-rate",
             ),
+        ],
+        "--batch-size": [
+            (["RUN", "--batch-size", "x"], "--batch-size"),
+            (["RUN", "--batch-size", "0"], "--batch-size is 0; it must be at least 1"),
+            (["RUN", "--batch-size", "999"], "has 72 tokens: too few for batch size"),
+            (["RUN", "--dynamic", "--batch-size", "2"], "is of no use to dynamic"),
         ],
         "--temperature": [
             (["RUN", "--temperature", "x"], "--temperature"),
@@ -387,13 +416,15 @@ OPTIONS = {
     },
 }
 
-MISSING, DIRECTORY = object(), object()
+MISSING, DIRECTORY, PIPE = object(), object(), object()
 NO_TEXT = [
     (b"", "is empty: it holds no words"),
     (b"\n \n", "is empty: it holds no words"),
     (b"caf\xe9", "is not UTF-8 text"),
     (b"\xff\xfet\x00", "is not UTF-8 text"),
+    (b"t\x00h\x00e\x00", "is not UTF-8 text: NUL at byte 1"),
     (DIRECTORY, "Is a directory"),
+    (PIPE, "it is a pipe, not a file"),
 ]
 NO_JSON = [
     (b"", "Expecting value"),

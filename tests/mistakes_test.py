@@ -4,8 +4,10 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
 import shutil
+import sys
 import typing
 from dataclasses import replace
 
@@ -20,6 +22,7 @@ from mistakes import (
     KINDS_OF_FIELDS,
     MISSING,
     OPTIONS,
+    PIPE,
     RUN_FILES,
 )
 from tensorflow_datasets.core import constants
@@ -87,6 +90,12 @@ def place(tmp_path, trained, monkeypatch):
     with (tmp_path / "other" / "train.txt").open("a") as file:
         file.write("\none more line")
     shutil.copy(texts / "small.py", tmp_path / "experiment.py")
+    for name in ("train.txt", "dev.txt", "val.txt", "test.txt"):
+        (tmp_path / "several").mkdir(exist_ok=True)
+        (tmp_path / "several" / name).write_text("the cat")
+    (tmp_path / "pipes").mkdir()
+    for split in data.SPLITS:
+        os.mkfifo(tmp_path / "pipes" / f"{split}.txt")
     (tmp_path / "new").mkdir()
     for name in ("config.json", "origin.json", "vocabulary.json"):
         shutil.copy(run / name, tmp_path / "new")
@@ -253,6 +262,7 @@ def test_a_bad_option_is_refused(
     place, monkeypatch, tmp_path_factory, command, words, message
 ):
     monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path_factory.mktemp("tfds")))
+    monkeypatch.setattr(sys, "stdin", None)  # closed
     with nothing_changes(place):
         assert message in refused(MAINS[command], *spelled(words))
 
@@ -265,12 +275,15 @@ def write(path, content):
     path.unlink()
     if content is DIRECTORY:
         path.mkdir()
+    elif content is PIPE:
+        os.mkfifo(path)
     elif content is not MISSING:
         path.write_bytes(content)
 
 
 def label(content):
-    return {MISSING: "missing", DIRECTORY: "directory"}.get(content, repr(content)[:30])
+    names = {MISSING: "missing", DIRECTORY: "directory", PIPE: "pipe"}
+    return names.get(content, repr(content)[:30])
 
 
 BAD_FILES = [

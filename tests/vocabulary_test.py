@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from glrnn.data.vocabulary import EOS, UNK, Vocabulary, read_tokens
+from glrnn.data.vocabulary import EOS, OTHER_UNKS, UNK, Vocabulary, read_tokens
 from glrnn.errors import UsageError
 
 quick = hypothesis.settings(max_examples=60, deadline=None)
@@ -34,6 +34,10 @@ def write(folder, **texts):
         (b"a\r\nb\r\n", ["a", EOS, "b", EOS]),
         (b"\n \na\n\n", [EOS, EOS, "a", EOS, EOS]),
         (b"\xef\xbb\xbfa\n", ["a", EOS]),
+        # `cat a b`, and a word of WikiText-2.
+        ("\ufeffa\n\ufeffb c\n".encode(), ["a", EOS, "b", "c", EOS]),
+        ("\ufeffa\ufeffb c\ufeff\n\ufeff d".encode(), ["ab", "c", EOS, "d", EOS]),
+        ("W \ufeff / 51\n".encode(), ["W", "\ufeff", "/", "51", EOS]),
         ("a\u2028b\x0cc\x85d\n".encode(), ["a", "b", "c", "d", EOS]),
         ("über <unk>\n".encode(), ["über", UNK, EOS]),
     ],
@@ -50,6 +54,7 @@ def test_every_line_ends_in_eos(tmp_path, content, tokens):
         (b"x" * 100_000 + b"\xc3", "unexpected end of data at byte 100000"),
         (b"", "is empty: it holds no words"),
         (b"\n \n", "is empty: it holds no words"),
+        ("the cat".encode("utf-16-le"), "is not UTF-8 text: NUL at byte 1"),
     ],
 )
 def test_a_bad_text_is_refused_by_its_path(tmp_path, content, message):
@@ -70,9 +75,10 @@ def test_a_path_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
     def denied(path):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
+    path = write(tmp_path, secret="a\n") / "secret.txt"
     monkeypatch.setattr(pathlib.Path, "read_bytes", denied)
-    with pytest.raises(UsageError, match=r"cannot read secret\.txt: Permission denied"):
-        read_tokens("secret.txt")
+    with pytest.raises(UsageError, match=r"cannot read .*secret\.txt: Permission den"):
+        read_tokens(path)
 
 
 # The vocabulary.
@@ -86,7 +92,8 @@ def test_encoding_and_decoding_undo_one_another(tokens, more):
     vocabulary = Vocabulary.of(tokens, more)
     assert len(vocabulary) == len({*tokens, *more})
     ids, unknown = vocabulary.encode(tokens)
-    assert (ids.dtype, ids.shape, unknown) == (np.int32, (len(tokens),), 0)
+    assert (ids.dtype, ids.shape) == (np.int32, (len(tokens),))
+    assert unknown == tokens.count(vocabulary.unknown_symbol)
     assert vocabulary.decode(ids) == tokens
 
 
@@ -104,7 +111,41 @@ def test_an_empty_text_encodes_to_nothing():
 
 def test_unknown_words_become_unk_and_are_counted():
     ids, unknown = Vocabulary(("a", UNK)).encode(["b", "a", UNK, "c"])
-    assert (ids.tolist(), unknown) == ([1, 0, 1, 1], 2)
+    assert (ids.tolist(), unknown) == ([1, 0, 1, 1], 3)
+    words = Vocabulary(("a", UNK)).unknown_words(["b", "a", UNK, "c", UNK])
+    assert words == {UNK: 2, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("symbol", OTHER_UNKS)
+def test_another_symbol_for_unknown_words_is_recognised(symbol):
+    vocabulary = Vocabulary(("a", symbol))
+    assert vocabulary.unknown_symbol == symbol
+    ids, unknown = vocabulary.encode(["b", "a", symbol, UNK])
+    assert (ids.tolist(), unknown) == ([1, 0, 1, 1], 3)
+    assert vocabulary.unknown_words(["b", "a", symbol]) == {"b": 1, symbol: 1}
+    assert Vocabulary((symbol, UNK)).unknown_symbol == UNK
+    assert Vocabulary.of_frequent(["a", "a", "b", EOS], 2).words == ("a", UNK, EOS)
+    rare = Vocabulary.of_frequent(["a", "a", "b", symbol, EOS], 2)
+    assert rare.words == ("a", symbol, EOS)
+
+
+@quick
+@hypothesis.given(st.lists(st.sampled_from("abcd")), st.integers(1, 4))
+def test_frequent_words_are_those_that_numpy_counts(letters, min_count):
+    tokens = [*letters, EOS]
+    words, counts = np.unique(letters, return_counts=True)
+    frequent = {str(word) for word in words[counts >= min_count]}
+    if not frequent:
+        with pytest.raises(UsageError, match=f"minimum count is {min_count}, but no "):
+            Vocabulary.of_frequent(tokens, min_count)
+        return
+    vocabulary = Vocabulary.of_frequent(tokens, min_count)
+    assert set(vocabulary.words) == frequent | {EOS, UNK}
+    ids, unknown = vocabulary.encode(tokens)
+    assert unknown == sum(letter not in frequent for letter in letters)
+    # In order of appearance, which depends on nothing else.
+    first = list(dict.fromkeys(ids.tolist()))
+    assert first == list(range(len(first)))
 
 
 def test_unknown_words_are_refused_without_unk():

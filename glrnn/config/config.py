@@ -73,6 +73,9 @@ class Config:
         l2_penalty: The weight of half the squared norm of the parameters in the loss;
             its gradient is clipped with the rest.
         averaging: When averaging begins in the main stage, and when finetuning ends.
+        min_count: The number of times that a word must occur in the training set to be
+            in the vocabulary; all others are `<unk>`. 1 for every word of the training
+            set; 0 for every word of all three splits.
         valid_batch_size: The number of columns that the validation set is cut into.
         test_batch_size: The number of columns that the test set is cut into.
         seed: The seed of everything that is random.
@@ -104,6 +107,7 @@ class Config:
     weight_decay: float = field(default=1.2e-6, metadata=at_least(0))
     l2_penalty: float = field(default=0.0, metadata=at_least(0))
     averaging: Averaging = field(default_factory=Averaging)
+    min_count: int = field(default=0, metadata=at_least(0))
     valid_batch_size: int = field(default=10, metadata=at_least(1))
     test_batch_size: int = field(default=1, metadata=at_least(1))
     seed: int = field(default=28, metadata=at_least(0))

@@ -4,13 +4,17 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from glrnn.data.vocabulary import Ids, PathLike, Vocabulary, read_tokens
-from glrnn.errors import UsageError
+import numpy as np
 
-SPLITS = ("train", "valid", "test")
+from glrnn.data.split_checks import suspicions
+from glrnn.data.split_files import SPLITS, find
+from glrnn.data.texts import PathLike
+from glrnn.data.vocabulary import Ids, Vocabulary, read_tokens
+from glrnn.errors import UsageError
 
 
 class Corpus(NamedTuple):
@@ -22,7 +26,8 @@ class Corpus(NamedTuple):
         train: The training set, int32 `[N]`.
         valid: The validation set, int32 `[N]`.
         test: The test set, int32 `[N]`.
-        unknown: The number of tokens of each split outside the vocabulary.
+        unknown: The number of tokens of each split that are unknown words, or the
+            symbol for them.
     """
 
     name: str
@@ -69,42 +74,40 @@ CORPORA: Mapping[str, Callable[[PathLike | None], Mapping[str, list[str]]]] = {
 }
 
 
-def _read_folder(folder: pathlib.Path) -> Mapping[str, list[str]]:
-    paths = {split: folder / f"{split}.txt" for split in SPLITS}
-    try:
-        present = set(os.listdir(folder))
-    except OSError as error:
-        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
-    missing = [path.name for path in paths.values() if path.name not in present]
-    if missing:
-        raise UsageError(
-            f"{folder} has no {' and no '.join(missing)}; a data set is a folder with "
-            "train.txt, valid.txt and test.txt"
-        )
-    return {split: read_tokens(path) for split, path in paths.items()}
-
-
 def load(
     name_or_folder: PathLike,
     vocabulary: Vocabulary | None = None,
     manual_dir: PathLike | None = None,
+    *,
+    min_count: int = 0,
+    splits: Sequence[str] = SPLITS,
 ) -> Corpus:
     """Loads a corpus by its name, or from a folder of three texts.
 
+    If the corpus is to be trained on, without a vocabulary, what looks wrong about its
+    splits is said on standard error.
+
     Args:
         name_or_folder: A name in `CORPORA`, or a folder with train.txt, valid.txt and
-            test.txt, read by `read_tokens`.
-        vocabulary: The vocabulary of the model to evaluate. By default all words of
-            train, then valid, then test, in order of first appearance.
+            test.txt, or files that `split_files.find` takes for them, read by
+            `read_tokens`. A `Path` is always a folder.
+        vocabulary: The vocabulary of the model to evaluate.
         manual_dir: A folder with the texts of a corpus that is otherwise downloaded.
+        min_count: The vocabulary to make where none is given: 0 for all words of train,
+            then valid, then test, in order of first appearance; else
+            `Vocabulary.of_frequent`, of the words that occur so often in train.
+        splits: The splits to load, of a corpus whose vocabulary is given; the others
+            are empty, and their files need not be there.
 
     Returns:
         The corpus.
 
     Raises:
         UsageError: if there is no such corpus, it cannot be downloaded, a split is
-            missing or cannot be read, words are unknown to a vocabulary without
-            `<unk>`, or `manual_dir` is given for a corpus that is not downloaded.
+            missing or cannot be read, words are unknown to a vocabulary without a
+            symbol for them, or `manual_dir` is given for a corpus that is not
+            downloaded.
+        ValueError: if not all splits are to be loaded, and there is no vocabulary.
 
     Example:
         >>> load("ptbb")
@@ -113,26 +116,59 @@ def load(
         glrnn.errors.UsageError: unknown data set 'ptbb'; choose from: python-docs, \
 ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
     """
+    if vocabulary is None and set(splits) != set(SPLITS):
+        raise ValueError(f"only {splits} without a vocabulary; give one to load so few")
     name = os.fspath(name_or_folder)
-    if name in CORPORA:
-        splits = CORPORA[name](manual_dir)
-    elif os.path.isdir(name):
-        _refuse(manual_dir, name)
-        splits = _read_folder(pathlib.Path(name))
+    if isinstance(name_or_folder, str) and name in CORPORA:
+        if os.path.isdir(name):
+            _say(f"note: {name} is the corpus of that name, not the folder ./{name}")
+        tokens = CORPORA[name](manual_dir)
     else:
-        raise UsageError(
-            f"unknown data set {name!r}; choose from: {', '.join(CORPORA)}, or give a "
-            "folder with train.txt, valid.txt and test.txt"
-        )
+        # So that nobody takes the folder for the corpus again.
+        name = os.path.join(os.curdir, name) if name in CORPORA else name
+        _check_folder(name)
+        _refuse(manual_dir, name)
+        paths = find(pathlib.Path(name), splits)
+        tokens = {split: read_tokens(path) for split, path in paths.items()}
+    made = _new_vocabulary(tokens, min_count) if vocabulary is None else vocabulary
+    streams = {split: np.empty(0, np.int32) for split in SPLITS}
+    unknown = {}
+    for split in splits:
+        what = f"the {split} split of {name}"
+        streams[split], unknown[split] = made.encode(tokens[split], what)
     if vocabulary is None:
-        vocabulary = Vocabulary.of(*(splits[split] for split in SPLITS))
-    encoded = {
-        split: vocabulary.encode(splits[split], f"the {split} split of {name}")
-        for split in SPLITS
-    }
-    streams = {split: ids for split, (ids, _) in encoded.items()}
-    unknown = {split: count for split, (_, count) in encoded.items()}
-    return Corpus(name, vocabulary, **streams, unknown=unknown)
+        for suspicion in suspicions(made, **streams, unknown=unknown):
+            _say(f"warning: {name}: {suspicion}")
+    return Corpus(name, made, **streams, unknown=unknown)
+
+
+def _check_folder(name: str) -> None:
+    """Refuses what is neither a folder nor the name of a corpus."""
+    if os.path.isdir(name):
+        return
+    usual = "train.txt, valid.txt and test.txt"
+    if os.path.exists(name):
+        raise UsageError(f"{name} is no folder; a data set is a folder with {usual}")
+    names = ", ".join(CORPORA)
+    if os.path.dirname(name):
+        raise UsageError(
+            f"there is no folder {name!r}; give a folder with {usual}, or a name: "
+            f"{names}"
+        )
+    raise UsageError(
+        f"unknown data set {name!r}; choose from: {names}, or give a folder with "
+        f"{usual}"
+    )
+
+
+def _new_vocabulary(tokens: Mapping[str, Sequence[str]], min_count: int) -> Vocabulary:
+    if min_count:
+        return Vocabulary.of_frequent(tokens["train"], min_count)
+    return Vocabulary.of(*(tokens[split] for split in SPLITS))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def fingerprint(corpus: Corpus) -> str:

@@ -9,20 +9,23 @@ import dataclasses
 import functools
 import itertools
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from glrnn import files
+from glrnn.data import texts
+from glrnn.data.texts import PathLike
 from glrnn.errors import UsageError
-from glrnn.files import parse_json, read_text, write_text
 
 EOS = "<eos>"
 UNK = "<unk>"
+# What other people write for it. A vocabulary that has one of them and no `<unk>` takes
+# unknown words as the first of them that it has.
+OTHER_UNKS = ("<UNK>", "<Unk>", "[UNK]", "[unk]", "<unknown>", "<oov>", "<OOV>")
 
 Ids = npt.NDArray[np.int32]
-PathLike = str | os.PathLike[str]
 
 
 def read_tokens(path: PathLike) -> list[str]:
@@ -32,13 +35,14 @@ def read_tokens(path: PathLike) -> list[str]:
     and a last one without a newline. Lines end at `\n` or `\r\n` and nowhere else.
 
     Args:
-        path: A text in UTF-8.
+        path: A text in UTF-8, a regular file.
 
     Returns:
         The tokens, in order.
 
     Raises:
-        UsageError: if the file cannot be read, is not UTF-8, or holds no words.
+        UsageError: if the file cannot be read, is a pipe or a device, is not UTF-8, or
+            holds no words.
 
     Example:
         >>> import pathlib, tempfile
@@ -48,7 +52,24 @@ def read_tokens(path: PathLike) -> list[str]:
         ...     read_tokens(path)
         ['the', 'cat', '<eos>', '<eos>', 'sat', '<eos>']
     """
-    lines = read_text(path).removeprefix("\ufeff").split("\n")
+    return split_tokens(texts.read_text(path), str(path))
+
+
+def split_tokens(text: str, name: str = "the text") -> list[str]:
+    """Splits a text into tokens, as `read_tokens` does.
+
+    Args:
+        text: The text.
+        name: What it is, for the error.
+
+    Raises:
+        UsageError: if it holds no words.
+
+    Example:
+        >>> split_tokens("the cat")
+        ['the', 'cat', '<eos>']
+    """
+    lines = text.split("\n")
     if not lines[-1]:
         lines.pop()
     tokens: list[str] = []
@@ -56,7 +77,7 @@ def read_tokens(path: PathLike) -> list[str]:
         tokens += line.split()
         tokens.append(EOS)
     if len(tokens) == len(lines):
-        raise UsageError(f"{path} is empty: it holds no words")
+        raise UsageError(f"{name} is empty: it holds no words")
     return tokens
 
 
@@ -98,6 +119,37 @@ class Vocabulary:
         """
         return cls(tuple(dict.fromkeys(itertools.chain(*token_lists))))
 
+    @classmethod
+    def of_frequent(cls, train: Sequence[str], min_count: int) -> "Vocabulary":
+        """Makes the vocabulary of the words that a training set has often enough.
+
+        All others become the symbol for unknown words: `<unk>`, unless the text has one
+        of `OTHER_UNKS` instead. It is always in the vocabulary, and so is `<eos>`.
+
+        Args:
+            train: The tokens of the training set.
+            min_count: The number of times that a word must occur, at least 1.
+
+        Raises:
+            UsageError: if no word occurs so often.
+
+        Example:
+            >>> Vocabulary.of_frequent(["b", "a", "c", "b", "<eos>"], 2).words
+            ('b', '<unk>', '<eos>')
+        """
+        counts = collections.Counter(train)
+        symbol = _unknown_symbol(counts) or UNK
+        always = {EOS, symbol}
+        kept = {word for word, count in counts.items() if count >= min_count}
+        if not kept - always:
+            most = max((counts[w] for w in counts.keys() - always), default=0)
+            raise UsageError(
+                f"the minimum count is {min_count}, but no word of the train split "
+                f"occurs more than {most} times; choose a lower one"
+            )
+        kept |= always
+        return cls.of([word if word in kept else symbol for word in train], [symbol])
+
     @functools.cached_property
     def index(self) -> Mapping[str, int]:
         """The id of each word.
@@ -111,18 +163,32 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
+    @property
+    def unknown_symbol(self) -> str | None:
+        """The word that stands for all unknown ones; `None` if there is none.
+
+        It is `<unk>`, or else the first of `OTHER_UNKS` that the vocabulary has.
+
+        Example:
+            >>> Vocabulary(("a", "[UNK]")).unknown_symbol
+            '[UNK]'
+        """
+        return _unknown_symbol(self.index)
+
     def encode(self, tokens: Sequence[str], what: str = "the text") -> tuple[Ids, int]:
-        """The ids of tokens; words outside the vocabulary become `<unk>`.
+        """The ids of tokens; words outside the vocabulary become `unknown_symbol`.
 
         Args:
             tokens: Words.
             what: The name of the text in an error message.
 
         Returns:
-            The ids, int32 `[len(tokens)]`, and the number of unknown tokens.
+            The ids, int32 `[len(tokens)]`, and the number of unknown tokens, those that
+            are the symbol itself included.
 
         Raises:
-            UsageError: if there are unknown words and the vocabulary has no `<unk>`.
+            UsageError: if there are unknown words and the vocabulary has no symbol for
+                them.
 
         Example:
             >>> Vocabulary(("a", "b")).encode(["b", "a"])
@@ -130,18 +196,22 @@ class Vocabulary:
         """
         ids = np.array([self.index.get(token, -1) for token in tokens], np.int32)
         outside = np.flatnonzero(ids < 0)
-        if outside.size and UNK not in self.index:
+        symbol = self.unknown_symbol
+        if symbol is not None:
+            ids[outside] = self.index[symbol]
+            return ids, int(np.count_nonzero(ids == self.index[symbol]))
+        if outside.size:
             first = int(outside[0])
             raise UsageError(
                 f"{outside.size} of the {len(tokens)} tokens of {what} are not in "
                 f"the vocabulary, which has no {UNK}; the first is {tokens[first]!r}, "
-                f"token {first}; a model that is to know it needs {UNK} in train.txt"
+                f"token {first}; a model that is to know it needs {UNK} in train.txt, "
+                f"or --min-count 2 in training"
             )
-        ids[outside] = self.index.get(UNK, -1)
-        return ids, int(outside.size)
+        return ids, 0
 
     def unknown_words(self, tokens: Sequence[str]) -> dict[str, int]:
-        """Counts the tokens outside the vocabulary.
+        """Counts the words that `encode` takes as unknown.
 
         Args:
             tokens: Words.
@@ -153,7 +223,8 @@ class Vocabulary:
             >>> Vocabulary(("a", "b")).unknown_words(["a", "dog", "cat", "b", "cat"])
             {'cat': 2, 'dog': 1}
         """
-        outside = (token for token in tokens if token not in self.index)
+        symbol = self.unknown_symbol
+        outside = (t for t in tokens if t == symbol or t not in self.index)
         return dict(collections.Counter(outside).most_common())
 
     def decode(self, ids: npt.ArrayLike) -> list[str]:
@@ -182,7 +253,7 @@ class Vocabulary:
             ...     Vocabulary.load(path)
             Vocabulary(words=('a', 'b'))
         """
-        write_text(path, json.dumps(self.words))
+        files.write_text(path, json.dumps(self.words))
 
     @classmethod
     def load(cls, path: PathLike) -> "Vocabulary":
@@ -197,11 +268,15 @@ class Vocabulary:
             ...
             glrnn.errors.UsageError: cannot read nowhere.json: No such file or directory
         """
-        text = read_text(path)
+        text = files.read_text(path)
         try:
-            words = parse_json(text, "a vocabulary")
+            words = files.parse_json(text, "a vocabulary")
             if not isinstance(words, list) or {*map(type, words)} - {str}:
                 raise UsageError("not a vocabulary: no JSON list of strings")
             return cls(tuple(words))
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
+
+
+def _unknown_symbol(words: Container[str]) -> str | None:
+    return next((symbol for symbol in (UNK, *OTHER_UNKS) if symbol in words), None)

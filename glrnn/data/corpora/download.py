@@ -15,6 +15,8 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from glrnn.data import split_files
+from glrnn.data.texts import check_regular
 from glrnn.errors import UsageError
 from glrnn.files import write_text
 
@@ -142,12 +144,16 @@ def _blocks(address: str) -> Iterator[bytes]:
         yield block
 
 
-def check(source: Source, folder: pathlib.Path) -> None:
+def check(source: Source, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Checks texts that were put into a folder by hand.
 
     Args:
         source: The corpus.
-        folder: A folder with train.txt, valid.txt and test.txt.
+        folder: A folder with train.txt, valid.txt and test.txt, or files that
+            `split_files.find` takes for them.
+
+    Returns:
+        The path of each split.
 
     Raises:
         UsageError: if a text is missing or is not that of the corpus.
@@ -157,25 +163,24 @@ def check(source: Source, folder: pathlib.Path) -> None:
         >>> check(Source("cat", "Free.", (), texts), pathlib.Path("nowhere"))
         Traceback (most recent call last):
         ...
-        glrnn.errors.UsageError: cannot read nowhere/train.txt: No such file or \
-directory; --manual-dir is a folder with train.txt, valid.txt and test.txt, byte for \
-byte those of cat
+        glrnn.errors.UsageError: cannot read nowhere: No such file or directory; \
+--manual-dir takes the texts of cat, byte for byte
     """
+    try:
+        paths = split_files.find(folder, tuple(source.texts))
+        found = {split: _sha256(path) for split, path in paths.items()}
+    except UsageError as error:
+        raise UsageError(
+            f"{error}; --manual-dir takes the texts of {source.name}, byte for byte"
+        ) from error
     for split, text in source.texts.items():
-        path = _path(folder, split)
-        try:
-            found = _sha256(path)
-        except OSError as error:
+        if found[split] != text.sha256:
             raise UsageError(
-                f"cannot read {path}: {error.strerror}; --manual-dir is a folder with "
-                f"{FILES}, byte for byte those of {source.name}"
-            ) from error
-        if found != text.sha256:
-            raise UsageError(
-                f"{path} is not the {split} split of {source.name}: its SHA-256 is "
-                f"{found}, not {text.sha256}; another version of the texts is given "
-                f"with --data {folder}"
+                f"{paths[split]} is not the {split} split of {source.name}: its "
+                f"SHA-256 is {found[split]}, not {text.sha256}; another version of the "
+                f"texts is given with --data {folder}"
             )
+    return paths
 
 
 def _path(folder: pathlib.Path, split: str) -> pathlib.Path:
@@ -183,5 +188,9 @@ def _path(folder: pathlib.Path, split: str) -> pathlib.Path:
 
 
 def _sha256(path: pathlib.Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    check_regular(path)
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error

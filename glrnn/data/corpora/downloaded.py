@@ -16,7 +16,8 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants
 
 from glrnn.data.corpora.download import FILES, Source, check, download
-from glrnn.data.vocabulary import PathLike, read_tokens
+from glrnn.data.texts import PathLike
+from glrnn.data.vocabulary import read_tokens
 from glrnn.errors import UsageError
 
 CHUNK = 4096
@@ -30,8 +31,7 @@ class TextsBuilder(tfds.core.GeneratorBasedBuilder):
     with a `name` for its folder and a `source`.
 
     Args:
-        manual_dir: A folder with train.txt, valid.txt and test.txt, instead of a
-            download.
+        manual_dir: A folder with the texts, instead of a download.
         **kwargs: The arguments of `tfds.core.GeneratorBasedBuilder`.
     """
 
@@ -57,12 +57,12 @@ class TextsBuilder(tfds.core.GeneratorBasedBuilder):
             folder = pathlib.Path(dl_manager.download_dir, self.name)
             folder.mkdir(exist_ok=True)
             download(self.source, folder)
+            paths = {split: folder / f"{split}.txt" for split in self.source.texts}
         else:
-            folder = pathlib.Path(self._manual_dir)
-            check(self.source, folder)
+            paths = check(self.source, pathlib.Path(self._manual_dir))
         return {
-            split: self._generate_examples(read_tokens(folder / f"{split}.txt"))
-            for split in self.source.texts
+            split: self._generate_examples(read_tokens(path))
+            for split, path in paths.items()
         }
 
     def _generate_examples(
