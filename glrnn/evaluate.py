@@ -17,7 +17,8 @@ from glrnn.console.bar import Bar
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.sentence import print_sentence
 from glrnn.data.texts import read_given
-from glrnn.data.vocabulary import UNK, Ids, split_tokens
+from glrnn.data.tokens import split_tokens
+from glrnn.data.vocabulary import UNK, Ids
 from glrnn.errors import DivergedError, UsageError, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.evaluation.perplexity import Score, perplexity

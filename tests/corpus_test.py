@@ -12,7 +12,8 @@ import pytest
 
 from glrnn import check, data, study, train
 from glrnn.data import windows
-from glrnn.data.vocabulary import EOS, UNK, Vocabulary
+from glrnn.data.tokens import EOS
+from glrnn.data.vocabulary import UNK, Vocabulary
 from glrnn.errors import UsageError
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -21,7 +21,8 @@ from glrnn.data.corpora import download, downloaded
 from glrnn.data.corpora.download import Source, Text
 from glrnn.data.corpora.ptb import Ptb
 from glrnn.data.corpora.wikitext2 import Wikitext2
-from glrnn.data.vocabulary import EOS, UNK, read_tokens
+from glrnn.data.tokens import EOS, read_tokens
+from glrnn.data.vocabulary import UNK
 from glrnn.errors import UsageError
 
 # More tokens than a record holds, a blank line, no newline at the end.

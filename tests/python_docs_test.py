@@ -10,7 +10,8 @@ import pytest
 
 from glrnn import data
 from glrnn.data.corpora import python_docs
-from glrnn.data.vocabulary import EOS, UNK
+from glrnn.data.tokens import EOS
+from glrnn.data.vocabulary import UNK
 from glrnn.errors import UsageError
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from glrnn import data
 from glrnn.data.split_checks import suspicions
-from glrnn.data.vocabulary import EOS, UNK, Vocabulary
+from glrnn.data.tokens import EOS
+from glrnn.data.vocabulary import UNK, Vocabulary
 
 TEXTS = {
     "train": "the cat sat on a mat\n a dog saw the cat\n",

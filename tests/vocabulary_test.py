@@ -10,7 +10,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from glrnn.data.vocabulary import EOS, OTHER_UNKS, UNK, Vocabulary, read_tokens
+from glrnn.data.tokens import EOS, read_tokens
+from glrnn.data.vocabulary import OTHER_UNKS, UNK, Vocabulary
 from glrnn.errors import UsageError
 
 quick = hypothesis.settings(max_examples=60, deadline=None)

@@ -13,7 +13,8 @@ import numpy as np
 from glrnn.data.split_checks import suspicions
 from glrnn.data.split_files import SPLITS, find
 from glrnn.data.texts import PathLike
-from glrnn.data.vocabulary import Ids, Vocabulary, read_tokens
+from glrnn.data.tokens import read_tokens
+from glrnn.data.vocabulary import Ids, Vocabulary
 from glrnn.errors import UsageError
 
 

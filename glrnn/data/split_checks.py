@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from glrnn.data.vocabulary import EOS, OTHER_UNKS, UNK, Ids, Vocabulary
+from glrnn.data.tokens import EOS
+from glrnn.data.vocabulary import OTHER_UNKS, UNK, Ids, Vocabulary
 
 # A split of which this part, in tokens, is in lines of an earlier one is suspicious.
 SHARED = 0.5

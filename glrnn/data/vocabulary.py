@@ -1,4 +1,4 @@
-"""Text -> tokens -> ids: the vocabulary of a corpus, and how a text is read.
+"""From tokens to ids: the vocabulary of a corpus.
 
 Source: the vocabulary of Aharoni et al., "Gradual Learning of Recurrent Neural
 Networks", 2017.
@@ -15,70 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from glrnn import files
-from glrnn.data import texts
 from glrnn.data.texts import PathLike
+from glrnn.data.tokens import EOS
 from glrnn.errors import UsageError
 
-EOS = "<eos>"
 UNK = "<unk>"
 # What other people write for it. A vocabulary that has one of them and no `<unk>` takes
 # unknown words as the first of them that it has.
 OTHER_UNKS = ("<UNK>", "<Unk>", "[UNK]", "[unk]", "<unknown>", "<oov>", "<OOV>")
 
 Ids = npt.NDArray[np.int32]
-
-
-def read_tokens(path: PathLike) -> list[str]:
-    r"""Reads a text as tokens: its words, and `<eos>` after every line.
-
-    Words are separated by whitespace. Every line ends in `<eos>`, including a blank one
-    and a last one without a newline. Lines end at `\n` or `\r\n` and nowhere else.
-
-    Args:
-        path: A text in UTF-8, a regular file.
-
-    Returns:
-        The tokens, in order.
-
-    Raises:
-        UsageError: if the file cannot be read, is a pipe or a device, is not UTF-8, or
-            holds no words.
-
-    Example:
-        >>> import pathlib, tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder, "train.txt")
-        ...     _ = path.write_bytes(b"the cat\n\nsat")
-        ...     read_tokens(path)
-        ['the', 'cat', '<eos>', '<eos>', 'sat', '<eos>']
-    """
-    return split_tokens(texts.read_text(path), str(path))
-
-
-def split_tokens(text: str, name: str = "the text") -> list[str]:
-    """Splits a text into tokens, as `read_tokens` does.
-
-    Args:
-        text: The text.
-        name: What it is, for the error.
-
-    Raises:
-        UsageError: if it holds no words.
-
-    Example:
-        >>> split_tokens("the cat")
-        ['the', 'cat', '<eos>']
-    """
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    tokens: list[str] = []
-    for line in lines:
-        tokens += line.split()
-        tokens.append(EOS)
-    if len(tokens) == len(lines):
-        raise UsageError(f"{name} is empty: it holds no words")
-    return tokens
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tensorflow_datasets.core import constants
 
 from glrnn.data.corpora.download import FILES, Source, check, download
 from glrnn.data.texts import PathLike
-from glrnn.data.vocabulary import read_tokens
+from glrnn.data.tokens import read_tokens
 from glrnn.errors import UsageError
 
 CHUNK = 4096

@@ -21,7 +21,8 @@ import sysconfig
 import zlib
 from collections.abc import Iterator
 
-from glrnn.data.vocabulary import EOS, UNK
+from glrnn.data.tokens import EOS
+from glrnn.data.vocabulary import UNK
 from glrnn.errors import UsageError
 
 # Third-party packages, tests, applications and character tables; `pydoc_data` is read
