@@ -95,7 +95,7 @@ def gradient_rms(
         ...         jnp.mean(params * window.targets), carry
         ...     ),
         ... )
-        >>> gradient_rms(bigram, 1.0, np.ones(11), batch_size=1).item()
+        >>> gradient_rms(bigram, 1.0, np.ones(11, int), batch_size=1).item()
         1.0
     """
     stream = stacked_windows(columns(tokens, batch_size, "train split"), window_length)
@@ -153,7 +153,7 @@ def dynamic_perplexity(
         ...         -jax.nn.log_sigmoid(params), carry
         ...     ),
         ... )
-        >>> text, rms = np.zeros(1000), jnp.float32(1.0)
+        >>> text, rms = np.zeros(1000, int), jnp.float32(1.0)
         >>> for rate in (0.0, 0.1):
         ...     rule = DynamicRule(learning_rate=rate, decay_rate=0.0)
         ...     score = dynamic_perplexity(constant, jnp.float32(0.0), rms, text, rule)
