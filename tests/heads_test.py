@@ -261,7 +261,9 @@ def test_a_token_of_weight_zero_may_be_impossible():
     assert_close(found, expected)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(
+    "dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.thorough)]
+)
 def test_half_precision_is_computed_with_in_float32(dtype):
     """Twice 500 tokens, whose losses would not add up in so few bits."""
     *values, targets, weights = draw(0, 500, 2, 2, 4, 7)
