@@ -14,14 +14,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import Array
 
+from glrnn.arrays import in_float32, is_known
 from glrnn.cells import CELLS, Cell, unroll
 from glrnn.config import Config, Dropout, Layer
-from glrnn.data.windows import Window
+from glrnn.data.windows import Window, ignores_padding
 from glrnn.dropout import LayerMasks, Masks, drop
+from glrnn.errors import UsageError
 from glrnn.heads import HEADS, Head
+from glrnn.heads.head import check_known_ids
 from glrnn.heads.scatter import add_rows
 from glrnn.losses import token_weights
 
@@ -73,13 +77,17 @@ class Model(NamedTuple):
             `dropout.draw_masks`.
         apply: `(params, carry, window, masks=None, temperature=None) -> Outcome`;
             without masks it is the model to evaluate. All logits are divided by the
-            temperature if there is one.
+            temperature if there is one. Parameters in half precision are computed with
+            in float32. Ids and the window's length are checked where they are known,
+            which is outside of `jax.jit`.
+        vocabulary_size: V, which all ids are below.
     """
 
     init: Callable[[Array], Params]
     initial_carry: Callable[[int], Carry]
     mask_shapes: Callable[[int, int], Masks]
     apply: Callable[..., Outcome]
+    vocabulary_size: int | None = None
 
 
 def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Model:
@@ -158,7 +166,11 @@ def _model(network: Network) -> Model:
         return _mask_shapes(network, head, params, batch_size, num_steps)
 
     return Model(
-        init, initial_carry, mask_shapes, partial(_apply, network, cells, head)
+        init,
+        initial_carry,
+        mask_shapes,
+        partial(_apply, network, cells, head),
+        network.vocabulary_size,
     )
 
 
@@ -212,6 +224,7 @@ def _mask_shapes(
     )
 
 
+@ignores_padding
 def _apply(
     network: Network,
     cells: Sequence[Cell],
@@ -224,6 +237,8 @@ def _apply(
 ) -> Outcome:
     if masks is None:
         masks = Masks(layers=(LayerMasks(),) * len(cells))
+    _check_window(window, network.vocabulary_size)
+    params = in_float32(params)
     num_steps, batch_size = window.targets.shape
     length = jnp.asarray(window.length)
     x, table = _look_up(params.embedding.table, window.inputs)
@@ -249,6 +264,17 @@ def _apply(
         params.head, table, bias, dropped, window.targets, weights, masks.latent
     )
     return Outcome(nll, tuple(states), outputs[-1], dropped)
+
+
+def _check_window(window: Window, num_words: int) -> None:
+    """Refuses ids outside the vocabulary, which indexing would clamp, and the like."""
+    check_known_ids(window.inputs, "window of inputs", num_words)
+    check_known_ids(window.targets, "window of targets", num_words)
+    num_steps, length = len(window.targets), window.length
+    if is_known(length) and not np.all((length >= 0) & (length <= num_steps)):
+        raise UsageError(
+            f"the window's length is {length}; it must be in 0 .. {num_steps}"
+        )
 
 
 def _stack(

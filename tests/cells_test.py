@@ -347,6 +347,66 @@ def test_state_in_is_state_out(name, dtype):
     assert (outputs.shape, outputs.dtype) == ((T, B, H), dtype)
 
 
+def test_integers_and_keys_have_no_gradient():
+    """Among the parameters and in the state, of whatever rank its arrays are."""
+    lstm, *values, (last, outputs) = draw("lstm")
+    fixed = {"table": jnp.arange(3), "key": jax.random.key(1)}
+
+    def step(params, state, projection, affine=affine):
+        state, deep, count = state
+        state, output = lstm.step(params["own"], state, projection, affine)
+        return (state, deep + output[..., None], count + params["table"][1]), output
+
+    def project_inputs(params, window):
+        return lstm.project_inputs(params["own"], window)
+
+    cell = lstm._replace(project_inputs=project_inputs, step=step)
+    params, state, window = values
+    deep, count = jnp.zeros((B, H, 1)), jnp.zeros((B, 1), int)
+
+    @jax.jit
+    def gradient(params, state, deep):
+        def run(own, state, deep):
+            everything = fixed | {"own": own}
+            length = jnp.array([T, 3, 1])
+            after = unroll(cell, everything, (state, deep, count), window, length)
+            return (after[0][:2], after[1]), after[0][2]
+
+        _, pull, counts = jax.vjp(run, params, state, deep, has_aux=True)
+        return pull(((last, deep + 1), outputs)), counts
+
+    @jax.jit
+    def plain(params, state, deep):
+        def run(own, state, deep):
+            length = jnp.array([T, 3, 1])
+            after, outputs = plain_scan(lstm, own, state, window, length)
+            live = jnp.arange(T)[:, None, None] < length[None, :, None]
+            total = deep + jnp.sum(outputs * live, axis=0)[..., None]
+            return (after, total), outputs
+
+        return jax.vjp(run, params, state, deep)[1](((last, deep + 1), outputs))
+
+    found, counts = gradient(params, state, deep)
+    assert counts.ravel().tolist() == [T, 3, 1]
+    assert_close(found, plain(params, state, deep))
+
+    everything = fixed | {"own": params}
+    _, pull = jax.vjp(
+        lambda params: unroll(cell, params, (state, deep, count), window)[1], everything
+    )
+    (grads,) = pull(outputs)
+    assert {grads[name].dtype for name in fixed} == {jax.dtypes.float0}
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_a_narrower_state_is_widened(dtype):
+    cell, params, _, window, _ = draw("lstm")
+    state = cell.initial_state(B)
+    narrow = jax.tree.map(lambda leaf: leaf.astype(dtype), state)
+    found, expected = (forward(cell, params, each, window) for each in (narrow, state))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 @every_cell_and_variant
 def test_the_initial_state_is_zeros_one_a_sequence(name):
     for leaf in jax.tree.leaves(make(name, INPUTS, H).initial_state(B)):

@@ -3,8 +3,9 @@
 `parity_test.py` has the authors' convention in PyTorch.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -138,16 +139,18 @@ def test_without_rates_it_is_static_evaluation(drawn, window_length):
     dynamic = dynamic_perplexity(MODEL, params, rms, tokens, rule)
     static = perplexity(MODEL, params, tokens)
     assert dynamic.nats_per_token == pytest.approx(static.nats_per_token, abs=1e-6)
-    assert dynamic.num_tokens == static.num_tokens
+    assert dynamic == perplexity(MODEL, params, tokens, window_length=window_length)
 
 
 def test_decay_alone_changes_nothing(drawn):
     params, tokens, rms = drawn
-    pulled = dynamic_perplexity(
-        MODEL, params, rms, tokens, DynamicRule(learning_rate=0.0, decay_rate=100.0)
+    weak, strong = (
+        dynamic_perplexity(MODEL, params, rms, tokens, DynamicRule(0.0, rate))
+        for rate in (1e-3, 100.0)
     )
+    assert weak == strong
     still = dynamic_perplexity(MODEL, params, rms, tokens, STILL)
-    assert pulled.nats_per_token == still.nats_per_token
+    assert weak.nats_per_token == pytest.approx(still.nats_per_token, abs=1e-6)
 
 
 def test_learning_lowers_the_loss_of_a_text_that_goes_on_as_it_began(drawn):
@@ -266,7 +269,7 @@ def test_texts_share_the_program_of_a_whole_chunk(drawn):
     )
     for windows in (2 * CHUNK, CHUNK, 3 * CHUNK):
         text = np.resize(tokens, 5 * windows + 1)
-        dynamic_perplexity(model, params, rms, text, STILL)
+        dynamic_perplexity(model, params, rms, text, DynamicRule())
     assert len(traces) == 1
 
 
@@ -276,8 +279,9 @@ def test_another_rate_compiles_nothing_anew(drawn):
     model = MODEL._replace(
         apply=lambda *args: traces.append(args) or MODEL.apply(*args)
     )
+    text = tokens[:401]  # no shorter last window, which has a program of its own
     for rate in (1e-5, 1e-4):
-        dynamic_perplexity(model, params, rms, tokens, DynamicRule(rate))
+        dynamic_perplexity(model, params, rms, text, DynamicRule(rate))
     assert len(traces) == 1
 
 
@@ -293,3 +297,150 @@ def test_texts_that_are_too_short_are_refused(drawn):
         dynamic_perplexity(MODEL, params, rms, np.zeros(1, int), STILL)
     with pytest.raises(UsageError, match="train split has 5 tokens"):
         gradient_rms(MODEL, params, np.zeros(5, int), batch_size=3)
+
+
+# Models of one's own.
+
+
+class Own(NamedTuple):
+    initial_carry: Callable[[int], Any]
+    apply: Callable[..., Outcome]
+
+
+LOGS = jnp.log(jnp.array([0.7, 0.2, 0.1]))
+UNIGRAM = Own(
+    lambda batch_size: (),
+    lambda params, carry, window: Outcome(-jnp.mean(params[window.targets]), carry),
+)
+# Its gradient is 1 in every window.
+SLOPE = Own(
+    lambda batch_size: (),
+    lambda params, carry, window: Outcome(params["w"].astype(jnp.float32), carry),
+)
+# A text of one word, whose probability is learned.
+CONSTANT = Own(
+    lambda batch_size: (),
+    lambda params, carry, window: Outcome(-jax.nn.log_sigmoid(params["w"]), carry),
+)
+
+
+def test_padding_is_never_shown_to_a_model_of_ones_own():
+    text = np.array([1, 2] * 15)
+    rms = gradient_rms(UNIGRAM, LOGS, text, batch_size=1, window_length=7)
+    windows = [text[1:][start : start + 7] for start in range(0, 29, 7)]
+    shares = [[np.mean(window == word) for word in range(3)] for window in windows]
+    np.testing.assert_allclose(rms, np.sqrt(np.mean(np.square(shares), axis=0)))
+    rule = DynamicRule(1e-30, 0.0, window_length=7)  # as good as none
+    score = dynamic_perplexity(UNIGRAM, LOGS, rms, text, rule)
+    assert score.num_tokens == 29
+    exact = -np.mean(np.asarray(LOGS)[text[1:]])
+    assert score.nats_per_token == pytest.approx(exact, rel=1e-6)
+
+
+def test_tokens_that_are_not_ids_are_refused(drawn):
+    params, _, rms = drawn
+    with pytest.raises(UsageError, match=r"train split holds the id 11; .* \.\. 10"):
+        gradient_rms(MODEL, params, [0, 11], batch_size=1)
+    for rule in (STILL, DynamicRule()):
+        with pytest.raises(UsageError, match=r"stream holds the id 11; .* \.\. 10"):
+            dynamic_perplexity(MODEL, params, rms, [0, 11], rule)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float8_e4m3fn"])
+def test_squares_are_summed_in_float32(dtype):
+    params = {"w": jnp.zeros((), dtype)}
+    rms = gradient_rms(SLOPE, params, np.zeros(601, int), batch_size=1, window_length=1)
+    assert rms["w"].dtype == jnp.float32
+    assert rms["w"] == 1
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_steps_smaller_than_half_precision_add_up(dtype):
+    text, rms = np.zeros(1000, int), {"w": jnp.float32(1)}
+    full, half = (
+        dynamic_perplexity(
+            CONSTANT, {"w": jnp.asarray(2, kind)}, rms, text, DynamicRule(0.01, 0.0)
+        ).nats_per_token
+        for kind in (jnp.float32, dtype)
+    )
+    still = -float(jax.nn.log_sigmoid(2.0))
+    assert full < still - 0.005
+    assert half == pytest.approx(full, abs=2e-4)
+
+
+def test_integers_and_keys_pass_through_untouched():
+    others = {
+        "count": jnp.int32(16_777_217),
+        "key": jax.random.key(7),
+        "flag": jnp.array(True),
+        "nothing": None,
+    }
+
+    def apply(params, carry, window):
+        known = params["count"] == 16_777_217
+        draws = [jax.random.uniform(each["key"]) for each in (params, carry)]
+        off = jnp.where(known & params["flag"] & (draws[0] == draws[1]), 0.0, 99.0)
+        return Outcome(off - jax.nn.log_sigmoid(params["w"]), carry)
+
+    model = Own(lambda batch_size: {"key": others["key"]}, apply)
+    text, params = np.zeros(1000, int), {"w": jnp.float32(2)}
+    rms = gradient_rms(model, params | others, text, batch_size=1)
+    expected = gradient_rms(CONSTANT, params, text, batch_size=1)
+    assert rms == expected | others
+    rule = DynamicRule(0.01, 0.01)
+    score = dynamic_perplexity(model, params | others, rms, text, rule)
+    assert score == dynamic_perplexity(CONSTANT, params, expected, text, rule)
+
+
+def test_arrays_without_elements_count_for_nothing():
+    params, empty = {"w": jnp.float32(2)}, {"empty": jnp.zeros((0, 3))}
+    text, rule = np.zeros(1000, int), DynamicRule(0.01, 0.01)
+    rms = gradient_rms(CONSTANT, params | empty, text, batch_size=1)
+    score = dynamic_perplexity(CONSTANT, params | empty, rms, text, rule)
+    del rms["empty"]
+    assert score == dynamic_perplexity(CONSTANT, params, rms, text, rule)
+
+
+@pytest.mark.parametrize("rule", [DynamicRule(1e-9, 0.1), DynamicRule(1e-9, 1e38)])
+@pytest.mark.parametrize("size", [0.0, 1e-19])
+def test_statistics_of_zero_mean_no_decay(rule, size):
+    """Where they are zero everywhere, and where only an array's are."""
+    params = {"w": jnp.float32(2), "other": jnp.ones(2)}
+    rms = {"w": jnp.float32(0), "other": jnp.array([size, 0])}
+    text = np.zeros(500, int)
+    score = dynamic_perplexity(CONSTANT, params, rms, text, rule)
+    free = dynamic_perplexity(CONSTANT, params, rms, text, DynamicRule(1e-9, 0.0))
+    assert np.isfinite(score.perplexity)
+    assert score == free
+
+
+def test_without_rates_no_statistics_matter():
+    params, text = {"w": jnp.float32(2)}, np.zeros(99, int)
+    score = perplexity(CONSTANT, params, text)
+    for size in (0.0, np.nan, np.inf):
+        rms = {"w": jnp.float32(size)}
+        told = []
+        assert score == dynamic_perplexity(
+            CONSTANT, params, rms, text, STILL, told.append
+        )
+        assert sum(told) == score.num_tokens
+
+
+def test_a_word_may_be_ruled_out(drawn):
+    """By a bias of -inf, though the padding of the last window is that word."""
+    params, tokens, _ = drawn
+    tokens = np.maximum(tokens, 1)
+    embedding = params.embedding
+    scores = []
+    for bias in (-1e30, -np.inf):
+        barred = embedding.replace(bias=embedding.bias.at[0].set(bias))
+        barred = params.replace(embedding=barred)
+        rms = gradient_rms(MODEL, barred, tokens, batch_size=4)
+        rule = DynamicRule(1e-3, 0.05)
+        scores.append(
+            [
+                perplexity(MODEL, barred, tokens),
+                dynamic_perplexity(MODEL, barred, rms, tokens, rule),
+            ]
+        )
+    assert scores[0] == scores[1]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.scipy.special import logsumexp
 
+from glrnn.errors import UsageError
 from glrnn.heads import HEADS, head, mixture, projected, softmax
 from glrnn.heads.head import Block, mixture_nll
 
@@ -247,6 +248,49 @@ def test_a_token_of_weight_zero_counts_for_nothing():
     assert not grads[1][1].any()
     other = run(latents.at[1].set(9.0), targets.at[1].set(0))
     assert_close((value, grads), other, rtol=1e-6)
+
+
+def test_a_token_of_weight_zero_may_be_impossible():
+    """Padding is the first word, which a bias of -inf rules out."""
+    latents, log_prior, table, bias, targets, _ = draw(0, 3, 2, 2, 4, 7)
+    targets = jnp.maximum(targets, 1).at[1].set(0)
+    weights = jnp.ones((3, 2)).at[1].set(0)
+    run = jax.jit(jax.value_and_grad(mixture_nll, argnums=(0, 1, 2, 3)))
+    found, expected = (
+        run(latents, log_prior, table, bias.at[0].set(barred), targets, weights)
+        for barred in (-jnp.inf, -1e30)
+    )
+    assert np.isfinite(found[0])
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    "dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.thorough)]
+)
+def test_half_precision_is_computed_with_in_float32(dtype):
+    """Twice 500 tokens, whose losses would not add up in so few bits."""
+    *values, targets, weights = draw(0, 500, 2, 2, 4, 7)
+    half = [value.astype(dtype) for value in values]
+    wide = [value.astype(jnp.float32) for value in half]
+    run = jax.jit(jax.value_and_grad(mixture_nll, argnums=(0, 1, 2, 3)))
+    (value, grads), (expected, exact) = (
+        run(*each, targets, weights) for each in (half, wide)
+    )
+    assert value.dtype == jnp.float32
+    assert value == expected
+    for found, grad in zip(grads, exact, strict=True):
+        np.testing.assert_array_equal(found, grad.astype(dtype))
+
+
+def test_targets_outside_the_vocabulary_are_refused():
+    *values, targets, weights = draw(0, 3, 2, 2, 4, 7)
+    for bad, message in (
+        (targets.at[0].set(7), r"targets holds the id 7; ids must be in 0 \.\. 6"),
+        (targets.at[0].set(-1), "targets holds the id -1"),
+        (targets.astype(float), "targets has dtype float32"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            mixture_nll(*values, bad, weights)
 
 
 def test_large_logits_are_no_trouble():

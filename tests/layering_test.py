@@ -19,7 +19,7 @@ heads
 cells optim
 data losses dropout
 validation
-files devices
+files devices arrays
 errors
 """
 # Files of one room, likewise; the other rooms have no order inside.

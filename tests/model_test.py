@@ -14,6 +14,7 @@ from glrnn.cells import CELLS, affine
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.data.windows import Window
 from glrnn.dropout import LayerMasks, Masks, draw_masks
+from glrnn.errors import UsageError
 from glrnn.heads import HEADS
 from glrnn.model import Params, dropout_rates, grow, language_model
 
@@ -178,6 +179,48 @@ def test_a_padded_window_equals_the_unpadded(head):
     )
     assert_close((loss, actual.nll, actual.carry), (exact_loss, *expected[:2]))
     assert_close(grads, exact_grads)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"inputs": np.full((T, B), V)}, r"inputs holds the id 11; .* 0 \.\. 10"),
+        ({"targets": np.full((T, B), -1)}, "targets holds the id -1"),
+        ({"targets": np.full((T, B), 2**32)}, f"targets holds the id {2**32}"),
+        ({"inputs": np.ones((T, B))}, "inputs has dtype float64"),
+        ({"inputs": np.ones(T, int)}, r"inputs has shape \(7,\)"),
+        ({"length": T + 1}, r"length is 8; it must be in 0 \.\. 7"),
+        ({"length": -1}, "length is -1"),
+    ],
+)
+def test_a_window_that_is_not_ids_is_refused(changes, message):
+    model = make_model()
+    with pytest.raises(UsageError, match=message):
+        model.apply(*start(model), make_window()._replace(**changes))
+
+
+@pytest.mark.parametrize(
+    "dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.thorough)]
+)
+def test_half_precision_is_computed_with_in_float32(dtype):
+    model = make_model(1, head="softmax")
+    params, carry = start(model)
+    half = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)
+
+    @jax.jit
+    def run(params):
+        return jax.value_and_grad(
+            lambda params: model.apply(params, carry, make_window()).nll
+        )(params)
+
+    (found, grads), (expected, exact) = run(half), run(wide)
+    assert found == expected
+    jax.tree.map(
+        lambda grad, wide: np.testing.assert_array_equal(grad, wide.astype(dtype)),
+        grads,
+        exact,
+    )
 
 
 def test_two_windows_equal_one():

@@ -28,6 +28,17 @@ def test_rows_are_added_where_they_belong(platform, num_rows, most, width, monke
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_half_precision_adds_up_in_float32(platform, monkeypatch):
+    """In bfloat16 a sum of ones stops at 256."""
+    monkeypatch.setattr(devices, "platform", lambda: platform)
+    monkeypatch.setattr(scatter, "MOST_ROWS", 200)
+    ones = jnp.ones(600, jnp.bfloat16)
+    found = scatter.add_rows(ones[:2], jnp.zeros(600, int), ones)
+    assert found.dtype == jnp.bfloat16
+    assert found.tolist() == [jnp.bfloat16(601), 1]
+
+
 def test_no_place_is_written_twice_but_on_a_cpu(monkeypatch):
     def scatters(platform):
         monkeypatch.setattr(devices, "platform", lambda: platform)

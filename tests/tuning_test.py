@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
@@ -153,6 +154,15 @@ def test_what_another_model_or_text_gave_is_not_taken_for_this_ones(tmp_path):
         search(path, scores, **change)
         assert len(scores.asked) == GRID + AROUND + tuning.FINALISTS
     assert len(read_trials(path)) == 4 * (GRID + AROUND + tuning.FINALISTS)
+
+
+def test_a_key_among_the_parameters_is_told_from_another(tmp_path):
+    score, path = Scores(), tmp_path / "dynamic.json"
+    for number in (0, 1, 1):
+        search(path, score, TOKENS[:9], params=(jax.random.key(number),))
+    assert {trial.model for trial in read_trials(path)} == {
+        tuning._fingerprint(np.array([0, number], np.uint32)) for number in (0, 1)
+    }
 
 
 def test_rates_that_diverge_are_never_chosen(tmp_path):

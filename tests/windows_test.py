@@ -39,6 +39,16 @@ def test_a_stream_shorter_than_a_batch_is_refused():
         windows.columns(np.arange(8), 0)
 
 
+def test_a_stream_that_is_not_ids_is_refused():
+    with pytest.raises(UsageError, match="the train split has dtype float64"):
+        windows.columns([0.0, 1.5], 1, "train split")
+    with pytest.raises(UsageError, match=r"the stream holds the id 5; .* 0 \.\. 4"):
+        windows.columns(np.arange(6), 2, vocabulary_size=5)
+    for stream in (np.full((8, 1), 2**32), np.full((8, 1), 0.5), np.arange(8)):
+        with pytest.raises(UsageError, match="the stream h"):
+            windows.windows(stream, [4], (4,))
+
+
 # Window lengths.
 
 

@@ -16,6 +16,7 @@ from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
 from glrnn import devices
+from glrnn.arrays import is_inexact
 
 Tree = Any
 
@@ -128,6 +129,8 @@ def unroll(
 
     The result and its gradients are those of `lax.scan(cell.step)`; only the order in
     which the gradients of matrices and biases are summed differs. Reverse mode only.
+    A state narrower than the parameters or the window is widened to their dtype, and
+    integers and keys among the parameters, or in the state, have no gradient.
 
     Args:
         cell: The cell.
@@ -151,11 +154,24 @@ def unroll(
         >>> outputs.shape
         (5, 4, 3)
     """
+    state = _widened(state, (params, window))
     live = None
     if length is not None:
         steps = jnp.arange(window.shape[0])[:, None, None]
         live = steps < jnp.reshape(length, (1, -1, 1))
     return _scan(cell.step, params, state, (cell.project_inputs(params, window), live))
+
+
+def _widened(state, others):
+    """The state, its floating-point leaves as wide as all that a step adds to it."""
+    leaves = jax.tree.leaves((state, others))
+    dtypes = [jnp.asarray(leaf).dtype for leaf in leaves if is_inexact(leaf)]
+    if len(set(dtypes)) <= 1:
+        return state
+    widest = jnp.result_type(*dtypes)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, widest) if is_inexact(leaf) else leaf, state
+    )
 
 
 def _scan_steps(body, state, inputs):
@@ -166,8 +182,13 @@ def _advance(step, params, state, inputs, affine=affine):
     projection, live = inputs
     new, output = step(params, state, projection, affine)
     if live is not None:
-        new = jax.tree.map(partial(jnp.where, live), new, state)
+        new = jax.tree.map(partial(_where, live), new, state)
     return new, output
+
+
+def _where(live, new, old):
+    """Elements of `[B, ...]` of the sequences that are live, `[B or 1, 1]`."""
+    return jnp.where(live.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def _operands(step, params, state, inputs):
@@ -265,7 +286,12 @@ def _backward(step, residuals, cotangent):
 
     (weights,) = jax.vjp(all_products, pairs)[1](products)
     (deferred,) = pull_operands(weights)
-    return jax.tree.map(jnp.add, direct, deferred), state, inputs
+    return jax.tree.map(_add_gradients, direct, deferred), state, inputs
+
+
+def _add_gradients(direct, deferred):
+    """The sum; the gradient of integers and keys, of dtype float0, is no number."""
+    return direct if direct.dtype == jax.dtypes.float0 else direct + deferred
 
 
 _scan.defvjp(_forward, _backward)

@@ -12,33 +12,38 @@ Optimizing LSTM Language Models", ICLR 2018.
 import bisect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from glrnn.data.ids import Ids, check_ids
 from glrnn.errors import UsageError
-
-Ids = npt.NDArray[np.int32]
 
 
 def columns(
-    tokens: npt.ArrayLike, batch_size: int, what: str = "stream", min_rows: int = 2
+    tokens: npt.ArrayLike,
+    batch_size: int,
+    what: str = "stream",
+    min_rows: int = 2,
+    vocabulary_size: int | None = None,
 ) -> Ids:
     """Cuts a stream into B contiguous columns, time-major; drops the tail.
 
     Args:
-        tokens: The stream, int32 `[N]`.
+        tokens: The stream, integers `[N]`.
         batch_size: The number of columns, B.
         what: The name of the stream in an error message, such as `train split of ptb`.
         min_rows: The fewest rows allowed: 2 to evaluate (one target a column), 3 to
             train (the shortest window that `draw_lengths` draws has two targets).
+        vocabulary_size: V, which all ids must be below, or `None` if it is not known.
 
     Returns:
         int32 `[N // B, B]`; column b holds tokens `b * rows .. (b + 1) * rows - 1`.
 
     Raises:
-        UsageError: if B is below 1, or there are fewer than `min_rows` rows.
+        UsageError: if B is below 1, there are fewer than `min_rows` rows, or
+            `check_ids` refuses the stream.
 
     Example:
         >>> columns(np.arange(7), 2)
@@ -48,7 +53,7 @@ def columns(
     """
     if batch_size < 1:
         raise UsageError(f"the batch size must be at least 1, got {batch_size}")
-    stream = np.asarray(tokens, np.int32)
+    stream = check_ids(tokens, what, vocabulary_size)
     rows = stream.size // batch_size
     if rows < min_rows:
         raise UsageError(
@@ -233,13 +238,34 @@ class Window(NamedTuple):
     length: np.int32 | Ids
 
 
+Apply = TypeVar("Apply", bound=Callable[..., Any])
+
+
+def ignores_padding(apply: Apply) -> Apply:
+    """Marks a model's `apply` whose results do not depend on a window's padding.
+
+    A model is scored without padding, which takes a second program if the last window
+    is shorter than the others. A model that leaves out what lies beyond `window.length`
+    may say so, and is then scored by one program.
+
+    Example:
+        >>> @ignores_padding
+        ... def apply(params, carry, window):
+        ...     nll = -params[window.targets].mean(where=window.length > np.arange(5))
+        ...     return nll, carry
+    """
+    marked: Any = apply
+    marked.ignores_padding = True
+    return apply
+
+
 def windows(
     stream: Ids, lengths: Sequence[int], paddings: Sequence[int], start: int = 0
 ) -> Iterator[Window]:
     """Cuts a stream into padded windows that follow one another.
 
     Args:
-        stream: The columns, int32 `[rows, B]`.
+        stream: The columns, integers `[rows, B]`.
         lengths: The lengths of an epoch, from `draw_lengths` or `fixed_lengths`.
         paddings: Ascending static lengths; each window gets the smallest that holds it.
         start: The index, in `lengths`, of the first window.
@@ -250,6 +276,7 @@ def windows(
     Raises:
         ValueError: if the lengths exceed the stream, one is below 1 or exceeds every
             padding, or `start` is outside `0 .. len(lengths)`.
+        UsageError: if `check_ids` refuses the stream.
 
     Example:
         >>> stream = columns(np.arange(8), 2)
@@ -259,6 +286,7 @@ def windows(
         >>> second.inputs.tolist(), second.targets.tolist(), int(second.length)
         ([[2, 6], [0, 0]], [[3, 7], [0, 0]], 1)
     """
+    stream = check_ids(stream, num_axes=2)
     offsets = [0, *itertools.accumulate(lengths)]
     if offsets[-1] > len(stream) - 1:
         raise ValueError(

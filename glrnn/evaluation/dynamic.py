@@ -6,7 +6,7 @@ the trained parameters. Krause, Kahembwe, Murray and Renals (2018), "Dynamic eva
 of neural sequence models", the RMS rule with a decay to the prior.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,12 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from glrnn.arrays import in_float32, is_inexact
 from glrnn.data.windows import Window, columns
 from glrnn.evaluation.perplexity import (
     LanguageModel,
     Score,
     mean_score,
+    perplexity,
     stacked_windows,
+    unpadded,
+    vocabulary_size,
 )
 from glrnn.validation import above, at_least, check
 
@@ -69,7 +73,7 @@ def gradient_rms(
     """The root mean square of each parameter's gradient over the windows of a text.
 
     M = sqrt(1/n sum_i g_i^2), g_i the gradient of the mean loss of window i, without
-    dropout, at fixed parameters.
+    dropout, at fixed parameters. The squares are added up in float32 at least.
 
     Args:
         model: A `glrnn.model.Model`, or anything with the same two functions.
@@ -80,10 +84,12 @@ def gradient_rms(
         advance: Called every `CHUNK` windows with the number of tokens in them.
 
     Returns:
-        M, a tree like `params`.
+        M, a tree like `params`, in float32 at least; leaves that cannot be learned,
+        such as integers and PRNG keys, are those of `params`.
 
     Raises:
-        UsageError: if the stream is shorter than two rows.
+        UsageError: if the stream is shorter than two rows, or is not token ids of the
+            model.
 
     Example:
         >>> import collections, numpy as np
@@ -95,18 +101,23 @@ def gradient_rms(
         ...         jnp.mean(params * window.targets), carry
         ...     ),
         ... )
-        >>> gradient_rms(bigram, 1.0, np.ones(11), batch_size=1).item()
+        >>> gradient_rms(bigram, 1.0, np.ones(11, int), batch_size=1).item()
         1.0
     """
-    stream = stacked_windows(columns(tokens, batch_size, "train split"), window_length)
-    sums = jax.tree.map(jnp.zeros_like, params)
-    sums_and_carry = sums, _copy(model.initial_carry(batch_size))
-    for chunk in _chunks(stream):
+    stream = stacked_windows(
+        columns(
+            tokens, batch_size, "train split", vocabulary_size=vocabulary_size(model)
+        ),
+        window_length,
+    )
+    sums = _map_learned(jnp.zeros_like, in_float32(params))
+    sums_and_carry = _copy((sums, model.initial_carry(batch_size)))
+    for chunk in _chunks(unpadded(model, stream)):
         sums_and_carry = _add_squares(model, params, sums_and_carry, chunk)
         jax.block_until_ready(sums_and_carry)
         advance(_num_tokens(chunk))
     num_windows = len(stream.inputs)
-    return jax.tree.map(lambda s: jnp.sqrt(s / num_windows), sums_and_carry[0])
+    return _map_learned(lambda s: jnp.sqrt(s / num_windows), sums_and_carry[0])
 
 
 def dynamic_perplexity(
@@ -120,10 +131,13 @@ def dynamic_perplexity(
     """Scores a token stream by a model that learns from every window once it is scored.
 
     theta <- theta + min(1, lambda D) (theta_0 - theta) - eta g / (M + epsilon);
-    D = M / mean(M), the mean taken over the means of the arrays.
+    D = M / mean(M), the mean taken over the means of the arrays that have elements;
+    D = 0 if all of M is 0.
 
-    The stream is one column, and all is computed in float32. With both rates zero the
-    score is that of `glrnn.perplexity`.
+    The stream is one column. theta is in float32 at least, and rounded to the dtype of
+    the trained parameters where the model is applied; leaves that cannot be learned,
+    such as integers and PRNG keys, stay as they are. With both rates zero the score is
+    that of `glrnn.perplexity` with the same window length.
 
     Args:
         model: A `glrnn.model.Model`, or anything with the same two functions.
@@ -138,7 +152,8 @@ def dynamic_perplexity(
         diverged.
 
     Raises:
-        UsageError: if the stream is shorter than two tokens.
+        UsageError: if the stream is shorter than two tokens, or is not token ids of the
+            model.
 
     Example:
         A text that is always the same word, and a parameter that learns how likely it
@@ -153,7 +168,7 @@ def dynamic_perplexity(
         ...         -jax.nn.log_sigmoid(params), carry
         ...     ),
         ... )
-        >>> text, rms = np.zeros(1000), jnp.float32(1.0)
+        >>> text, rms = np.zeros(1000, int), jnp.float32(1.0)
         >>> for rate in (0.0, 0.1):
         ...     rule = DynamicRule(learning_rate=rate, decay_rate=0.0)
         ...     score = dynamic_perplexity(constant, jnp.float32(0.0), rms, text, rule)
@@ -161,11 +176,18 @@ def dynamic_perplexity(
         2.0
         1.2
     """
-    stream = stacked_windows(columns(tokens, 1), rule.window_length)
+    if rule.learning_rate == rule.decay_rate == 0:  # nothing is learned
+        score = perplexity(model, params, tokens, window_length=rule.window_length)
+        advance(score.num_tokens)
+        return score
+    stream = stacked_windows(
+        columns(tokens, 1, vocabulary_size=vocabulary_size(model)), rule.window_length
+    )
     rates = rule.learning_rate, rule.decay_rate, rule.epsilon
-    params_and_carry = _copy((params, model.initial_carry(1)))
+    params = _map_learned(_finite, params)
+    params_and_carry = _copy((in_float32(params), model.initial_carry(1)))
     means = []
-    for chunk in _chunks(stream):
+    for chunk in _chunks(unpadded(model, stream)):
         params_and_carry, found = _adapt(
             model, params, rms, rates, params_and_carry, chunk
         )
@@ -174,29 +196,69 @@ def dynamic_perplexity(
     return mean_score(np.concatenate(means), stream)
 
 
+def _finite(leaf: Any) -> Any:
+    """A leaf without infinities, whose distance to themselves is no number.
+
+    The bias of a word that is ruled out may be -inf, and is as good as the lowest.
+    """
+    leaf = jnp.asarray(leaf)
+    if jnp.isinf(in_float32(leaf)).any():
+        limits = jnp.finfo(leaf.dtype)
+        return jnp.clip(leaf, limits.min, limits.max)
+    return leaf
+
+
 def _copy(tree: Any) -> Any:
     """Arrays of their own, to be donated."""
     return jax.tree.map(jnp.array, tree)
 
 
-def _chunks(stream: Window) -> Iterator[Window]:
-    """The windows of a stream, at most `CHUNK` at a time."""
-    for start in range(0, len(stream.inputs), CHUNK):
-        yield Window(*(np.asarray(each)[start : start + CHUNK] for each in stream))
+def _chunks(stacks: Iterable[Window]) -> Iterator[Window]:
+    """The windows of some stacks, at most `CHUNK` at a time."""
+    for stack in stacks:
+        for start in range(0, len(stack.inputs), CHUNK):
+            yield Window(*(np.asarray(each)[start : start + CHUNK] for each in stack))
 
 
 def _num_tokens(chunk: Window) -> int:
     return int(np.sum(chunk.length)) * chunk.inputs.shape[2]
 
 
-def _window_gradient(model: LanguageModel) -> Any:
-    """`(params, carry, window) -> ((nll, carry), gradient of nll)`."""
+def _map_learned(update: Callable[..., Any], params: Any, *others: Any) -> Any:
+    """Maps a function over trees like `params`, whose other leaves stay as they are."""
 
-    def loss(params: Any, carry: Any, window: Window) -> tuple[Array, Any]:
-        outcome = model.apply(params, carry, window)
+    def map_leaf(param, *rest):
+        return update(param, *rest) if is_inexact(param) else param
+
+    return jax.tree.map(map_leaf, params, *others)
+
+
+def _window_gradient(model: LanguageModel, trained: Any) -> Any:
+    """`(params, carry, window) -> ((nll, carry), gradient of nll)`.
+
+    The model is applied to `params` in the dtypes of `trained`. The gradient has `None`
+    for leaves that cannot be learned.
+    """
+    leaves, structure = jax.tree.flatten(trained)
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
+
+    def loss(learned: Any, carry: Any, window: Window) -> tuple[Array, Any]:
+        each = iter(learned)
+        inside = [
+            next(each).astype(leaf.dtype) if is_inexact(leaf) else leaf
+            for leaf in leaves
+        ]
+        outcome = model.apply(structure.unflatten(inside), carry, window)
         return outcome.nll, outcome.carry
 
-    return jax.value_and_grad(loss, has_aux=True)
+    def gradient(params: Any, carry: Any, window: Window) -> tuple[Any, Any]:
+        learned = [leaf for leaf in jax.tree.leaves(params) if is_inexact(leaf)]
+        value, grads = jax.value_and_grad(loss, has_aux=True)(learned, carry, window)
+        each = iter(grads)
+        everywhere = [next(each) if is_inexact(leaf) else None for leaf in leaves]
+        return value, structure.unflatten(everywhere)
+
+    return gradient
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -205,12 +267,12 @@ def _add_squares(
     model: LanguageModel, params: Any, sums_and_carry: Any, chunk: Window
 ) -> Any:
     """Adds the squared gradients of some windows."""
-    gradient = _window_gradient(model)
+    gradient, wide = _window_gradient(model, params), in_float32(params)
 
     def add(sums_and_carry, window):
         sums, carry = sums_and_carry
-        (_, carry), grads = gradient(params, carry, window)
-        return (jax.tree.map(lambda s, g: s + g * g, sums, grads), carry), None
+        (_, carry), grads = gradient(wide, carry, window)
+        return (_map_learned(lambda s, g: s + g * g, sums, grads), carry), None
 
     return lax.scan(add, sums_and_carry, chunk)[0]
 
@@ -232,9 +294,9 @@ def _adapt(
         window.
     """
     learning_rate, decay_rate, epsilon = rates
-    gradient = _window_gradient(model)
-    means = [jnp.mean(leaf) for leaf in jax.tree.leaves(rms)]
-    relative_decay = decay_rate * len(means) / sum(means)
+    gradient = _window_gradient(model, trained)
+    anchors, rms = in_float32((trained, rms))
+    relative_decay = _relative_decay(decay_rate, anchors, rms)
 
     def adapt(param, anchor, size, grad):
         pull = jnp.minimum(1.0, relative_decay * size)
@@ -247,6 +309,19 @@ def _adapt(
         # Otherwise XLA would compute all that depends on the sizes alone before the
         # loop and store it, which takes longer to read than to compute.
         sizes, nll = lax.optimization_barrier((rms, nll))
-        return (jax.tree.map(adapt, params, trained, sizes, grads), carry), nll
+        return (_map_learned(adapt, params, anchors, sizes, grads), carry), nll
 
     return lax.scan(score, params_and_carry, chunk)
+
+
+def _relative_decay(decay_rate: Any, params: Any, rms: Any) -> Array:
+    """lambda / mean(M), finite so that it is no decay where M is 0."""
+    leaves, structure = jax.tree.flatten(params)
+    means = [
+        jnp.mean(size)
+        for param, size in zip(leaves, structure.flatten_up_to(rms), strict=True)
+        if is_inexact(param) and param.size
+    ]
+    total = jnp.asarray(sum(means))
+    relative = decay_rate * len(means) / jnp.where(total > 0, total, jnp.inf)
+    return jnp.minimum(relative, jnp.finfo(relative.dtype).max)

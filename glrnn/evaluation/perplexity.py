@@ -5,11 +5,13 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax import Array, lax
 
-from glrnn.data.windows import Ids, Window, columns, fixed_lengths, windows
+from glrnn.data.ids import Ids, check_ids
+from glrnn.data.windows import Window, columns, fixed_lengths, windows
 from glrnn.losses import to_perplexity
 
 
@@ -29,7 +31,11 @@ class Score(NamedTuple):
 
 
 class LanguageModel(Protocol):
-    """The interface of a model that can be scored; hashable."""
+    """The interface of a model that can be scored; hashable.
+
+    Ids are checked against its `vocabulary_size`, V, if it has an attribute of that
+    name.
+    """
 
     @property
     def initial_carry(self) -> Any:
@@ -51,8 +57,9 @@ def perplexity(
     """Scores a token stream, carrying the state from its beginning to its end.
 
     It is one compiled loop over the whole stream, without dropout, in float32. The mean
-    is exact: every token counts once. With more than one column, each column starts
-    from the initial state, and the tail that does not fill a row is left out.
+    is exact: every token counts once, and no padding does. With more than one column,
+    each column starts from the initial state, and the tail that does not fill a row is
+    left out.
 
     Args:
         model: A `glrnn.model.Model`, or anything with the same two functions.
@@ -65,7 +72,8 @@ def perplexity(
         The score, of N - 1 tokens if there is one column.
 
     Raises:
-        UsageError: if the stream is shorter than two rows.
+        UsageError: if the stream is shorter than two rows, or is not token ids of the
+            model.
 
     Example:
         A model of your own: here one that gives each of 8 words the same probability.
@@ -83,8 +91,11 @@ def perplexity(
         >>> score.num_tokens
         99
     """
-    stream = stacked_windows(columns(tokens, batch_size), window_length)
-    return mean_score(_window_means(model, params, stream), stream)
+    stream = stacked_windows(
+        columns(tokens, batch_size, vocabulary_size=vocabulary_size(model)),
+        window_length,
+    )
+    return mean_score(_window_means(model, params, *unpadded(model, stream)), stream)
 
 
 def unigram_score(
@@ -106,7 +117,8 @@ def unigram_score(
         The score.
 
     Raises:
-        UsageError: if the stream is shorter than two rows.
+        UsageError: if the stream is shorter than two rows, or either is not token ids
+            below V.
 
     Example:
         Frequencies are 3/6, 2/6 and 1/6; the first token is not scored.
@@ -116,23 +128,30 @@ def unigram_score(
         >>> print(f"{score.perplexity**3:.4f} {score.num_tokens}")
         36.0000 3
     """
-    counts = np.bincount(train, minlength=vocabulary_size) + 1
-    targets = columns(tokens, batch_size)[1:]
+    known = check_ids(train, "train split", vocabulary_size)
+    counts = np.bincount(known, minlength=vocabulary_size) + 1
+    targets = columns(tokens, batch_size, vocabulary_size=vocabulary_size)[1:]
     mean = math.log(counts.sum()) - float(np.mean(np.log(counts)[targets]))
     return Score(mean, to_perplexity(mean), targets.size)
 
 
 @partial(jax.jit, static_argnums=0)
 @jax.default_matmul_precision("float32")
-def _window_means(model: LanguageModel, params: Any, stream: Window) -> Array:
-    """Mean nats per token of each window; inputs and targets are `[N, T, B]`."""
+def _window_means(model: LanguageModel, params: Any, *stacks: Window) -> Array:
+    """Mean nats per token of each window of some stacks that follow one another.
+
+    Inputs and targets are `[N, T, B]`, with another N and T in each stack.
+    """
 
     def score(carry, window):
         outcome = model.apply(params, carry, window)
         return outcome.carry, outcome.nll
 
-    carry = model.initial_carry(stream.inputs.shape[2])
-    return lax.scan(score, carry, stream)[1]
+    carry, means = model.initial_carry(stacks[0].inputs.shape[2]), []
+    for stack in stacks:
+        carry, found = lax.scan(score, carry, stack)
+        means.append(found)
+    return means[0] if len(means) == 1 else jnp.concatenate(means)
 
 
 def stacked_windows(stream: Ids, window_length: int) -> Window:
@@ -152,6 +171,48 @@ def stacked_windows(stream: Ids, window_length: int) -> Window:
     lengths = fixed_lengths(len(stream), window_length)
     each = windows(stream, lengths, (lengths[0],))
     return Window(*map(np.stack, zip(*each, strict=True)))
+
+
+def unpadded(model: LanguageModel, stream: Window) -> list[Window]:
+    """The windows of a stream in one stack or two that `model` can be scored on.
+
+    Args:
+        model: The model.
+        stream: The windows, from `stacked_windows`.
+
+    Returns:
+        The stream as it is if it has no padding, or the model is marked by
+        `ignores_padding`; else the whole windows, and the last one cut to its true
+        length.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> model = SimpleNamespace(apply=lambda params, carry, window: None)
+        >>> stream = stacked_windows(np.zeros((8, 1), np.int32), 3)
+        >>> [stack.inputs.shape for stack in unpadded(model, stream)]
+        [(2, 3, 1), (1, 1, 1)]
+    """
+    apply = model.apply
+    while isinstance(apply, partial):
+        apply = apply.func
+    inputs, targets, lengths = map(np.asarray, stream)
+    rest = int(lengths[-1])
+    if getattr(apply, "ignores_padding", False) or rest == inputs.shape[1]:
+        return [stream]
+    whole = Window(inputs[:-1], targets[:-1], lengths[:-1])
+    return [whole, Window(inputs[-1:, :rest], targets[-1:, :rest], lengths[-1:])]
+
+
+def vocabulary_size(model: LanguageModel) -> int | None:
+    """V of a model that tells it.
+
+    Example:
+        >>> from glrnn.config import Config
+        >>> from glrnn.model import language_model
+        >>> vocabulary_size(language_model(Config(), vocabulary_size=9, num_layers=1))
+        9
+    """
+    return getattr(model, "vocabulary_size", None)
 
 
 def mean_score(means: npt.ArrayLike, stream: Window) -> Score:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from glrnn.data.vocabulary import Ids
@@ -223,5 +224,7 @@ def _loss(trial: Trial) -> float:
 def _fingerprint(*arrays: Any) -> str:
     digest = hashlib.sha256()
     for array in arrays:
+        if jnp.issubdtype(jnp.asarray(array).dtype, jax.dtypes.prng_key):
+            array = jax.random.key_data(array)
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from glrnn import devices
+from glrnn.arrays import in_float32, is_known
+from glrnn.data.ids import check_ids
 from glrnn.heads.scatter import add_rows
 
 Tree = Any
@@ -58,7 +60,6 @@ class Head(NamedTuple):
     latent_size: int | None
 
 
-@jax.custom_vjp
 def mixture_nll(
     latents: Array,
     log_prior: Array,
@@ -82,7 +83,11 @@ def mixture_nll(
         weights: w, `[T, B]`; 0 leaves a token out.
 
     Returns:
-        A scalar in nats.
+        A scalar in nats, in float32 where the arguments are in half precision.
+
+    Raises:
+        UsageError: if `targets` are not integers below V. They can be compared with V
+            where they are known, which is outside of `jax.jit`.
 
     Source:
         Yang, Dai, Salakhutdinov and Cohen (2018), "Breaking the softmax bottleneck".
@@ -101,6 +106,33 @@ def mixture_nll(
         >>> print(f"{nll:.4f} {jnp.log(5):.4f}")
         1.6094 1.6094
     """
+    check_known_ids(targets, "array of targets", len(table))
+    latents, log_prior, table, bias, weights = in_float32(
+        (latents, log_prior, table, bias, weights)
+    )
+    return _weighted_nll(latents, log_prior, table, bias, targets, weights)
+
+
+def check_known_ids(ids: Any, what: str, vocabulary_size: int) -> None:
+    """Refuses ids `[T, B]` outside the vocabulary, which indexing would clamp.
+
+    Traced ids pass.
+
+    Raises:
+        UsageError: if `check_ids` refuses them.
+
+    Example:
+        >>> check_known_ids(jnp.array([[1, 9]]), "window", vocabulary_size=9)
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: the window holds the id 9; ids must be in 0 .. 8
+    """
+    if is_known(ids):
+        check_ids(ids, what, vocabulary_size, num_axes=2)
+
+
+@jax.custom_vjp
+def _weighted_nll(latents, log_prior, table, bias, targets, weights):
     tiles = _tiles(table, bias, log_prior.size)
 
     def add(total, chunk):
@@ -116,11 +148,16 @@ def mixture_nll(
         latents,
         log_prior,
         table[targets],
-        bias[targets],
+        _own_bias(bias, targets, weights),
         weights,
     )
     total, _ = _scan(add, jnp.zeros((), latents.dtype), chunks)
     return total
+
+
+def _own_bias(bias, targets, weights):
+    """The targets' biases; one of -inf rules a word out, but not where none counts."""
+    return jnp.where(weights == 0, 0, bias[targets])
 
 
 def _scan(add, start, chunks):
@@ -169,9 +206,8 @@ def _forward(latents, log_prior, table, bias, targets, weights):
 
     own = table[targets]
     zeros = jax.tree.map(jnp.zeros_like, (jnp.zeros((), latents.dtype), *tiles))
-    chunks = _chunks(
-        _block().logits, table, latents, log_prior, own, bias[targets], weights
-    )
+    own_bias = _own_bias(bias, targets, weights)
+    chunks = _chunks(_block().logits, table, latents, log_prior, own, own_bias, weights)
     (total, *tile_grads), grads = _scan(add, zeros, chunks)
     table_grad, bias_grad = map(jnp.concatenate, zip(*tile_grads, strict=True))
     latents_grad, responsibility = (
@@ -191,7 +227,7 @@ def _backward(grads, cotangent):
     return *(cotangent * grad for grad in grads), None, None
 
 
-mixture_nll.defvjp(_forward, _backward)
+_weighted_nll.defvjp(_forward, _backward)
 
 
 def _block() -> Block:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from glrnn import devices
+from glrnn.arrays import in_float32
 
 # The largest number of rows whose indices are compared with one another at a time.
 MOST_ROWS = 2048
@@ -23,12 +24,18 @@ def add_rows(table: Array, indices: Array, rows: Array) -> Array:
         rows: The rows to add, `[N, ...]`.
 
     Returns:
-        The table with the rows added to it, the same bits in every run.
+        The table with the rows added to it, the same bits in every run. The sums are
+        formed in float32 at least.
 
     Example:
         >>> add_rows(jnp.zeros(3), jnp.array([2, 0, 2]), jnp.array([1.0, 2.0, 3.0]))
         Array([2., 0., 4.], dtype=float32)
     """
+    wide, rows = in_float32((table, rows))
+    return _add_rows(wide, indices, rows).astype(table.dtype)
+
+
+def _add_rows(table, indices, rows):
     if devices.platform() == "cpu":  # a CPU adds in the order of the rows
         return table.at[indices].add(rows)
     num_blocks = -(-len(indices) // MOST_ROWS)

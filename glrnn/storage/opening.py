@@ -28,12 +28,14 @@ def open_run(
         experiment: The name by which `glrnn.runs` lists the run.
 
     Raises:
-        UsageError: The corpus is too short for the batches, or the folder holds another
-            run or something else, or cannot be written.
+        UsageError: The corpus is too short for the batches or is not ids of its
+            vocabulary, or the folder holds another run or something else, or cannot be
+            written.
     """
-    columns(corpus.train, config.batch_size, "train split", min_rows=3)
-    columns(corpus.valid, config.valid_batch_size, "valid split")
-    columns(corpus.test, config.test_batch_size, "test split")
+    size = len(corpus.vocabulary)
+    columns(corpus.train, config.batch_size, "train split", 3, size)
+    columns(corpus.valid, config.valid_batch_size, "valid split", vocabulary_size=size)
+    columns(corpus.test, config.test_batch_size, "test split", vocabulary_size=size)
     place = corpus.name
     if place not in data.CORPORA:
         place = os.path.abspath(place)
