@@ -1,12 +1,16 @@
+import dataclasses
+import math
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +18,7 @@ from glrnn.optim.averaging import (
     TRIGGERS,
     AveragingState,
     averaged_params,
+    epochs_since_best,
     is_averaging,
     non_monotonic_trigger,
     nt_asgd,
@@ -159,7 +164,7 @@ def test_whole_state_can_be_donated_with_the_parameters():
 
 
 def test_update_needs_the_parameters():
-    with pytest.raises(ValueError, match="nt_asgd averages the parameters: call upd"):
+    with pytest.raises(ValueError, match=r"averages params \+ updates: call update\(u"):
         SGD.update(make_grads(0), SGD.init(PARAMS))
 
 
@@ -245,6 +250,189 @@ def test_state_is_found_in(wrap):
     assert step._cache_size() == 1
 
 
+# Other people's containers.
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: inner, in_multi_steps])
+def test_in_an_nnx_optimizer(wrap):
+    model = nnx.Sequential(
+        nnx.Linear(2, 3, rngs=nnx.Rngs(0)), nnx.Linear(3, 1, rngs=nnx.Rngs(1))
+    )
+    x = jnp.ones((4, 2))
+    chain = optax.chain(layerwise_clip_by_norm(1.0), optax.sgd(0.1), nt_asgd())
+    optimizer = nnx.Optimizer(model, wrap(chain), wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        grads = nnx.grad(lambda model: jnp.sum(model(x) ** 2))(model)
+        optimizer.update(model, grads)
+
+    iterates = []
+    for t in range(4):
+        if t == 1:
+            optimizer.opt_state = start_averaging(optimizer.opt_state)
+        assert is_averaging(optimizer.opt_state) == (t >= 1)
+        step(model, optimizer)
+        if t >= 1:
+            iterates.append(copy(nnx.state(model, nnx.Param)))
+    params = nnx.state(model, nnx.Param)
+    average = averaged_params(optimizer.opt_state, params)
+    assert_trees_close(average, mean_of(iterates))
+    nnx.update(model, average)
+    assert not np.array_equal(
+        model.layers[0].kernel[...], iterates[-1].layers[0].kernel
+    )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Module:
+    """As Equinox has them: of a gradient, fields that are not trained are None."""
+
+    weight: Any
+    frozen: Any
+    bias: Any
+    steps: Any
+    activation: Any
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_module_with_none_and_functions_for_leaves(whole):
+    model = Module(jnp.ones(2), jnp.ones(3), None, jnp.array(16777217), jnp.tanh)
+    arrays = dataclasses.replace(model, activation=None)
+    grads = Module(jnp.array([3.0, 4.0]), None, None, None, None)
+    optimizer = optax.chain(
+        layerwise_clip_by_norm(1.0), optax.scale_by_learning_rate(1.0), nt_asgd()
+    )
+    opt_state = start_averaging(optimizer.init(model if whole else arrays))
+    updates, opt_state = optimizer.update(grads, opt_state, model)
+    _, opt_state = optimizer.update(grads, opt_state, model)
+    average = averaged_params(opt_state, model)
+    np.testing.assert_allclose(updates.weight, [-0.6, -0.8], rtol=1e-6)
+    np.testing.assert_allclose(average.weight, [0.4, 0.2], rtol=1e-6)
+    np.testing.assert_array_equal(average.frozen, np.ones(3))
+    assert (average.bias, int(average.steps)) == (None, 16777217)
+    assert average.activation is jnp.tanh
+
+
+def test_leaves_that_are_not_inexact_are_not_averaged():
+    params = {
+        "w": jnp.ones(2),
+        "counter": jnp.array([16777217, 123456789]),
+        "mask": jnp.array([True, False]),
+        "key": jax.random.key(3),
+    }
+    # The gradients of jax.grad(allow_int=True).
+    grads = {
+        name: jnp.full(2, 0.5) if name == "w" else np.zeros(2, jax.dtypes.float0)
+        for name in params
+    }
+    optimizer = nt_asgd()
+    opt_state = start_averaging(optimizer.init(params))
+    for _ in range(2):
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+    assert updates is grads
+    average = averaged_params(opt_state, params)
+    np.testing.assert_array_equal(average["w"], [1.5, 1.5])
+    for name in ("counter", "mask"):
+        assert average[name].dtype == params[name].dtype
+        np.testing.assert_array_equal(average[name], params[name])
+    assert average["key"] == params["key"]
+
+
+def test_eight_bits_are_averaged_in_float32():
+    params = {"w": jnp.array([1.0, 2.0], jnp.float8_e5m2)}
+    optimizer = nt_asgd()
+    opt_state = start_averaging(optimizer.init(params))
+    for step in (0.0, 1.0):
+        updates = {"w": jnp.full(2, step, jnp.float8_e5m2)}
+        _, opt_state = optimizer.update(updates, opt_state, params)
+    np.testing.assert_array_equal(opt_state.average["w"], np.float32([1.5, 2.5]))
+    assert averaged_params(opt_state, params)["w"].dtype == jnp.float8_e5m2
+
+
+# Several states, made under vmap.
+
+
+def seeds(count=3):
+    """States after an update, of which the last has not begun to average."""
+    params = {"w": jnp.arange(2.0 * count).reshape(count, 2, 1), "b": jnp.ones(count)}
+    # The last axis has the length of the first, where a count could be broadcast.
+    params["square"] = jnp.ones((count, count))
+    opt_state = jax.vmap(SGD.init)(params)
+    begun = jnp.arange(count) < count - 1
+    state = opt_state[-1]._replace(active=begun)
+    step = jax.vmap(SGD.update)
+    updates, opt_state = step(params, (*opt_state[:-1], state), params)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def test_states_made_under_vmap_are_read_one_by_one():
+    params, opt_state = seeds()
+    params = jax.tree.map(lambda p: p + 1, params)
+    average = averaged_params(opt_state, params)
+    assert_trees_close(average, jax.vmap(averaged_params)(opt_state, params), 0)
+    for name, leaf in params.items():
+        np.testing.assert_allclose(average[name][:2], leaf[:2] - 1)
+        np.testing.assert_array_equal(average[name][2], leaf[2])
+    assert is_averaging(opt_state).tolist() == [True, True, False]
+    assert is_averaging(start_averaging(opt_state)).all()
+
+
+def test_other_axes_than_those_of_the_state_are_refused():
+    params, opt_state = seeds()
+    one = jax.tree.map(lambda p: p[0], params)
+    with pytest.raises(ValueError, match="call averaged_params under the vmap"):
+        averaged_params(opt_state, one)
+    with pytest.raises(ValueError, match="call averaged_params under the vmap"):
+        averaged_params(SGD.init(one), params)
+    moved = jax.tree.map(lambda p: jnp.moveaxis(p, 0, -1), opt_state[-1].average)
+    state = (*opt_state[:-1], opt_state[-1]._replace(average=moved))
+    with pytest.raises(ValueError, match=r"params\['w'\] has the shape \(2, 1, 3\)"):
+        averaged_params(state, moved)
+    with pytest.raises(ValueError, match=r"has the axes \(3,\) of a vmap; call update"):
+        SGD.update(params, opt_state, params)
+
+
+def test_parameters_of_another_structure_are_refused():
+    opt_state = SGD.init({"w": jnp.ones(2), "b": jnp.ones(1)})
+    with pytest.raises(ValueError, match=r"params has no leaf params\['b'\]"):
+        averaged_params(opt_state, {"w": jnp.ones(2)})
+    with pytest.raises(ValueError, match=r"there is no average of params\['c'\]"):
+        averaged_params(opt_state, {"c": jnp.ones(2), "w": jnp.ones(2)})
+
+
+# The order.
+
+
+def test_what_is_averaged_is_params_plus_updates():
+    params = {"w": jnp.array([4.0])}
+    for optimizer, expected in (
+        (optax.chain(optax.scale(-0.5), nt_asgd()), 3.5),
+        (optax.chain(optax.scale(-0.5), optax.masked(SGD, True)), 4.05),
+    ):
+        opt_state = start_averaging(optimizer.init(params))
+        _, opt_state = optimizer.update({"w": jnp.ones(1)}, opt_state, params)
+        average = averaged_params(opt_state, params)
+        np.testing.assert_allclose(average["w"], [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.chain(nt_asgd(), optax.sgd(0.1)),
+        optax.chain(optax.chain(nt_asgd()), optax.scale(-0.1)),
+        optax.chain(optax.masked(nt_asgd(), True), optax.scale(-0.1)),
+        optax.MultiSteps(optax.chain(nt_asgd(), optax.scale(-0.1)), 2),
+    ],
+)
+def test_a_transform_after_nt_asgd_is_refused(optimizer):
+    opt_state = optimizer.init(PARAMS)
+    for read in (start_averaging, is_averaging, lambda s: averaged_params(s, PARAMS)):
+        with pytest.raises(ValueError, match="must be the last transform of its chain"):
+            read(opt_state)
+
+
 @pytest.mark.parametrize(
     "optimizer", [optax.sgd(0.1), optax.chain(nt_asgd(), SGD)], ids=["none", "two"]
 )
@@ -256,9 +444,12 @@ def test_no_state_and_two_states_are_refused(optimizer):
             read(opt_state)
 
 
-def test_masked_parameters_stand_for_themselves():
+@pytest.mark.parametrize("by", ["masked", "partition"])
+def test_parameters_left_out_stand_for_themselves(by):
     mask = {"active": True, "count": True, "average": False}
     optimizer = optax.chain(optax.sgd(0.1), optax.masked(nt_asgd(), mask))
+    if by == "partition":
+        optimizer = optax.partition({True: SGD, False: optax.sgd(0.1)}, mask)
     step = make_step(optimizer)
     params, opt_state = PARAMS, start_averaging(optimizer.init(PARAMS))
     iterates = []
@@ -385,9 +576,25 @@ def test_trigger_can_first_fire_at_epoch_seven_and_looks_past_the_last_five():
 def test_trigger_on_numpy_nan_and_negative_window():
     losses = np.array([5.0, 4.0, 1.0, 1.0, 1.0, 1.0, 5.1])
     assert non_monotonic_trigger(losses) is True
-    assert non_monotonic_trigger([*losses[:-1], float("nan")]) is False
+    assert non_monotonic_trigger([*losses[:-1], math.nan]) is False
     with pytest.raises(ValueError, match="window must be at least 0; got -1"):
         non_monotonic_trigger(losses, window=-1)
+
+
+def test_a_loss_that_is_nan_is_never_the_lowest():
+    nan = math.nan
+    worse_and_worse = [nan, *map(float, range(1, 8))]
+    fired = [e for e in range(9) if non_monotonic_trigger(worse_and_worse[:e])]
+    assert fired == [8]
+    assert not non_monotonic_trigger([nan] * 6 + [9.0])
+    assert epochs_since_best([nan, 3.0, 2.0, nan]) == 1
+    assert epochs_since_best(np.array([nan, 2.0, 3.0])) == 1
+    assert plateau_trigger([nan, 2.0, 1.0], 1) is False
+
+
+def test_of_equal_losses_the_first_is_the_best():
+    assert epochs_since_best([3.0, 1.0, 1.0, 1.0]) == 2
+    assert not non_monotonic_trigger([1.0] * 9)
 
 
 # The other triggers.

@@ -153,7 +153,7 @@ def test_the_two_newest_and_the_best_are_kept(tmp_path_factory, losses, reopen_a
     validated = [loss for loss in losses if loss is not None]
     best = None
     if validated:
-        best = max(i + 1 for i, loss in enumerate(losses) if loss == min(validated))
+        best = losses.index(min(validated)) + 1
     kept = {newest, max(newest - 1, 1), best} - {None}
     assert {path.name for path in folder.iterdir()} == set(map(str, kept))
     with CheckpointFolder(folder, read_only=True) as fresh:

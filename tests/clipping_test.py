@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glrnn.optim import norm
 from glrnn.optim.clipping import LayerwiseClipState, group_norms, layerwise_clip_by_norm
 
 NAMES = ("a", "b", "c")
@@ -156,7 +157,116 @@ def test_bare_python_number_is_a_tree():
     np.testing.assert_allclose(clip(8.0, 2.0), 2.0)
 
 
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "float4_e2m1fn"])
+def test_eight_bits_and_less_are_clipped_in_float32(name):
+    updates = {"w": jnp.array([3, 4], name), "b": jnp.array([0.5], name)}
+    clipped = clip(updates, {"w": 2.5, "b": 1.0})
+    assert {leaf.dtype for leaf in jax.tree.leaves(clipped)} == {jnp.dtype(name)}
+    np.testing.assert_array_equal(clipped["w"].astype("f"), [1.5, 2.0])
+    np.testing.assert_array_equal(clipped["b"].astype("f"), [0.5])
+
+
+def test_leaves_that_are_not_inexact_pass_unchanged_and_do_not_count():
+    others = {
+        "counter": jnp.array([16777217, 123456789]),
+        "table": np.arange(3),
+        "mask": jnp.array([True]),
+        "key": jax.random.key(7),
+        "no gradient": np.zeros(2, jax.dtypes.float0),
+        "none": None,
+        "number": 7,
+        "function": jnp.tanh,
+    }
+    updates = {"w": jnp.array([3.0, 4.0]), **others}
+    for arguments in (1.0,), ({"x": 1.0}, lambda u: jax.tree.map(lambda _: "x", u)):
+        clipped = clip(updates, *arguments)
+        np.testing.assert_allclose(clipped.pop("w"), [0.6, 0.8], rtol=1e-6)
+        assert clipped.keys() == others.keys()
+        assert all(clipped[name] is leaf for name, leaf in others.items())
+    assert group_norms(updates, 0) == 5.0
+
+
 # Edges.
+
+
+# Squares of these overflow or underflow in float32, some norms too.
+EXTREMES = (1e19, 1e28, 8e37, 1e-19, 1e-24, 1e-36)
+
+
+@pytest.mark.parametrize("jitted", [False, True])
+@pytest.mark.parametrize("size", EXTREMES)
+def test_norms_neither_overflow_nor_underflow(size, jitted):
+    updates = {"w": jnp.array([3 * size, 4 * size]), "b": jnp.array([0.3, 0.4])}
+    clipping = jax.jit(clip, static_argnums=1) if jitted else clip
+    for limit in (5.0, size):
+        scale = min(1.0, limit / (5 * size))
+        clipped = clipping(updates["w"], limit)
+        np.testing.assert_allclose(clipped, scale * updates["w"], rtol=1e-6)
+    norms = group_norms(updates, {"w": 0, "b": 0})
+    expected = {"w": min(5 * size, float(jnp.finfo("f").max)), "b": 0.5}
+    assert_trees_close(norms, expected)
+
+
+def test_norms_of_float64_are_in_float64():
+    with jax.enable_x64(True):
+        for size in (1e200, 1.0, 1e-200):
+            updates = {"w": jnp.array([3 * size]), "b": jnp.array([4.0 * size])}
+            clipped = clip(updates, 1e-250)
+            expected = {"w": 0.6e-250, "b": 0.8e-250}
+            jax.tree.map(
+                lambda a, e: np.testing.assert_allclose(a, [e], rtol=1e-14),
+                clipped,
+                expected,
+            )
+        assert clipped["w"].dtype == jnp.float64
+
+
+@pytest.mark.parametrize(("size", "exact"), [(1e-26, 1), (1.0, 0), (1e19, 2)])
+def test_norms_of_large_trees_on_a_cpu_and_on_a_gpu(size, exact):
+    updates = size * np.random.default_rng(0).normal(size=(500, 700)).astype("f")
+    expected = norm64(updates)
+    np.testing.assert_allclose(group_norms(updates, 0), expected, rtol=1e-5)
+    # As a GPU does, but a CPU adds up one after the other, which rounds.
+    sums = jax.jit(lambda u: norm._sums_in_one_pass([[u]], norm._RANGE))(updates)
+    scale = (1.0, norm._RANGE.up, norm._RANGE.down)[exact]
+    np.testing.assert_allclose(math.sqrt(sums[exact]) / scale, expected, rtol=1e-3)
+
+
+def test_what_is_not_finite_has_no_finite_norm():
+    updates = {"w": jnp.array([1.0, jnp.inf]), "b": jnp.array([jnp.nan, 1e30])}
+    norms = group_norms(updates, {"w": 0, "b": 0})
+    assert np.isinf(norms["w"]) and np.isnan(norms["b"])
+
+
+@pytest.mark.parametrize(
+    ("values", "limit"),
+    [
+        ((3.0, 4.0), 1.0),
+        ((0.3, 0.4), 1.0),
+        ((3e30, 4e30), 2.0),
+        ((3e-24, 4e-24), 1e-24),
+    ],
+)
+def test_derivative_through_the_clip(values, limit):
+    """u min(1, c / |u|), whose derivative is c / |u| (1 - u u' / |u|^2) above c."""
+    u, along = np.array(values), np.array([1.0, -2.0])
+    size = np.linalg.norm(u)
+    unit = u / size
+    expected = (along - unit * (unit @ along)) * limit / size if size > limit else along
+    _, forward = jax.jvp(
+        lambda u: clip(u, limit), (jnp.asarray(u, "f"),), (jnp.asarray(along, "f"),)
+    )
+    _, pull = jax.vjp(lambda u: clip(u, limit), jnp.asarray(u, "f"))
+    np.testing.assert_allclose(forward, expected, rtol=1e-5)
+    np.testing.assert_allclose(pull(jnp.asarray(along, "f"))[0], expected, rtol=1e-5)
+
+
+def test_derivative_at_zero_is_the_identity():
+    updates = {"w": jnp.zeros(2), "b": jnp.array([1.0])}
+    clipped = jax.jacobian(lambda w: clip({**updates, "w": w}, {"w": 1.0, "b": 9.0}))
+    np.testing.assert_array_equal(clipped(updates["w"])["w"], np.eye(2))
+    norm_of = jax.grad(lambda w: group_norms(w, 0))
+    np.testing.assert_array_equal(norm_of(updates["w"]), [0, 0])
 
 
 def test_zero_updates_stay_zero_and_no_nan_is_computed():
@@ -215,6 +325,18 @@ def test_traced_limit_is_refused_for_its_shape_only():
     assert_trees_close(traced(0.5), clip(updates, 0.5))
     with pytest.raises(ValueError, match="max_norm must be a scalar"):
         traced(jnp.ones(2))
+
+
+def test_a_limit_that_falls_below_zero_is_zero():
+    updates = {"w": jnp.array([3.0, 4.0])}
+    transform = layerwise_clip_by_norm(optax.linear_schedule(1.0, -1.0, 2))
+    for update in (transform.update, jax.jit(transform.update)):
+        state = transform.init(updates)
+        for expected in ([0.6, 0.8], [0, 0], [0, 0]):
+            clipped, state = update(updates, state)
+            np.testing.assert_allclose(clipped["w"], expected, rtol=1e-6)
+    traced = jax.jit(lambda limit: clip(updates, limit)["w"])
+    np.testing.assert_array_equal(traced(-2.0), [0, 0])
 
 
 @pytest.mark.parametrize("limit", [lambda _: -1.0, lambda _: jnp.ones(2)])

@@ -85,3 +85,19 @@ def test_updates_keep_their_dtype():
     )
     assert updates.dtype == jnp.bfloat16
     assert updates.tolist() == [-2, -2]
+
+
+def test_leaves_that_are_not_inexact_are_left_alone():
+    updates = {
+        "w": jnp.array([2.0], jnp.float8_e5m2),
+        "counter": jnp.array([16777217]),
+        "no gradient": np.zeros(2, jax.dtypes.float0),
+    }
+    scaled, _ = scale_by_learning_rate(0.5).update(updates, optax.EmptyState())
+    assert (scaled["w"].dtype, scaled["w"].tolist()) == (updates["w"].dtype, [-1.0])
+    assert all(scaled[name] is updates[name] for name in ("counter", "no gradient"))
+
+
+def test_a_first_loss_that_is_nan_is_not_the_best():
+    losses = [float("nan"), 3.0, 2.0]
+    assert rate_factor(Schedule(drop=0.1, drop_patience=2), losses) == 1.0

@@ -157,6 +157,21 @@ def test_a_gradient_that_is_not_finite_changes_nothing_but_the_count(num_microba
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.array, after))
 
 
+@pytest.mark.parametrize(
+    ("size", "kept"), [(1e20, True), (3e38, True), (np.inf, False), (np.nan, False)]
+)
+def test_large_gradients_are_finite(size, kept):
+    """Though the sums of their squares overflow."""
+    grads = {"w": jnp.full(3, size, jnp.float32)}
+    step = training_step(lambda *_: ((1.0, (1.0, ())), grads), KEEP, groups={"w": 0})
+    params = {"w": jnp.zeros(3)}
+    state = TrainState(params, KEEP.init(params), (), jnp.zeros((), jnp.int32))
+    new, metrics = step(state, make_window(), jax.random.key(3))
+    expected = np.full(3, size if kept else 0, np.float32)
+    np.testing.assert_array_equal(new.opt_state["w"], expected)
+    assert np.isfinite(metrics["norms"]["w"]) == kept
+
+
 def test_masks_follow_the_count_of_updates():
     def losses(count):
         state = make_state().replace(count=jnp.int32(count))

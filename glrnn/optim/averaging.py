@@ -4,6 +4,7 @@ The trigger is a function of validation losses; the average is an optax transfor
 any tree of parameters. This module needs nothing but jax and optax.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.tree_util import keystr
+
+from glrnn.optim.leaves import is_inexact, wide_dtype
 
 PyTree = Any
 
@@ -22,7 +26,7 @@ class AveragingState(NamedTuple):
         active: Whether iterates are being averaged, bool `[]`.
         count: The number of iterates in the average, int32 `[]`.
         average: The mean of these iterates, float32 in the shapes of the parameters;
-            zeros at first.
+            zeros at first. An `optax.MaskedNode` stands for a leaf that is not inexact.
     """
 
     active: Array
@@ -35,14 +39,22 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
 
     average_t = (theta_{T+1} + ... + theta_t) / (t - T), for the parameters theta_t
     *after* update t and the last update T before averaging began: a running mean in
-    float32 of every iterate since. Updates pass unchanged. Put it last in the chain,
-    where the updates are those that will be applied.
+    float32 of every iterate since. Updates pass unchanged.
+
+    An iterate is `params + updates`, of what `update` is given. So `params` must be the
+    current parameters, and the updates those that will be applied: put `nt_asgd` last
+    in the chain, after the learning rate. `start_averaging` and the functions that read
+    the state refuse a chain in which another transform follows.
+
+    Leaves that are not inexact (counters, tables, PRNG keys) are not averaged, and
+    neither are those that have no update: `None`, or an `optax.MaskedNode`.
 
     Returns:
         A transform whose `update` needs `params`.
 
     Raises:
-        ValueError: if `update` was called without `params`.
+        ValueError: if `update` was called without `params`, or outside the `vmap` that
+            made the state.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -89,9 +101,7 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
             count=jnp.zeros((), jnp.int32),
             # Not the parameters themselves: one buffer of a donated state would then
             # be donated twice.
-            average=jax.tree.map(
-                lambda p: jnp.zeros_like(p, dtype=_mean_dtype(p)), params
-            ),
+            average=jax.tree.map(_zeros, params),
         )
 
     def update_fn(
@@ -103,25 +113,40 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
         del extra_args
         if params is None:
             raise ValueError(
-                "nt_asgd averages the parameters: call update(updates, opt_state, "
+                "nt_asgd averages params + updates: call update(updates, opt_state, "
                 "params), not update(updates, opt_state)"
+            )
+        if jnp.ndim(state.count):
+            raise ValueError(
+                f"the state of nt_asgd has the axes {jnp.shape(state.count)} of a "
+                "vmap; call update under it"
             )
         count = jnp.asarray(optax.safe_increment(state.count))
 
+        def iterate(average: Any, update: Any, param: Any) -> Any:
+            if _is_left_out(average):
+                return None
+            return param if update is None else optax.apply_updates(param, update)
+
         # A select instead of lax.cond: on a CPU the select fuses with the update of the
         # parameters and costs little before averaging, but cond copies the average.
-        def mean(average: Array, iterate: Array) -> Array:
+        def mean(average: Any, iterate: Any) -> Any:
+            if _is_left_out(average):
+                return average
             change = iterate.astype(average.dtype) - average
             moved = average + change / count.astype(average.dtype)
             return jnp.where(state.active, moved, average)
 
+        iterates = jax.tree.map(
+            iterate, state.average, updates, params, is_leaf=_is_left_out
+        )
         # The barrier lets the caller overwrite the old parameters with the new ones;
         # without it they would be read again here.
-        iterate = jax.lax.optimization_barrier(optax.apply_updates(params, updates))
+        iterates = jax.lax.optimization_barrier(iterates)
         return updates, AveragingState(
             active=state.active,
             count=jnp.where(state.active, count, state.count),
-            average=jax.tree.map(mean, state.average, iterate),
+            average=jax.tree.map(mean, state.average, iterates, is_leaf=_is_left_out),
         )
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -134,13 +159,15 @@ def start_averaging(opt_state: PyTree) -> PyTree:
     If averaging has begun already, nothing changes.
 
     Args:
-        opt_state: The state of an optimizer with one `nt_asgd` anywhere in it.
+        opt_state: The state of an optimizer with one `nt_asgd` anywhere in it, that of
+            an `nnx.Optimizer` included.
 
     Returns:
         The state with the switch on.
 
     Raises:
-        ValueError: if `opt_state` holds no `AveragingState`, or more than one.
+        ValueError: if `opt_state` holds no `AveragingState`, or more than one, or a
+            transform follows `nt_asgd` in a chain.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -153,7 +180,8 @@ def start_averaging(opt_state: PyTree) -> PyTree:
 
     def switch_on(node: Any) -> Any:
         if isinstance(node, AveragingState):
-            return node._replace(active=jnp.ones_like(node.active))
+            # Mapped, for the array may be wrapped, as Flax's nnx does.
+            return node._replace(active=jax.tree.map(jnp.ones_like, node.active))
         return node
 
     return jax.tree.map(switch_on, opt_state, is_leaf=_is_averaging_state)
@@ -163,15 +191,20 @@ def averaged_params(opt_state: PyTree, params: PyTree) -> PyTree:
     """The averaged parameters; before averaging begins, the current ones.
 
     Args:
-        opt_state: The state of an optimizer with one `nt_asgd` anywhere in it.
-        params: The current parameters. They are returned where `optax.masked` excludes
-            parameters from the average.
+        opt_state: The state of an optimizer with one `nt_asgd` anywhere in it. Of S
+            states that were made under a `vmap` along axis 0, each is read by itself.
+        params: The current parameters; for an `nnx.Optimizer`, `nnx.state(model, wrt)`.
+            They are returned where there is no average: leaves that are not inexact,
+            and those that `optax.masked` or a `None` left out.
 
     Returns:
-        The parameters to evaluate and to save: new arrays, with the dtypes of `params`.
+        The parameters to evaluate and to save: new arrays, with the structure and the
+        dtypes of `params`.
 
     Raises:
-        ValueError: if `opt_state` holds no `AveragingState`, or more than one.
+        ValueError: if `opt_state` holds no `AveragingState`, or more than one, or a
+            transform follows `nt_asgd` in a chain, or `params` has other leaves or
+            shapes than the average.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -189,29 +222,35 @@ def averaged_params(opt_state: PyTree, params: PyTree) -> PyTree:
         ({'w': Array([1.], dtype=float32)}, {'w': Array([2.], dtype=float32)})
     """
     state = _find(opt_state)
+    count = _unwrapped(state.count)
+    nodes = jax.tree.leaves_with_path(state.average, is_leaf=_is_left_out)
+    left_out = {path for path, node in nodes if _is_left_out(node)}
+    # By path, for the leaves of the state may be wrapped in another class than those of
+    # the model, as Flax's nnx does.
+    averages = dict(jax.tree.leaves_with_path(state.average))
 
-    def choose(average: Any, now: PyTree) -> PyTree:
-        if isinstance(average, optax.MaskedNode):
-            return jax.tree.map(jnp.array, now)
-        now = jnp.asarray(now)
-        return jnp.where(state.count > 0, average.astype(now.dtype), now)
+    def choose(path: tuple[Any, ...], now: Any) -> Any:
+        if path in averages:
+            return _average(path, count, averages.pop(path), jnp.asarray(now))
+        if any(path[:end] in left_out for end in range(len(path) + 1)):
+            return jnp.array(now) if hasattr(now, "dtype") else now
+        raise ValueError(f"there is no average of params{keystr(path)}")
 
-    return jax.tree.map(
-        choose,
-        state.average,
-        params,
-        is_leaf=lambda node: isinstance(node, optax.MaskedNode),
-    )
+    chosen = jax.tree.map_with_path(choose, params)
+    if averages:
+        raise ValueError(f"params has no leaf params{keystr(next(iter(averages)))}")
+    return chosen
 
 
 def is_averaging(opt_state: PyTree) -> Array:
-    """Whether averaging has begun, bool `[]`.
+    """Whether averaging has begun, bool `[]` (`[S]` if S states were made by `vmap`).
 
     Args:
         opt_state: The state of an optimizer with one `nt_asgd` anywhere in it.
 
     Raises:
-        ValueError: if `opt_state` holds no `AveragingState`, or more than one.
+        ValueError: if `opt_state` holds no `AveragingState`, or more than one, or a
+            transform follows `nt_asgd` in a chain.
 
     Example:
         >>> import jax.numpy as jnp
@@ -219,14 +258,14 @@ def is_averaging(opt_state: PyTree) -> Array:
         Array(False, dtype=bool)
     """
     # A copy, since the state may be donated before the result is read.
-    return jnp.array(_find(opt_state).active)
+    return jnp.array(_unwrapped(_find(opt_state).active))
 
 
 def non_monotonic_trigger(losses: Sequence[float], window: int = 5) -> bool:
     """Whether the current loss is above the lowest of the losses before the window.
 
     e >= n + 2 and v_e > min(v_1, ..., v_{e-n-1}), for the validation losses v_1 ... v_e
-    and a window of n.
+    and a window of n. A NaN is never the lowest.
 
     Args:
         losses: The validation losses so far, the current one last.
@@ -254,7 +293,7 @@ def non_monotonic_trigger(losses: Sequence[float], window: int = 5) -> bool:
     if window < 0:
         raise ValueError(f"window must be at least 0; got {window}")
     before = losses[: max(0, len(losses) - window - 1)]
-    return len(before) > 0 and bool(losses[-1] > min(before))
+    return len(before) > 0 and bool(losses[-1] > min(_nan_as_infinite(before)))
 
 
 def plateau_trigger(losses: Sequence[float], window: int) -> bool:
@@ -282,11 +321,14 @@ def plateau_trigger(losses: Sequence[float], window: int) -> bool:
 def epochs_since_best(losses: Sequence[float]) -> int:
     """The number of losses after the lowest one (the first, if several are lowest).
 
+    A NaN is never the lowest.
+
     Example:
         >>> epochs_since_best([3.0, 1.0, 2.0]), epochs_since_best([])
         (1, 0)
     """
-    return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+    values = _nan_as_infinite(losses)
+    return len(values) - 1 - values.index(min(values)) if values else 0
 
 
 # The triggers of averaging by name: functions of the losses and the window. After every
@@ -298,20 +340,59 @@ TRIGGERS: dict[str, Callable[[Sequence[float], int], bool]] = {
 }
 
 
-def _mean_dtype(param: Any) -> Any:
-    with jax.numpy_dtype_promotion("standard"):
-        return jnp.promote_types(jnp.result_type(param), jnp.float32)
+def _nan_as_infinite(losses: Sequence[float]) -> list[float]:
+    return [math.inf if math.isnan(loss) else float(loss) for loss in losses]
+
+
+def _zeros(param: Any) -> Any:
+    if not is_inexact(param):
+        return optax.MaskedNode()
+    return jnp.zeros_like(param, dtype=wide_dtype(param))
+
+
+def _average(path: Any, count: Array, average: Array, now: Array) -> Array:
+    if average.shape != now.shape or now.shape[: count.ndim] != count.shape:
+        raise ValueError(
+            f"params{keystr(path)} has the shape {now.shape}, its average "
+            f"{average.shape}, the count of averages {count.shape}; call "
+            "averaged_params under the vmap that made them"
+        )
+    begun = jnp.expand_dims(count > 0, tuple(range(count.ndim, now.ndim)))
+    return jnp.where(begun, average.astype(now.dtype), now)
+
+
+def _unwrapped(scalar: Any) -> Array:
+    (array,) = jax.tree.leaves(scalar)
+    return array
+
+
+def _is_left_out(node: Any) -> bool:
+    return node is None or isinstance(node, optax.MaskedNode)
 
 
 def _is_averaging_state(node: Any) -> bool:
     return isinstance(node, AveragingState)
 
 
-def _find(opt_state: PyTree) -> AveragingState:
+def _states_in(opt_state: PyTree) -> list[AveragingState]:
     nodes = jax.tree.leaves(opt_state, is_leaf=_is_averaging_state)
-    found = [node for node in nodes if isinstance(node, AveragingState)]
+    return [node for node in nodes if _is_averaging_state(node)]
+
+
+def _is_followed(node: Any) -> bool:
+    """Whether a node is the state of a chain with a transform after `nt_asgd`."""
+    return type(node) is tuple and any(map(_states_in, node[:-1]))
+
+
+def _find(opt_state: PyTree) -> AveragingState:
+    found = _states_in(opt_state)
     if len(found) != 1:
         raise ValueError(
             f"opt_state must hold the state of one nt_asgd; found {len(found)}"
+        )
+    if any(map(_is_followed, jax.tree.leaves(opt_state, is_leaf=_is_followed))):
+        raise ValueError(
+            "nt_asgd must be the last transform of its chain: it averages params + "
+            "updates, and the transforms after it change the updates"
         )
     return found[0]

@@ -13,7 +13,9 @@ import numpy as np
 import optax
 from jax import Array
 from jax.core import Tracer
-from jax.typing import ArrayLike
+
+from glrnn.optim.leaves import is_inexact, wide_dtype
+from glrnn.optim.norm import l2_norm
 
 PyTree = Any
 
@@ -32,13 +34,16 @@ def layerwise_clip_by_norm(
 
     g_k <- min(1, c_k / ||g_k||) g_k, for the updates g_k of group k and its limit c_k.
 
-    The norm is the L2 norm of the whole group, in float32 whatever the dtype and with
-    no epsilon: zero updates stay zero. Updates keep their dtypes. A NaN in a group
-    makes all of that group NaN, and nothing else.
+    The norm is the L2 norm of the whole group, in float32 (float64 if a leaf is) and
+    with no epsilon: zero updates stay zero. It neither overflows nor underflows.
+    Updates keep their dtypes, and leaves that are not inexact (counters, PRNG keys,
+    `float0`) pass unchanged and do not count. A NaN in a group makes all of that group
+    NaN, and nothing else.
 
     A limit is a scalar above zero, `inf` for no limit, or a schedule: a function of the
-    number of updates so far. `optax.MaskedNode` is an empty group, so the transform
-    works inside `optax.masked` and `optax.partition`.
+    number of updates so far, whose values below zero count as zero.
+    `optax.MaskedNode` is an empty group, so the transform works inside `optax.masked`
+    and `optax.partition`.
 
     Args:
         max_norm: Without `labels`, a prefix tree of the updates whose leaves are
@@ -55,9 +60,10 @@ def layerwise_clip_by_norm(
         A transform; its state is a count if a limit is a schedule, and empty otherwise.
 
     Raises:
-        ValueError: if a limit is not a scalar above zero (only the shape of a traced
-            limit can be checked), a name has no limit, or no leaf has the name of a
-            limit. If a prefix does not fit the tree, the error is JAX's own.
+        ValueError: if a limit is not a scalar above zero (only the shape of one that
+            is traced or computed by a schedule is checked), a name has no limit, or no
+            leaf has the name of a limit. If a prefix does not fit the tree, the error
+            is JAX's own.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -112,7 +118,7 @@ def layerwise_clip_by_norm(
         # without leaves is the placeholder by which optax.tree.map_params asks for a
         # state.
         if jax.tree.leaves(params):
-            jax.eval_shape(lambda p: group_norms(p, names_of(p)), params)
+            jax.eval_shape(lambda: group_norms(params, names_of(params)))
         if scheduled:
             return LayerwiseClipState(jnp.zeros((), jnp.int32))
         return optax.EmptyState()
@@ -131,10 +137,14 @@ def layerwise_clip_by_norm(
 
 
 def group_norms(updates: PyTree, groups: PyTree) -> PyTree:
-    """The L2 norm of each group of updates, in float32.
+    """The L2 norm of each group of updates, in float32 (float64 if a leaf is).
+
+    It is finite if and only if all of the group is: a norm above the largest number of
+    its dtype is that number.
 
     Args:
-        updates: Any tree of arrays. An `optax.MaskedNode` in it has norm zero.
+        updates: Any tree of arrays. An `optax.MaskedNode` in it has norm zero, and
+            leaves that are not inexact do not count.
         groups: A prefix tree of `updates`; only its structure is used.
 
     Returns:
@@ -152,43 +162,57 @@ def group_norms(updates: PyTree, groups: PyTree) -> PyTree:
         >>> group_norms(grads, {"table": 0, "layer": 0})["layer"]
         Array(5., dtype=float32)
     """
-    return jax.tree.map(jnp.sqrt, _square_sums(updates, groups))
-
-
-def _square_sums(updates: PyTree, groups: PyTree) -> PyTree:
-    def square_sum(_: Any, group: PyTree) -> Array:
-        total = jnp.zeros((), jnp.float32)
-        for update in jax.tree.leaves(group):
-            # abs comes before the cast, which would drop an imaginary part.
-            total += jnp.sum(jnp.square(jnp.abs(update).astype(jnp.float32)))
-        return total
-
-    return jax.tree.map(square_sum, groups, _widened(updates, groups))
+    widened = _widened(updates, groups)
+    return jax.tree.map(lambda _, group: l2_norm([group]).value, groups, widened)
 
 
 def _clip(updates: PyTree, names: PyTree, limits: Mapping[Any, Any]) -> PyTree:
-    square_sums = jax.tree.leaves(_square_sums(updates, names))
-    totals: dict[Any, Array] = {}
-    for name, square_sum in zip(jax.tree.leaves(names), square_sums, strict=True):
-        totals[name] = totals[name] + square_sum if name in totals else square_sum
+    widened = _widened(updates, names)
+    groups: dict[Any, list[PyTree]] = {}
+    jax.tree.map(
+        lambda name, group: groups.setdefault(name, []).append(group), names, widened
+    )
+    norms = {name: l2_norm(trees) for name, trees in groups.items()}
 
     def clip_group(name: Any, group: PyTree) -> PyTree:
-        norm, limit = jnp.sqrt(totals[name]), jnp.asarray(limits[name], jnp.float32)
+        divisor, excess = norms[name]
+        # A limit that is computed may be below zero, which would change signs.
+        limit = jnp.maximum(jnp.asarray(limits[name], divisor.dtype), 0)
         # "Not within" instead of "above": as in min(1, c / norm), a NaN norm reaches
         # the whole group. Groups within the limit use ones, so that neither 0 / 0 nor
         # inf / inf is computed.
-        over = jnp.logical_not(norm <= limit)
-        divisor, factor = jnp.where(over, norm, 1.0), jnp.where(over, limit, 1.0)
+        over = jnp.logical_not(divisor * excess <= limit)
+        divisor = jnp.where(over, divisor, 1.0)
+        factor = jnp.where(over, limit / excess, 1.0)
         return jax.tree.map(lambda u: _rescaled(u, divisor, factor), group)
 
-    clipped = jax.tree.map(clip_group, names, _widened(updates, names))
+    clipped = jax.tree.map(clip_group, names, widened)
     return jax.tree.unflatten(jax.tree.structure(updates), jax.tree.leaves(clipped))
 
 
-def _rescaled(update: ArrayLike, divisor: Array, factor: Array) -> Array:
+def _rescaled(update: Any, divisor: Array, factor: Array) -> Any:
+    if not is_inexact(update):
+        return update
     update = jnp.asarray(update)
-    with jax.numpy_dtype_promotion("standard"):
-        return (update / divisor * factor).astype(update.dtype)
+    wide = wide_dtype(update)
+    unit = _quotient(update.astype(wide), divisor.astype(wide))
+    return (unit * factor.astype(wide)).astype(update.dtype)
+
+
+@jax.custom_jvp
+def _quotient(x: Array, divisor: Array) -> Array:
+    return x / divisor
+
+
+@_quotient.defjvp
+def _quotient_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Without the square of the divisor, which overflows."""
+    _, divisor = primals
+    quotient = _quotient(*primals)
+    change, divisor_change = tangents
+    return quotient, change / divisor - quotient * (divisor_change / divisor)
 
 
 def _widened(updates: PyTree, groups: PyTree) -> PyTree:
@@ -293,5 +317,6 @@ def _limit_at(count: Array, limit: Any) -> Any:
     if not callable(limit):
         return limit
     value = limit(count)
-    _check_limit("a scheduled max_norm", value)
+    if not (isinstance(value, Array) and value.ndim == 0):
+        _check_limit("a scheduled max_norm", value)
     return value

@@ -11,9 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 from jax.typing import ArrayLike
 
 from glrnn.optim.averaging import epochs_since_best
+from glrnn.optim.leaves import is_inexact, wide_dtype
 from glrnn.validation import above, at_least, check
 
 # The update rules by name, applied to clipped gradients. rms is Adam without a first
@@ -116,8 +118,14 @@ def scale_by_learning_rate(
             if window_length is None:
                 raise TypeError("update needs the window_length")
             rate = rate * (jnp.asarray(window_length, jnp.float32) / usual_length)
-        return jax.tree.map(lambda g: (-rate * g).astype(g.dtype), updates), state
+        return jax.tree.map(lambda g: _scaled(g, -rate), updates), state
 
     return optax.GradientTransformationExtraArgs(
         lambda params: optax.EmptyState(), update
     )
+
+
+def _scaled(update: Any, factor: Array) -> Any:
+    if not is_inexact(update):
+        return update
+    return (factor * update.astype(wide_dtype(update))).astype(update.dtype)

@@ -108,7 +108,7 @@ class CheckpointFolder:
 
     @property
     def best(self) -> int | None:
-        """The number of the best one, or None; the later of equals."""
+        """The number of the best one, or None; the earlier of equals."""
         self.wait()
         return _best(self._losses)
 
@@ -320,8 +320,8 @@ def _numbers(folder: Path) -> list[int]:
 
 
 def _best(losses: Mapping[int, float | None]) -> int | None:
-    found = [(loss, -number) for number, loss in losses.items() if loss is not None]
-    return -min(found)[1] if found else None
+    found = [(loss, number) for number, loss in losses.items() if loss is not None]
+    return min(found)[1] if found else None
 
 
 def _set_aside(path: Path) -> None:
