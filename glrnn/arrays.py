@@ -1,4 +1,4 @@
-"""Arrays: which can be learned, which are summed in float32, which are known."""
+"""Leaves of a tree: which can be learned, and the precision to compute in."""
 
 from typing import Any
 
@@ -7,11 +7,38 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 
+def is_inexact(leaf: Any) -> bool:
+    """Whether a leaf of a tree of parameters can be learned.
+
+    Floating-point and complex numbers can. All others are left as they are: counters,
+    tables of indices, PRNG keys, the `float0` gradients of integers, functions.
+
+    Example:
+        >>> [is_inexact(leaf) for leaf in (1.0, jnp.arange(2), jax.random.key(0), abs)]
+        [True, False, False, False]
+    """
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None:
+        return isinstance(leaf, float | complex)
+    return jnp.issubdtype(dtype, jnp.inexact)
+
+
+def wide_dtype(leaf: Any) -> jnp.dtype:
+    """The dtype to compute in: that of an inexact leaf, but of 32 bits or more.
+
+    Sums of many terms need them: in bfloat16 a sum of ones stops at 256.
+
+    Example:
+        >>> wide_dtype(jnp.ones(2, jnp.float8_e5m2)), wide_dtype(jnp.ones(2, complex))
+        (dtype('float32'), dtype('complex64'))
+    """
+    dtype = jnp.dtype(jnp.result_type(leaf))
+    # Not promote_types, which has no rule for types of 8 bits.
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+
+
 def in_float32(tree: Any) -> Any:
     """A tree with narrower floating-point leaves in float32, the others as they are.
-
-    Sums of many terms are formed in float32 at least: in bfloat16 a sum of ones stops
-    at 256.
 
     Example:
         >>> counter, half = jnp.int32(7), jnp.ones(2, jnp.bfloat16)
@@ -21,20 +48,9 @@ def in_float32(tree: Any) -> Any:
 
     def widen(leaf):
         leaf = jnp.asarray(leaf)
-        narrow = is_inexact(leaf) and jnp.finfo(leaf.dtype).bits < 32
-        return leaf.astype(jnp.float32) if narrow else leaf
+        return leaf.astype(wide_dtype(leaf)) if is_inexact(leaf) else leaf
 
     return jax.tree.map(widen, tree)
-
-
-def is_inexact(leaf: Any) -> bool:
-    """Whether a leaf of a tree of parameters can be learned: integers and keys cannot.
-
-    Example:
-        >>> [is_inexact(leaf) for leaf in (1.0, 1, jax.random.key(0))]
-        [True, False, False]
-    """
-    return jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.inexact)
 
 
 def is_known(array: Any) -> bool:

@@ -14,7 +14,7 @@ import optax
 from jax import Array
 from jax.tree_util import keystr
 
-from glrnn.optim.leaves import is_inexact, wide_dtype
+from glrnn.arrays import is_inexact, wide_dtype
 
 PyTree = Any
 

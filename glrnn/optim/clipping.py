@@ -14,7 +14,7 @@ import optax
 from jax import Array
 from jax.core import Tracer
 
-from glrnn.optim.leaves import is_inexact, wide_dtype
+from glrnn.arrays import is_inexact, wide_dtype
 from glrnn.optim.norm import l2_norm
 
 PyTree = Any

@@ -14,8 +14,8 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
+from glrnn.arrays import is_inexact, wide_dtype
 from glrnn.optim.averaging import epochs_since_best
-from glrnn.optim.leaves import is_inexact, wide_dtype
 from glrnn.validation import above, at_least, check
 
 # The update rules by name, applied to clipped gradients. rms is Adam without a first
