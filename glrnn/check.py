@@ -1,5 +1,10 @@
 """Compares one update on a device with the CPU's: `python -m glrnn.check`."""
 
+if __name__ == "__main__":
+    from glrnn.console.start import start
+
+    start("glrnn.check")  # before the imports that follow, which take a second
+
 import os
 import sys
 from collections.abc import Sequence
@@ -112,7 +117,3 @@ def _show(context: Context, stage: StageId) -> None:
     )
     refuse(kind, rows)
     print(f"\n{kind} computes the same as the CPU, up to rounding.")
-
-
-if __name__ == "__main__":
-    main()

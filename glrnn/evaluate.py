@@ -1,5 +1,10 @@
 """Scores a text with the best model of a run: `python -m glrnn.evaluate RUN`."""
 
+if __name__ == "__main__":
+    from glrnn.console.start import start
+
+    start("glrnn.evaluate")  # before the imports that follow, which take a second
+
 import json
 import math
 import re
@@ -333,7 +338,3 @@ def _own_text(run: run_folder.Run, path: Path, listed: bool) -> Text:
 def _split(corpus: data.Corpus, name: str) -> Text:
     ids = getattr(corpus, name)
     return Text(f"{name} split of {corpus.name}", ids, corpus.unknown[name])
-
-
-if __name__ == "__main__":
-    main()

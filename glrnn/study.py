@@ -6,6 +6,11 @@ lowest validation loss is trained to the end. Finished runs are not trained agai
 the same command resumes a study that was stopped.
 """
 
+if __name__ == "__main__":
+    from glrnn.console.start import start
+
+    start("glrnn.study")  # before the imports that follow, which take a second
+
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -237,7 +242,3 @@ def _row(
             "variant": plan.variant,
             "seed": plan.config.seed,
         }
-
-
-if __name__ == "__main__":
-    main()

@@ -4,6 +4,11 @@ The config says what is learned; `data` reads the texts, `run_folder` stores the
 `phases` trains it, and `progress` shows it.
 """
 
+if __name__ == "__main__":
+    from glrnn.console.start import start
+
+    start("glrnn.train")  # before the imports that follow, which take a second
+
 import os
 import shlex
 import sys
@@ -183,7 +188,3 @@ def _next_commands(workdir: Path) -> list[str]:
         "To list runs:",
         f"  python -m glrnn.runs {runs}",
     ]
-
-
-if __name__ == "__main__":
-    main()
