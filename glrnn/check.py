@@ -76,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         number = count if command.phase is None else command.phase
         if not 1 <= number <= count:
             raise UsageError(f"there is no phase {number}: there are {count}")
+        devices.require_devices()
         keep_programs()
         return_memory()
         corpus = data.load(command.data or origin, manual_dir=command.manual_dir)

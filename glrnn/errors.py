@@ -102,6 +102,8 @@ def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
         os._exit(141)
     except (UsageError, OSError) as error:
         _exit(f"error: {error}", 2)
+    except MemoryError as error:
+        _exit(f"error: too little memory: {one_line(error)}", 2)
     except (RuntimeError, ValueError) as error:
         # JAX reports too little memory with this word, and Orbax a full disk.
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -123,6 +125,19 @@ def one_line(error: BaseException) -> str:
         'no room'
     """
     return f"{' '.join(str(error).split()):.300}"
+
+
+def said_by_jax(error: BaseException) -> str:
+    """The message of an error of JAX's, and the variables by which it is set up.
+
+    Example:
+        >>> said_by_jax(RuntimeError("no backend")).split(";")[0]
+        'no backend'
+    """
+    names = sorted(name for name in os.environ if name.startswith("JAX_"))
+    there = ", ".join(f"{name}={os.environ[name]}" for name in names)
+    said = one_line(error) or type(error).__name__
+    return f"{said}; the environment has {there}" if there else said
 
 
 def _exit(last_words: str, status: int) -> NoReturn:

@@ -23,6 +23,7 @@ from glrnn.console.bar import Bar
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.sentence import print_sentence
 from glrnn.data.vocabulary import Ids, read_tokens
+from glrnn.devices import require_devices
 from glrnn.errors import DivergedError, UsageError, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.evaluation.perplexity import Score, perplexity
@@ -31,6 +32,7 @@ from glrnn.evaluation.tuning import tune
 from glrnn.model import Model, Params
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import best_params, find_best_params, phase_model
+from glrnn.storage.numerics import require_same
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args=sys.argv[1:] if arguments is None else arguments,
         )
         _check(command)
+        require_devices()
         keep_programs()
         return_memory()
         result = _evaluate(command)
@@ -170,6 +173,7 @@ def _check(command: Command) -> None:
 
 def _evaluate(command: Command) -> Result:
     run = run_folder.read(command.run)
+    require_same(run.folder, run.origin.numerics, ["enable_x64"])
     phase, params = _chosen(run, command.phase, command.stage)
     # A text of one's own needs the corpus only for what is learned or tuned.
     corpus = cache(lambda: _corpus(run, command.data, command.manual_dir))

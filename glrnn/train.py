@@ -21,7 +21,7 @@ import tyro
 
 from glrnn.config import Config, experiment
 from glrnn.console.options import config_of, grouped_options
-from glrnn.devices import PRECISIONS, share_batch
+from glrnn.devices import PRECISIONS, require_devices, share_batch
 from glrnn.errors import UsageError, told_plainly
 from glrnn.training import context
 from glrnn.validation import at_least, check, choice
@@ -144,6 +144,7 @@ def _run(command: Command) -> None:
     from glrnn.console.compilation import keep_programs, return_memory
     from glrnn.training import phases
 
+    require_devices()
     keep_programs()
     return_memory()
     runtime, config = command.runtime, command.config

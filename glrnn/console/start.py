@@ -132,12 +132,9 @@ def _import_jax() -> None:
     Raises:
         UsageError: JAX cannot be imported, or does not accept the environment.
     """
-    from glrnn.errors import UsageError, one_line
+    from glrnn.errors import UsageError, said_by_jax
 
     try:
         import jax as jax
     except (ImportError, RuntimeError, ValueError) as error:
-        names = sorted(name for name in os.environ if name.startswith("JAX_"))
-        there = ", ".join(f"{name}={os.environ[name]}" for name in names)
-        there = f"; the environment has {there}" if there else ""
-        raise UsageError(f"JAX cannot be imported: {one_line(error)}{there}") from None
+        raise UsageError(f"JAX cannot be imported: {said_by_jax(error)}") from None
