@@ -110,6 +110,21 @@ print("done")"""
     assert (tmp_path / "a.txt").read_text() == "text"
 
 
+@pytest.mark.parametrize(
+    ("columns", "taken"), [("0", None), ("1", "20"), ("19", "20"), ("99", "99")]
+)
+def test_no_terminal_is_too_narrow(columns, taken, monkeypatch):
+    """For help, which never came in 5 columns, or a table, which was empty in 0."""
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((80, 24)))
+    start._widen()
+    assert os.environ.get("COLUMNS") == taken
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((3, 24)))
+    start._widen()
+    assert os.environ["COLUMNS"] == "20"
+
+
 def test_an_environment_that_jax_refuses_is_one_line(tmp_path):
     done = run(
         tmp_path,

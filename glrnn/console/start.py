@@ -1,4 +1,4 @@
-"""The start of a command line, before its imports: Ctrl-C and the standard streams.
+"""The start of a command line, before its imports: Ctrl-C, streams, the terminal.
 
 Each door begins with `start`, since its imports take a second or two, in which Ctrl-C
 would end in a traceback, crash a C extension, or be swallowed.
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 STREAMS = ("stdin", "stdout", "stderr")
 STOPPED = b"stopped\n"
+# The columns that a terminal is taken to have at least.
+NARROWEST = 20
 # Erases the line of a progress bar, and shows the cursor that it has hidden.
 ERASE_BAR = b"\r\x1b[K\x1b[?25h"
 
@@ -39,6 +41,7 @@ def start(door: str) -> None:
     try:
         with told_plainly():
             _open_closed_streams()
+            _widen()
             _import_jax()
             import_module(door).main()
     finally:
@@ -124,6 +127,21 @@ def _open_closed_streams() -> None:
         raise UsageError(
             "standard output is closed; send it to a file, or to /dev/null"
         )
+
+
+def _widen() -> None:
+    """Raises the number of columns to `NARROWEST`.
+
+    In 5 columns, tyro's help takes ever more memory and never ends; in 0, rich shows
+    nothing.
+    """
+    from shutil import get_terminal_size
+
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) == 0:
+        del os.environ["COLUMNS"]
+    if get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
 
 
 def _import_jax() -> None:
