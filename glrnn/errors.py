@@ -134,7 +134,7 @@ def said_by_jax(error: BaseException) -> str:
         >>> said_by_jax(RuntimeError("no backend")).split(";")[0]
         'no backend'
     """
-    names = sorted(name for name in os.environ if name.startswith("JAX_"))
+    names = sorted(n for n in os.environ if n.startswith("JAX_") or n == "XLA_FLAGS")
     there = ", ".join(f"{name}={os.environ[name]}" for name in names)
     said = one_line(error) or type(error).__name__
     return f"{said}; the environment has {there}" if there else said

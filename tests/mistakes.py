@@ -399,6 +399,13 @@ ENVIRONMENT = {
         ("0", ["evaluate", "RUN"], "JAX_NUM_CPU_DEVICES=0"),
         ("few", ["runs", "RUN"], "JAX_NUM_CPU_DEVICES=few"),
     ],
+    "XLA_FLAGS": [
+        (
+            "--xla_force_host_platform_device_count=0",
+            ["train", "RUN"],
+            "XLA_FLAGS=--xla_force_host_platform_device_count=0",
+        ),
+    ],
     "JAX_ENABLE_X64": [
         ("1", ["evaluate", "RUN"], "with JAX_ENABLE_X64=0, and here it is 1"),
         ("1", ["train", "RUN"], "with JAX_ENABLE_X64=0, and here it is 1"),
