@@ -116,13 +116,9 @@ def _open_closed_streams() -> None:
     from glrnn.errors import UsageError
 
     closed = [name for name in STREAMS if getattr(sys, name) is None]
-    for number, name in enumerate(STREAMS):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
-        if name in closed:
-            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115
+    for name in closed:
+        # It takes the lowest number that is free: that of the stream.
+        setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115
     if "stdout" in closed:
         raise UsageError(
             "standard output is closed; send it to a file, or to /dev/null"
