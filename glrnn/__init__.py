@@ -33,9 +33,12 @@ Example:
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # as `typing` has it, without the milliseconds of its import
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from glrnn.cells import CELLS as CELLS
     from glrnn.cells import unroll as unroll
     from glrnn.config import Config as Config
@@ -73,7 +76,7 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name == "__version__":
         return import_module("importlib.metadata").version("glrnn")
     if name not in _HOMES:

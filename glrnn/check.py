@@ -1,5 +1,10 @@
 """Compares one update on a device with the CPU's: `python -m glrnn.check`."""
 
+if __name__ == "__main__":
+    from glrnn.console.start import start
+
+    start("glrnn.check")  # before the imports that follow, which take a second
+
 import os
 import sys
 from collections.abc import Sequence
@@ -71,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         number = count if command.phase is None else command.phase
         if not 1 <= number <= count:
             raise UsageError(f"there is no phase {number}: there are {count}")
+        devices.require_devices()
         keep_programs()
         return_memory()
         corpus = data.load(
@@ -116,7 +122,3 @@ def _show(context: Context, stage: StageId) -> None:
     )
     refuse(kind, rows)
     print(f"\n{kind} computes the same as the CPU, up to rounding.")
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh
 
-from glrnn.errors import UsageError
+from glrnn.errors import UsageError, one_line, said_by_jax
 
 # The names of these precisions in JAX, whose "bfloat16" means TF32 on an NVIDIA GPU.
 PRECISIONS = {
@@ -44,6 +44,43 @@ def host_cpu() -> Any:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         return None
+
+
+def require_devices() -> None:
+    """Makes JAX open its devices.
+
+    Raises:
+        UsageError: JAX has no device of the platform that the environment names, or
+            cannot open its devices.
+
+    Example:
+        >>> require_devices()
+    """
+    try:
+        jax.local_devices()
+    except (AssertionError, RuntimeError) as error:
+        raise UsageError(_without_devices(error)) from None
+
+
+def _without_devices(error: BaseException) -> str:
+    """Says which platform was named, and which there are."""
+    for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME"):
+        platforms = jax.config.values.get(name.lower())
+        if not platforms:
+            continue
+        jax.config.update(name.lower(), "")
+        try:
+            found = {"cpu"} | {device.platform for device in jax.local_devices()}
+        except (AssertionError, RuntimeError):
+            continue
+        finally:
+            jax.config.update(name.lower(), platforms)
+        reason = f" ({one_line(error)})" if str(error) else ""
+        return (
+            f"{name} is {platforms!r}, but JAX finds no such device here{reason}; "
+            f"choose from: {', '.join(sorted(found))}"
+        )
+    return f"JAX cannot open its devices: {said_by_jax(error)}"
 
 
 def share_batch(batch_size: int, num_devices: int = 0) -> Mesh | None:

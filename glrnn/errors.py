@@ -4,7 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NoReturn
 
 
@@ -77,9 +77,9 @@ def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
     """Turns errors that a user can expect into one line and an exit status.
 
     The status is 2 for a user's mistake or a failure of the system (a full disk, too
-    little memory), 1 for a run that diverged, 130 for Ctrl-C, 143 for SIGTERM, and 141
-    for output that nobody reads any more. Any other exception is a defect and keeps its
-    traceback.
+    little memory), 1 for a run that diverged, 130 for Ctrl-C, 143 for SIGTERM, 129 for
+    a closed terminal, and 141 for output that nobody reads any more. Any other
+    exception is a defect and keeps its traceback.
 
     Args:
         interrupted: The line to print on Ctrl-C.
@@ -96,28 +96,55 @@ def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
             stream.reconfigure(errors="replace")
     try:
         yield
-        sys.stdout.flush()
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         os._exit(141)
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    except (UsageError, OSError) as error:
+        _exit(f"error: {error}", 2)
+    except MemoryError as error:
+        _exit(f"error: too little memory: {one_line(error)}", 2)
     except (RuntimeError, ValueError) as error:
         # JAX reports too little memory with this word, and Orbax a full disk.
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        print(f"error: {' '.join(str(error).split()):.300}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _exit(f"error: {one_line(error)}", 2)
     except DivergedError as error:
-        print(f"stopped: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        _exit(f"stopped: {error}", 1)
     except StoppedError as error:
         _leave(f"stopped: {error}", 128 + error.signal)
     except KeyboardInterrupt:
         _leave(interrupted, 130)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of another library's error as one line of at most 300 characters.
+
+    Example:
+        >>> one_line(RuntimeError("no   room"))
+        'no room'
+    """
+    return f"{' '.join(str(error).split()):.300}"
+
+
+def said_by_jax(error: BaseException) -> str:
+    """The message of an error of JAX's, and the variables by which it is set up.
+
+    Example:
+        >>> said_by_jax(RuntimeError("no backend")).split(";")[0]
+        'no backend'
+    """
+    names = sorted(n for n in os.environ if n.startswith("JAX_") or n == "XLA_FLAGS")
+    there = ", ".join(f"{name}={os.environ[name]}" for name in names)
+    said = one_line(error) or type(error).__name__
+    return f"{said}; the environment has {there}" if there else said
+
+
+def _exit(last_words: str, status: int) -> NoReturn:
+    """Ends the program, at once if Python's shutdown could not write what it holds."""
+    if _is_said(last_words):
+        raise SystemExit(status) from None
+    os._exit(status)
 
 
 def _leave(last_words: str, status: int) -> NoReturn:
@@ -126,8 +153,21 @@ def _leave(last_words: str, status: int) -> NoReturn:
     Python's own shutdown crashes while a device is at work. Nothing is being saved any
     more, since the blocks of all context managers have been left.
     """
-    with suppress(OSError):  # the reader of the output may be gone
-        print(last_words, file=sys.stderr, flush=True)
-    with suppress(OSError):
-        sys.stdout.flush()
+    _is_said(last_words)
     os._exit(status)
+
+
+def _is_said(last_words: str) -> bool:
+    """Prints the last line; whether both standard streams can be written."""
+    said = True
+    try:
+        if sys.stderr is not None:  # or `print` would take standard output
+            print(last_words, file=sys.stderr, flush=True)
+    except OSError:  # the reader may be gone, the terminal closed, the disk full
+        said = False
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        said = False
+    return said

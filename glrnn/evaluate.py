@@ -1,10 +1,16 @@
 """Scores a text with the best model of a run: `python -m glrnn.evaluate RUN`."""
 
+if __name__ == "__main__":
+    from glrnn.console.start import start
+
+    start("glrnn.evaluate")  # before the imports that follow, which take a second
+
 import json
 import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,6 +25,7 @@ from glrnn.console.sentence import print_sentence
 from glrnn.data.texts import read_given
 from glrnn.data.tokens import split_tokens
 from glrnn.data.vocabulary import UNK, Ids
+from glrnn.devices import require_devices
 from glrnn.errors import DivergedError, UsageError, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.evaluation.perplexity import Score, perplexity
@@ -27,6 +34,7 @@ from glrnn.evaluation.tuning import tune
 from glrnn.model import Model, Params
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import best_params, find_best_params, phase_model
+from glrnn.storage.numerics import require_same
 
 
 @dataclass(frozen=True)
@@ -132,6 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args=sys.argv[1:] if arguments is None else arguments,
         )
         _check(command)
+        require_devices()
         keep_programs()
         return_memory()
         result = _evaluate(command)
@@ -182,6 +191,7 @@ def _check(command: Command) -> None:
 
 def _evaluate(command: Command) -> Result:
     run = run_folder.read(command.run)
+    require_same(run.folder, run.origin.numerics, ["enable_x64"])
     phase, params = _chosen(run, command.phase, command.stage)
     # A text of one's own needs the corpus only for what is learned or tuned.
     corpus = cache(lambda: _corpus(run, command))
@@ -229,7 +239,8 @@ def _tune_temperature(
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    with suppress(OSError):  # the result is worth having, though nobody sees this
+        print(line, file=sys.stderr, flush=True)
 
 
 def _chosen(
@@ -374,7 +385,3 @@ def _split(corpus: data.Corpus, name: str) -> Text:
         corpus.unknown[name],
         corpus.vocabulary.unknown_symbol,
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,10 @@
 """Lists the runs in a folder: `python -m glrnn.runs DIR`."""
 
+if __name__ == "__main__":
+    from glrnn.console.start import start
+
+    start("glrnn.runs")  # before the imports that follow, which take a second
+
 import os
 import shlex
 import sys
@@ -117,7 +122,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"  python -m glrnn.train {shlex.quote(run)}")
         if damages:
             raise UsageError("; ".join(damages))
-
-
-if __name__ == "__main__":
-    main()

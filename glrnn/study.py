@@ -6,6 +6,11 @@ lowest validation loss is trained to the end. Finished runs are not trained agai
 the same command resumes a study that was stopped.
 """
 
+if __name__ == "__main__":
+    from glrnn.console.start import start
+
+    start("glrnn.study")  # before the imports that follow, which take a second
+
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +25,7 @@ from glrnn.config.variants import VARIANTS, first_epochs, with_learning_rate
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.epoch_line import clock
 from glrnn.console.table import print_table
-from glrnn.devices import PRECISIONS, share_batch
+from glrnn.devices import PRECISIONS, require_devices, share_batch
 from glrnn.errors import DivergedError, UsageError, told_plainly
 from glrnn.losses import to_perplexity
 from glrnn.storage.run_folder import Summary
@@ -202,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prog="python -m glrnn.study",
             args=sys.argv[1:] if arguments is None else arguments,
         )
+        require_devices()
         keep_programs()
         return_memory()
         # All plans are made and checked first, so that a mistake shows at once.
@@ -248,7 +254,3 @@ def _row(
             "variant": plan.variant,
             "seed": plan.config.seed,
         }
-
-
-if __name__ == "__main__":
-    main()

@@ -4,6 +4,11 @@ The config says what is learned; `data` reads the texts, `run_folder` stores the
 `phases` trains it, and `progress` shows it.
 """
 
+if __name__ == "__main__":
+    from glrnn.console.start import start
+
+    start("glrnn.train")  # before the imports that follow, which take a second
+
 import os
 import shlex
 import sys
@@ -16,7 +21,7 @@ import tyro
 
 from glrnn.config import Config, experiment
 from glrnn.console.options import config_of, grouped_options
-from glrnn.devices import PRECISIONS, share_batch
+from glrnn.devices import PRECISIONS, require_devices, share_batch
 from glrnn.errors import UsageError, told_plainly
 from glrnn.training import context
 from glrnn.validation import at_least, check, choice
@@ -139,6 +144,7 @@ def _run(command: Command) -> None:
     from glrnn.console.compilation import keep_programs, return_memory
     from glrnn.training import phases
 
+    require_devices()
     keep_programs()
     return_memory()
     runtime, config = command.runtime, command.config
@@ -185,7 +191,3 @@ def _next_commands(workdir: Path) -> list[str]:
         "To list runs:",
         f"  python -m glrnn.runs {runs}",
     ]
-
-
-if __name__ == "__main__":
-    main()

@@ -182,7 +182,7 @@ def _reason(error: BaseException, kind: type | None) -> str:
     if isinstance(error, UsageError):
         return str(error)
     if isinstance(error, AttributeError) and kind is not None:  # not a JSON object
-        return f"invalid value for type, expected {kind.__name__}"
+        return f"invalid value for type, expected {getattr(kind, '__name__', kind)}"
     return format_exception(error, kind)
 
 

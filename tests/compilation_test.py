@@ -11,6 +11,7 @@ import pytest
 
 from glrnn.console import compilation
 
+CACHE = "jax_compilation_cache_dir", "jax_enable_compilation_cache"
 PROGRAM = """
 import jax, jax.numpy as jnp
 from glrnn.console import compilation
@@ -52,6 +53,29 @@ def test_a_folder_of_the_users_stands(tmp_path):
     run(XDG_CACHE_HOME=str(ours), JAX_COMPILATION_CACHE_DIR=str(theirs))
     assert not ours.exists()
     assert theirs.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    """JAX would warn in two lines for every program, and compile each again."""
+    (tmp_path / "file").write_text("in the way")
+    before = {name: jax.config.values[name] for name in CACHE}
+    try:
+        jax.config.update(CACHE[0], str(tmp_path / "file" / "programs"))
+        compilation.keep_programs()
+        assert not jax.config.values[CACHE[1]]
+        compilation.keep_programs()  # once is enough
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+    assert capsys.readouterr().err == (
+        f"note: compiled programs are not stored: cannot write {tmp_path}/file/programs"
+        f": Not a directory; JAX_COMPILATION_CACHE_DIR names another folder\n"
+    )
+
+
+def test_a_cache_on_another_machine_is_left_to_jax():
+    assert not compilation._unwritable("gs://bucket/programs")
+    assert not compilation._unwritable("")
 
 
 @pytest.mark.thorough

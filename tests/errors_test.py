@@ -23,6 +23,11 @@ def raised(error, capsys):
         (DivergedError("layer 2"), 1, "stopped: layer 2\n"),
         (OSError(28, "No space left", "a.txt"), 2, "error: [Errno 28] No space left"),
         (
+            MemoryError("Unable to\nallocate 9 TiB"),
+            2,
+            "memory: Unable to allocate 9 TiB",
+        ),
+        (
             RuntimeError("RESOURCE_EXHAUSTED: no\nroom"),
             2,
             "RESOURCE_EXHAUSTED: no room",

@@ -13,7 +13,7 @@ import pytest
 from glrnn.console.interruption import STOPPING, Interruption
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_noted_and_kept_to_oneself(number, capfd):
     before = signal.getsignal(number)
     interruption = Interruption()
@@ -68,6 +68,39 @@ def test_the_second_signal_shows_the_cursor_again():
     os.close(there)
     assert b"\x1b[?25h" in os.read(terminal, 10_000)
     os.close(terminal)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_ignored_signal_stays_ignored(number):
+    """As by `nohup`, or in a shell script's background jobs."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with Interruption().awaited():
+            assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+CLOSED = """
+import signal, time
+from glrnn.console.interruption import Interruption
+
+interruption = Interruption()
+with interruption.awaited():
+    for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+        signal.raise_signal(number)
+        time.sleep(0.2)
+    print(interruption.signal)
+"""
+
+
+def test_a_terminal_that_closes_is_never_the_second_signal():
+    """Its kernel and its shell send one each, and systemd another after SIGTERM."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSED], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert done.stderr == STOPPING + "\n"
 
 
 def test_an_output_that_nobody_reads_is_the_first_signal_but_not_the_second():

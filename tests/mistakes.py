@@ -416,6 +416,42 @@ OPTIONS = {
     },
 }
 
+# Environment variables that JAX reads: a value, the command, and a part of the message.
+ENVIRONMENT = {
+    "JAX_PLATFORMS": [
+        ("cuda", ["evaluate", "RUN"], "JAX_PLATFORMS is 'cuda', but JAX finds no such"),
+        ("tpv", ["train", "EXPERIMENT", "--data", "DATA"], "choose from: cpu"),
+        ("", ["study", "EXPERIMENT", "--data", "nowhere"], "unknown data set"),
+    ],
+    "JAX_PLATFORM_NAME": [("gpu", ["check", "RUN"], "JAX_PLATFORM_NAME is 'gpu'")],
+    "JAX_NUM_CPU_DEVICES": [
+        ("0", ["evaluate", "RUN"], "JAX_NUM_CPU_DEVICES=0"),
+        ("few", ["runs", "RUN"], "JAX_NUM_CPU_DEVICES=few"),
+    ],
+    "XLA_FLAGS": [
+        (
+            "--xla_force_host_platform_device_count=0",
+            ["train", "RUN"],
+            "XLA_FLAGS=--xla_force_host_platform_device_count=0",
+        ),
+    ],
+    "JAX_ENABLE_X64": [
+        ("1", ["evaluate", "RUN"], "with JAX_ENABLE_X64=0, and here it is 1"),
+        ("1", ["train", "RUN"], "with JAX_ENABLE_X64=0, and here it is 1"),
+        ("perhaps", ["runs", "RUN"], "JAX cannot be imported: invalid truth value"),
+    ],
+    "JAX_DEFAULT_PRNG_IMPL": [
+        ("rbg", ["train", "RUN"], "set JAX_DEFAULT_PRNG_IMPL=threefry2x32"),
+        ("dice", ["train", "RUN"], 'Invalid value "dice"'),
+    ],
+    "JAX_THREEFRY_PARTITIONABLE": [
+        ("0", ["train", "RUN"], "with JAX_THREEFRY_PARTITIONABLE=1, and here it is 0"),
+    ],
+    "JAX_RANDOM_SEED_OFFSET": [
+        ("3", ["train", "RUN"], "JAX_RANDOM_SEED_OFFSET=0, and here it is 3"),
+    ],
+}
+
 MISSING, DIRECTORY, PIPE = object(), object(), object()
 NO_TEXT = [
     (b"", "is empty: it holds no words"),
@@ -484,6 +520,10 @@ RUN_FILES = {
             (MISSING, "cannot read"),
             (b"{}", "required field missing"),
             (b'{"data": 3, "sha256": "x"}', "Origin.data is 3; it must be str"),
+            (
+                b'{"data": "x", "sha256": "x", "numerics": {"enable_x64": 3}}',
+                "Numerics.enable_x64 is 3; it must be bool",
+            ),
         ],
     ),
     "metrics.jsonl": (

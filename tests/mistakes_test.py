@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import typing
 from dataclasses import replace
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from mistakes import (
     COMBINATIONS,
     DIRECTORY,
+    ENVIRONMENT,
     FIELDS,
     FILES,
     KINDS_OF_FIELDS,
@@ -265,6 +267,42 @@ def test_a_bad_option_is_refused(
     monkeypatch.setattr(sys, "stdin", None)  # closed
     with nothing_changes(place):
         assert message in refused(MAINS[command], *spelled(words))
+
+
+# The environment.
+
+FIRST_ROWS = [
+    ENVIRONMENT["JAX_PLATFORMS"][0],
+    ENVIRONMENT["JAX_ENABLE_X64"][0],
+    ENVIRONMENT["JAX_ENABLE_X64"][2],
+    ENVIRONMENT["JAX_DEFAULT_PRNG_IMPL"][0],
+]
+BAD_ENVIRONMENTS = [
+    pytest.param(
+        *(variable, *row),
+        id=f"{variable}={row[0]} {row[1][0]}",
+        marks=() if row in FIRST_ROWS else pytest.mark.thorough,
+    )
+    for variable, rows in ENVIRONMENT.items()
+    for row in rows
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "words", "message"), BAD_ENVIRONMENTS)
+def test_a_bad_environment_is_refused(place, variable, value, words, message):
+    """In a process of its own: JAX reads its environment when it is imported."""
+    command, *words = spelled(words)
+    with nothing_changes(place):
+        done = subprocess.run(
+            [sys.executable, "-m", f"glrnn.{command}", *words],
+            env=os.environ | {variable: value},
+            capture_output=True,
+            text=True,
+        )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
 
 
 # Files.

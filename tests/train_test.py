@@ -97,7 +97,8 @@ SAVED = (
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
 )
 def test_told_to_stop(texts, number, status):
     with begin(texts) as process:
@@ -134,6 +135,43 @@ def test_what_reads_the_output_may_end_with_it(texts, number, status):
     lines = (texts / "run" / "metrics.jsonl").read_text().splitlines()
     windows = sum(json.loads(line)["updates"] for line in lines)
     assert max(numbers) >= windows
+
+
+# The terminal becomes that of the process, which it tells when it closes.
+IN_A_TERMINAL = """
+import fcntl, termios
+from glrnn.console.start import train
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+train()
+"""
+
+
+def test_a_closed_terminal_loses_nothing(texts):
+    """It sends SIGHUP, and every write to it fails from then on."""
+    pty = pytest.importorskip("pty", reason="there are no terminals here")
+    terminal, there = pty.openpty()
+    given = ["small.py", "--data", ".", "--workdir", "run"]
+    endless = ["--phases.0.main.epochs", "1000000"]
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, *given, *endless],
+        cwd=texts,
+        stdin=there,
+        stdout=there,
+        stderr=there,
+        start_new_session=True,
+    ) as process:
+        os.close(there)
+        shown = b""
+        while b"epoch 2/" not in shown:
+            shown += os.read(terminal, 10_000)
+        os.close(terminal)
+        assert process.wait(timeout=60) == 129
+    lines = (texts / "run" / "metrics.jsonl").read_text().splitlines()
+    windows = sum(json.loads(line)["updates"] for line in lines)
+    stage = texts / "run" / "phase_1" / "main"
+    numbers = [int(path.name) for path in stage.iterdir() if path.name.isdigit()]
+    assert max(numbers) >= windows > 0
 
 
 # One process is several enough for the notice to take its way.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from glrnn.console.compilation import compilation_shown
 from glrnn.console.epoch_line import clock
+from glrnn.console.output import output_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +45,6 @@ class Bar:
         Args:
             console: Where to show the bar; standard error by default.
         """
-        from rich.console import Console
         from rich.progress import (
             BarColumn,
             Progress,
@@ -53,7 +53,10 @@ class Bar:
             TimeRemainingColumn,
         )
 
-        self._console = console if console is not None else Console(stderr=True)
+        if console is None:
+            # The result is worth having, though nobody sees how far it is.
+            console = output_console(lambda error: None, stderr=True)
+        self._console = console
         self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),

@@ -2,7 +2,9 @@
 
 import contextlib
 import ctypes
+import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +27,8 @@ def keep_programs() -> None:
 
     Call it before anything is compiled. A folder that the user has chosen with
     `JAX_COMPILATION_CACHE_DIR` is respected; `JAX_ENABLE_COMPILATION_CACHE=false` turns
-    the cache off.
+    the cache off. If the folder cannot be written, a line on standard error says so,
+    and nothing is stored.
 
     Example:
         >>> import jax
@@ -42,6 +45,29 @@ def keep_programs() -> None:
         jax.config.update(
             "jax_persistent_cache_min_compile_time_secs", SHORTEST_COMPILATION_SECONDS
         )
+    folder = str(jax.config.values["jax_compilation_cache_dir"])
+    reason = _unwritable(folder)
+    if reason and jax.config.values["jax_enable_compilation_cache"]:
+        # JAX would say so in two lines for every program.
+        jax.config.update("jax_enable_compilation_cache", False)
+        with contextlib.suppress(OSError):
+            print(
+                f"note: compiled programs are not stored: cannot write {folder}: "
+                f"{reason}; JAX_COMPILATION_CACHE_DIR names another folder",
+                file=sys.stderr,
+            )
+
+
+def _unwritable(folder: str) -> str:
+    """Why a folder cannot be written; empty if it can, or is on another machine."""
+    if not folder or "://" in folder:
+        return ""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 @cache

@@ -1,4 +1,7 @@
-"""Requests to stop: SIGTERM, Ctrl-C, and the preemption notice of `jax.distributed`."""
+"""Requests to stop: Ctrl-C, SIGTERM, a closed terminal, the notice of preemption.
+
+A closed terminal sends SIGHUP; `jax.distributed` has the notice.
+"""
 
 import contextlib
 import os
@@ -8,6 +11,7 @@ import sys
 import threading
 from collections.abc import Collection, Iterator
 from types import FrameType
+from typing import NoReturn
 
 import jax
 from jax.experimental.multihost_utils import reached_preemption_sync_point
@@ -15,6 +19,8 @@ from jax.experimental.multihost_utils import reached_preemption_sync_point
 # The number of SIGPIPE, which Windows does not have. No handler is installed for it:
 # libraries have pipes of their own.
 PIPE = 13
+# SIGHUP, which Windows does not have.
+HANGUP = getattr(signal, "SIGHUP", None)
 # A progress bar hides the cursor.
 SHOW_CURSOR = b"\x1b[?25h"
 STOPPING = "stopping once the run is saved; press Ctrl-C again to quit immediately"
@@ -65,15 +71,17 @@ class Interruption:
 
         A thread answers both at once, even while the main thread compiles a program,
         when no Python handler can run. Does nothing outside the main thread, the only
-        one that may install handlers. SIGTERM is left to `jax.distributed` where that
-        is initialised.
+        one that may install handlers. Signals that are ignored stay so, as `nohup` and
+        a shell script's background jobs want it. SIGTERM is left to `jax.distributed`
+        where that is initialised.
+
+        SIGHUP is never the second signal: a closing terminal sends it, and so does the
+        shell in it.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        awaited = [signal.SIGINT]
-        if not jax.distributed.is_initialized():
-            awaited.append(signal.SIGTERM)
+        awaited = [number for number in _signals() if _is_ours(number)]
         reader, writer = socket.socketpair()
         writer.setblocking(False)
         thread = threading.Thread(target=_answer, args=(reader, awaited), daemon=True)
@@ -96,6 +104,21 @@ class Interruption:
             self.signal = number
 
 
+def _signals() -> list[signal.Signals]:
+    """The signals that ask a run to stop."""
+    numbers = [signal.SIGINT]
+    if HANGUP is not None:
+        numbers.append(HANGUP)
+    if not jax.distributed.is_initialized():
+        numbers.append(signal.SIGTERM)
+    return numbers
+
+
+def _is_ours(number: int) -> bool:
+    """Whether a signal is neither ignored nor handled outside of Python."""
+    return signal.getsignal(number) not in (signal.SIG_IGN, None)
+
+
 def _answer(reader: socket.socket, awaited: Collection[int]) -> None:
     """Says that the run is stopping at the first signal, and quits at the second.
 
@@ -103,16 +126,27 @@ def _answer(reader: socket.socket, awaited: Collection[int]) -> None:
         reader: Yields the number of each signal as a byte, until it is closed.
         awaited: The signals that count.
     """
-    stopping = False
+    told = asked = False
     while numbers := reader.recv(1):
         if numbers[0] not in awaited:
             continue
-        if stopping:
-            if os.isatty(1):
-                os.write(1, SHOW_CURSOR)
-            os._exit(128 + numbers[0])
-        stopping = True
+        if numbers[0] != HANGUP:
+            if asked:
+                _quit(numbers[0])
+            asked = True
+        if told:
+            continue
+        told = True
         # Through `sys.stderr`, so that a live display prints it above itself; nobody
         # may be there to read it.
         with contextlib.suppress(OSError, ValueError):
             print(STOPPING, file=sys.stderr, flush=True)
+
+
+def _quit(number: int) -> NoReturn:
+    """Ends the process, whatever it is doing."""
+    try:
+        if os.isatty(1):
+            os.write(1, SHOW_CURSOR)
+    finally:
+        os._exit(128 + number)

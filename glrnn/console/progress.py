@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from glrnn.console.compilation import compilation_shown
 from glrnn.console.epoch_line import clock
+from glrnn.console.output import output_console
 from glrnn.console.sentence import print_sentence
 from glrnn.console.table import print_table
 from glrnn.losses import to_perplexity
@@ -53,8 +55,9 @@ class Progress:
 
         Args:
             console: Where to show the run; standard output if not given.
-            when_lost: Called when nobody reads standard output any more; nothing is
-                shown after that.
+            when_lost: Called when standard output cannot be written any more (nobody
+                reads it, its terminal is closed, the disk is full); nothing is shown
+                after that.
         """
         from rich.live import Live
         from rich.progress import (
@@ -192,16 +195,15 @@ class Progress:
 
 
 def _console(when_lost: Callable[[], None]) -> Console:
-    """A console on standard output that falls silent when nobody reads it any more."""
-    from rich.console import Console
+    """A console on standard output that falls silent when that is lost."""
 
-    class Quiet(Console):
-        def on_broken_pipe(self) -> None:
-            # Instead of ending the process, as rich does.
-            self.quiet = True
-            when_lost()
+    def lost(error: OSError) -> None:
+        if not isinstance(error, BrokenPipeError):
+            with contextlib.suppress(OSError):
+                print(f"standard output is lost: {error.strerror}", file=sys.stderr)
+        when_lost()
 
-    return Quiet()
+    return output_console(lost)
 
 
 def _join(pieces: Sequence[str]) -> str:

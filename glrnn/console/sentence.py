@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from glrnn.console.output import output_console, raise_lost
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -19,12 +21,10 @@ def print_sentence(text: str, console: Console | None = None) -> None:
         >>> print_sentence("warning: [a] is :smile:")
         warning: [a] is :smile:
     """
-    from rich.console import Console
-
-    where = console if console is not None else Console()
+    where = console if console is not None else output_console(raise_lost)
     if where.is_terminal:
         where.print(text, markup=False, emoji=False, highlight=False)
     elif console is not None:
         console.out(text, highlight=False)
     else:
-        print(text)  # a broken pipe is an error here, where rich would exit
+        print(text)

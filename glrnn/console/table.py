@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from glrnn.console.output import output_console, raise_lost
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -29,10 +31,9 @@ def print_table(
             1  81.04
             2
     """
-    from rich.console import Console
     from rich.measure import Measurement
 
-    console = console if console is not None else Console()
+    console = console if console is not None else output_console(raise_lost)
     names = list(dict.fromkeys(name for row in rows for name in row))
     if console.is_terminal:
         table = _table(rows, names, names)
@@ -43,7 +44,7 @@ def print_table(
         return
     # A file has no width, where rich assumes 80 columns, and needs no spaces that fill
     # a line.
-    wide = Console(width=10_000, force_terminal=False)
+    wide = output_console(raise_lost, width=10_000, force_terminal=False)
     with wide.capture() as capture:
         wide.print(_table(rows, names, names))
     for line in capture.get().splitlines():

@@ -12,6 +12,7 @@ from glrnn.config import Config
 from glrnn.data.windows import columns
 from glrnn.errors import UsageError
 from glrnn.files import write_text
+from glrnn.storage.numerics import numerics, require_same
 from glrnn.storage.run_folder import Origin, Run, exists, read
 from glrnn.validation import differences, to_json
 
@@ -39,7 +40,7 @@ def open_run(
     place = corpus.name
     if place not in data.CORPORA:
         place = os.path.abspath(place)
-    origin = Origin(place, data.fingerprint(corpus), experiment)
+    origin = Origin(place, data.fingerprint(corpus), experiment, numerics())
     try:
         str(folder).encode()
     except UnicodeEncodeError:
@@ -70,6 +71,7 @@ def _check_same(run: Run, config: Config, origin: Origin) -> None:
             f"{origin.data} does not have the same words, or no longer; choose "
             f"another --workdir"
         )
+    require_same(run.folder, run.origin.numerics)
 
 
 def _make(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """The folder of a run, and its small files.
 
 run/config.json        the settings, with every default spelled out
-run/origin.json        the experiment, where the texts were, and their fingerprint
+run/origin.json        the experiment, where the texts were, their fingerprint, and
+                       JAX's settings of precision and random numbers
 run/vocabulary.json    the words, in the order of their ids
 run/metrics.jsonl      one line for each epoch
 run/dynamic.json       the rates of dynamic evaluation that were tried (see `tuning`)
@@ -18,6 +19,7 @@ from glrnn.config import Config
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.errors import UsageError
 from glrnn.files import parse_json, read_text, write_text
+from glrnn.storage.numerics import Numerics
 from glrnn.storage.upgrades import upgraded
 from glrnn.validation import at_least, check, from_values, to_json
 
@@ -41,11 +43,13 @@ class Origin:
         data: The name of a corpus, or the folder where its texts were.
         sha256: The corpus's fingerprint.
         experiment: The experiment's file as it was given; empty for the quickstart.
+        numerics: JAX's settings; `None` in runs that earlier versions began.
     """
 
     data: str
     sha256: str
     experiment: str = ""
+    numerics: Numerics | None = None
 
     def __post_init__(self):
         check(self)

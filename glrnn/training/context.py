@@ -18,6 +18,7 @@ from glrnn.evaluation.perplexity import Score, unigram_score
 from glrnn.model import Model, language_model
 from glrnn.storage import opening
 from glrnn.storage.metrics_log import MetricsLog
+from glrnn.storage.numerics import variables
 from glrnn.storage.run_folder import STAGES, Origin, Run, StageId
 
 # What to do about a loss or gradient that is not finite: stop the run; skip that
@@ -182,6 +183,9 @@ def opened(
         Progress(when_lost=interruption.output_is_lost) as progress,
         interruption.awaited(),
     ):
+        if run.origin.numerics is not None:
+            for variable in variables(run.origin.numerics):
+                progress.say(f"note: {variable} is set; the run keeps to it")
         yield new_context(run, corpus, progress, execution, interruption)
 
 
