@@ -234,7 +234,10 @@ def averaged_params(opt_state: PyTree, params: PyTree) -> PyTree:
             return _average(path, count, averages.pop(path), jnp.asarray(now))
         if any(path[:end] in left_out for end in range(len(path) + 1)):
             return jnp.array(now) if hasattr(now, "dtype") else now
-        raise ValueError(f"there is no average of params{keystr(path)}")
+        raise ValueError(
+            f"there is no average of params{keystr(path)}; params must have the "
+            "structure of what init was given"
+        )
 
     chosen = jax.tree.map_with_path(choose, params)
     if averages:
