@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -72,6 +73,39 @@ class StoppedError(Exception):
         self.signal = signal
 
 
+# What a terminal obeys, or what breaks or reorders a line: control characters, the
+# separators of lines and paragraphs, and marks that change the direction of writing.
+_NOT_PRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+
+
+# The largest number of characters of a message: some quote what they are about.
+_LONGEST = 10_000
+
+
+def printable(text: str) -> str:
+    r"""A text from a disk as one line that is safe to print.
+
+    Names of files, words and messages may come from anyone, and a terminal obeys the
+    control characters in them.
+
+    Example:
+        >>> printable("a\x1b[31m\nb")
+        'a\\x1b[31m\\x0ab'
+    """
+    return _NOT_PRINTABLE.sub(lambda found: _escaped(ord(found[0])), text)
+
+
+def _told(error: BaseException) -> str:
+    text = str(error)
+    return printable(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
+
+
+def _escaped(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
+
+
 @contextmanager
 def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
     """Turns errors that a user can expect into one line and an exit status.
@@ -98,24 +132,25 @@ def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
         yield
         sys.stdout.flush()
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_told(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:
         os._exit(141)
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_told(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except (RuntimeError, ValueError) as error:
         # JAX reports too little memory with this word, and Orbax a full disk.
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        print(f"error: {' '.join(str(error).split()):.300}", file=sys.stderr)
+        told = printable(" ".join(str(error).split()))
+        print(f"error: {told:.300}", file=sys.stderr)
         raise SystemExit(2) from None
     except DivergedError as error:
-        print(f"stopped: {error}", file=sys.stderr)
+        print(f"stopped: {_told(error)}", file=sys.stderr)
         raise SystemExit(1) from None
     except StoppedError as error:
-        _leave(f"stopped: {error}", 128 + error.signal)
+        _leave(f"stopped: {_told(error)}", 128 + error.signal)
     except KeyboardInterrupt:
         _leave(interrupted, 130)
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +16,7 @@ from glrnn.console.bar import Bar
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.sentence import print_sentence
 from glrnn.data.vocabulary import Ids, read_tokens
-from glrnn.errors import DivergedError, UsageError, told_plainly
+from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.evaluation.perplexity import Score, perplexity
 from glrnn.evaluation.temperature import TEMPERATURE_TOKENS, best_temperature, tempered
@@ -209,7 +208,7 @@ def _tune_temperature(
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def _chosen(
@@ -315,12 +314,7 @@ def _show(result: Result) -> None:
         f"{text.num_unknown:,} unknown words"
     )
     for word, count in (text.unknown_words or {}).items():
-        print(f"{count:>8,}  {_harmless(word)}")
-
-
-def _harmless(word: str) -> str:
-    """A word with its control characters escaped, which a terminal would obey."""
-    return re.sub("[\x00-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], word)
+        print(f"{count:>8,}  {printable(word)}")
 
 
 def _own_text(run: run_folder.Run, path: Path, listed: bool) -> Text:

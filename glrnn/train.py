@@ -5,7 +5,6 @@ The config says what is learned; `data` reads the texts, `run_folder` stores the
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
@@ -16,6 +15,7 @@ import tyro
 
 from glrnn.config import Config, experiment
 from glrnn.console.options import config_of, grouped_options
+from glrnn.console.sentence import shell_word
 from glrnn.devices import PRECISIONS, share_batch
 from glrnn.errors import UsageError, told_plainly
 from glrnn.training import context
@@ -174,7 +174,7 @@ def _run(command: Command) -> None:
 
 def _next_commands(workdir: Path) -> list[str]:
     """What to do with a finished run, as lines to read and copy."""
-    run, runs = (shlex.quote(str(path)) for path in (workdir, workdir.parent))
+    run, runs = (shell_word(str(path)) for path in (workdir, workdir.parent))
     return [
         "",
         "To score the test set, with fixed parameters and with dynamic evaluation:",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
+
+from glrnn.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -12,7 +15,8 @@ def print_sentence(text: str, console: Console | None = None) -> None:
     """Prints a line; a terminal too narrow for it breaks it between words.
 
     Args:
-        text: The line, printed as it is: brackets and colons are no markup.
+        text: The line. Brackets and colons in it are no markup, and control characters
+            are printed as escapes.
         console: Where to print; standard output by default.
 
     Example:
@@ -21,6 +25,7 @@ def print_sentence(text: str, console: Console | None = None) -> None:
     """
     from rich.console import Console
 
+    text = printable(text)
     where = console if console is not None else Console()
     if where.is_terminal:
         where.print(text, markup=False, emoji=False, highlight=False)
@@ -28,3 +33,16 @@ def print_sentence(text: str, console: Console | None = None) -> None:
         console.out(text, highlight=False)
     else:
         print(text)  # a broken pipe is an error here, where rich would exit
+
+
+def shell_word(text: str) -> str:
+    r"""A word of a command line to copy; control characters as a shell spells them.
+
+    Example:
+        >>> print(shell_word("runs/mine"), shell_word("my run"), shell_word("a\x1bb"))
+        runs/mine 'my run' $'a\x1bb'
+    """
+    if printable(text) == text:
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{printable(escaped)}'"
