@@ -136,4 +136,4 @@ def test_lines_that_are_damaged_are_left_alone(tmp_path):
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "run").write_text("in the way")
     with pytest.raises(UsageError, match=r"cannot write .*metrics\.jsonl: "):
-        MetricsLog(tmp_path / "run" / "metrics.jsonl")
+        append(tmp_path / "run" / "metrics.jsonl", ("main", 1))

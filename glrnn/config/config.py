@@ -13,6 +13,9 @@ from glrnn.heads import HEADS
 from glrnn.optim.learning_rate import RULES
 from glrnn.validation import above, at_least, check, choice
 
+# The largest number of layers: each is compiled by itself.
+MOST_LAYERS = 100
+
 
 def _quickstart_phase(num_layers: int, epochs: int, finetune_epochs: int) -> Phase:
     max_norms = (0.2, *(0.25,) * num_layers)
@@ -39,7 +42,7 @@ class Config:
         embedding_bound: The bound a of the distribution U(-a, a) that the embedding is
             drawn from; None for a normal distribution of variance 1/E, truncated at two
             standard deviations.
-        layers: All recurrent layers; a phase trains the first few of them.
+        layers: All recurrent layers, at most 100; a phase trains the first few of them.
         head: The output distribution: softmax, projected (a softmax of the outputs
             projected down to the embedding's size), or mixture (of softmaxes).
         num_softmaxes: The number of softmaxes in a mixture, K.
@@ -130,6 +133,11 @@ class Config:
 
     def _check_layers(self) -> None:
         """Raises UsageError unless the layers can be summed and all are trained."""
+        if len(self.layers) > MOST_LAYERS:
+            raise UsageError(
+                f"Config.layers has {len(self.layers)} entries; it must have at most "
+                f"{MOST_LAYERS}"
+            )
         sizes = [layer.hidden_size for layer in self.layers]
         if self.sum_outputs and len(set(sizes)) > 1:
             raise UsageError(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glrnn.errors import UsageError
-from glrnn.files import parse_json, read_text, write_text
+from glrnn.files import LARGE, parse_json, read_text, read_text_of_run, write_text
 
 EOS = "<eos>"
 UNK = "<unk>"
@@ -197,7 +197,7 @@ class Vocabulary:
             ...
             glrnn.errors.UsageError: cannot read nowhere.json: No such file or directory
         """
-        text = read_text(path)
+        text = read_text_of_run(path, LARGE)
         try:
             words = parse_json(text, "a vocabulary")
             if not isinstance(words, list) or {*map(type, words)} - {str}:
