@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mistakes_test import refused, snapshot
 
-from glrnn import runs, train
+from glrnn import evaluate, runs, train
 from glrnn.errors import UsageError
 from glrnn.storage import metrics_log, opening
 
@@ -125,3 +125,21 @@ def test_runs_beside_very_deep_folders_are_listed(trained, tmp_path, capsys):
         if folder == tmp_path:
             break
         folder.rmdir()
+
+
+def test_a_terabyte_in_a_checkpoint_is_not_read(trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    for checkpoint in (run / "phase_1" / "finetune").iterdir():
+        (array,) = checkpoint.glob("progress/params.embedding.table/0*")
+        os.truncate(array, 10**12)
+    said = refused(evaluate.main, run)
+    assert "every checkpoint in" in said
+    assert "its files have 10000000" in said
+
+
+def test_a_network_larger_than_the_memory_is_refused(texts, tmp_path):
+    words = "--layers.0.hidden-size", 10**9, "--embedding-size", 10**9
+    folder = "--data", texts, "--workdir", tmp_path / "new"
+    said = refused(train.main, texts / "small.py", *folder, *words)
+    assert "has 29,802,322,455 GiB of parameters; this machine has" in said

@@ -46,7 +46,7 @@ FIELDS = {
     "Config.small_batch_size": Field("small_batch_size", [3, 32, *below(0)]),
     "Config.window_length": Field("window_length", below(2)),
     "Config.fixed_windows": Field("fixed_windows", [1, "x", None]),
-    "Config.updates_per_epoch": Field("updates_per_epoch", below(0)),
+    "Config.updates_per_epoch": Field("updates_per_epoch", [10**7 + 1, *below(0)]),
     "Config.masks_per_step": Field("masks_per_step", [1, "x", None]),
     "Config.word_masks_per_sequence": Field("word_masks_per_sequence", [1, "x", None]),
     "Config.optimizer": Field("optimizer", NO_NAME),

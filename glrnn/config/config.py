@@ -11,10 +11,12 @@ from glrnn.config.network import Dropout, Layer
 from glrnn.errors import UsageError
 from glrnn.heads import HEADS
 from glrnn.optim.learning_rate import RULES
-from glrnn.validation import above, at_least, check, choice
+from glrnn.validation import above, at_least, between, check, choice
 
 # The largest number of layers: each is compiled by itself.
 MOST_LAYERS = 100
+# The largest number of updates in an epoch, whose windows are laid out beforehand.
+MOST_UPDATES = 10_000_000
 
 
 def _quickstart_phase(num_layers: int, epochs: int, finetune_epochs: int) -> Phase:
@@ -59,7 +61,7 @@ class Config:
             are drawn around it.
         fixed_windows: Whether all windows have the usual length.
         updates_per_epoch: The number of updates in an epoch, after which the validation
-            set is scored; 0 for a whole pass over the training set.
+            set is scored, at most 10 million; 0 for a whole pass over the training set.
         masks_per_step: Whether the dropout masks on inputs and outputs of layers are
             drawn anew for every time step instead of once a window.
         word_masks_per_sequence: Whether each sequence of a batch drops word types of
@@ -97,7 +99,7 @@ class Config:
     small_batch_size: int = field(default=0, metadata=at_least(0))
     window_length: int = field(default=35, metadata=at_least(2))
     fixed_windows: bool = False
-    updates_per_epoch: int = field(default=0, metadata=at_least(0))
+    updates_per_epoch: int = field(default=0, metadata=between(0, MOST_UPDATES))
     masks_per_step: bool = False
     word_masks_per_sequence: bool = False
     optimizer: str = field(default="sgd", metadata=choice(RULES))
