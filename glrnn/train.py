@@ -17,7 +17,7 @@ from glrnn.config import Config, experiment
 from glrnn.console.options import config_of, grouped_options
 from glrnn.console.sentence import shell_word
 from glrnn.devices import PRECISIONS, share_batch
-from glrnn.errors import UsageError, told_plainly
+from glrnn.errors import UsageError, printable, told_plainly
 from glrnn.training import context
 from glrnn.validation import at_least, check, choice
 
@@ -27,6 +27,12 @@ Attributes:
     experiment: A Python file with a `config`, or the folder of a run to resume; the
         quickstart if there is none.
 """
+
+
+# A run's own value is the default, and may hold what a terminal obeys.
+_SHOWN = tyro.conf.arg(
+    help_behavior_hint=lambda default: f"(default: {printable(default)})"
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Runtime:
             training on it. A check that was passed is not repeated.
     """
 
-    data: str = "python-docs"
+    data: Annotated[str, _SHOWN] = "python-docs"
     workdir: Path = Path("runs/quickstart")
     manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     num_devices: int = field(default=0, metadata=at_least(0))

@@ -1,5 +1,6 @@
 """Runs that reach out of their folder: refused, and nothing outside is touched."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -119,12 +120,23 @@ def test_runs_beside_very_deep_folders_are_listed(trained, tmp_path, capsys):
     for _ in range(1200):
         deep = deep / "d"
         deep.mkdir()
-    runs.main([str(tmp_path)])
+    try:
+        runs.main([str(tmp_path)])
+    finally:
+        while deep != tmp_path:  # pytest would remove them by recursion
+            deep.rmdir()
+            deep = deep.parent
     assert str(tmp_path / "run") in capsys.readouterr().out
-    for folder in (deep, *deep.parents):  # pytest removes folders by recursion
-        if folder == tmp_path:
-            break
-        folder.rmdir()
+
+
+def test_the_help_of_a_run_escapes_control_characters(trained, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    path = run / "origin.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": "x\x1b[2Jy"}))
+    with pytest.raises(SystemExit):
+        train.main([str(run), "--help"])
+    assert r"x\x1b[2Jy" in capsys.readouterr().out.replace("\n", "")
 
 
 def test_a_terabyte_in_a_checkpoint_is_not_read(trained, tmp_path):

@@ -195,7 +195,7 @@ def _place_in(line: bytes) -> tuple[int, int, int] | None:
         record = json.loads(line)
         stage = StageId(int(record["phase"]), record["stage"])
         return _place(stage, int(record["epoch"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
