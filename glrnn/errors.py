@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,6 +71,34 @@ class StoppedError(Exception):
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+# What a terminal obeys, or what breaks or reorders a line: control characters, the
+# separators of lines and paragraphs, and marks that change the direction of writing.
+_NOT_PRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
+
+
+# The largest number of characters of a message: some quote what they are about.
+_LONGEST = 10_000
+
+
+def printable(text: str) -> str:
+    r"""A text from a disk as one line that is safe to print.
+
+    Names of files, words and messages may come from anyone, and a terminal obeys the
+    control characters in them.
+
+    Example:
+        >>> printable("a\x1b[31m\nb")
+        'a\\x1b[31m\\x0ab'
+    """
+    return _NOT_PRINTABLE.sub(lambda found: _escaped(ord(found[0])), text)
+
+
+def _escaped(code: int) -> str:
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"
 
 
 @contextmanager
@@ -162,7 +191,7 @@ def _is_said(last_words: str) -> bool:
     said = True
     try:
         if sys.stderr is not None:  # or `print` would take standard output
-            print(last_words, file=sys.stderr, flush=True)
+            print(printable(last_words[:_LONGEST]), file=sys.stderr, flush=True)
     except OSError:  # the reader may be gone, the terminal closed, the disk full
         said = False
     try:

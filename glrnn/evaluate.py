@@ -7,7 +7,6 @@ if __name__ == "__main__":
 
 import json
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +25,7 @@ from glrnn.data.texts import read_given
 from glrnn.data.tokens import split_tokens
 from glrnn.data.vocabulary import UNK, Ids
 from glrnn.devices import require_devices
-from glrnn.errors import DivergedError, UsageError, told_plainly
+from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.evaluation.perplexity import Score, perplexity
 from glrnn.evaluation.temperature import TEMPERATURE_TOKENS, best_temperature, tempered
@@ -240,7 +239,7 @@ def _tune_temperature(
 
 def _say(line: str) -> None:
     with suppress(OSError):  # the result is worth having, though nobody sees this
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def _chosen(
@@ -361,12 +360,7 @@ def _show(result: Result) -> None:
         f"{text.num_unknown:,} unknown words{read_as}"
     )
     for word, count in (text.unknown_words or {}).items():
-        print(f"{count:>8,}  {_harmless(word)}")
-
-
-def _harmless(word: str) -> str:
-    """A word with its control characters escaped, which a terminal would obey."""
-    return re.sub("[\x00-\x1f\x7f-\x9f]", lambda found: ascii(found[0])[1:-1], word)
+        print(f"{count:>8,}  {printable(word)}")
 
 
 def _own_text(run: run_folder.Run, path: str, listed: bool) -> Text:

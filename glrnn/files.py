@@ -1,15 +1,114 @@
-"""Small text files: read with clear errors, written completely or not at all."""
+"""Files: read with clear errors, written completely or not at all.
 
+The files of a run may come from anyone, so they are opened by `open_regular`: no link
+is followed, and no pipe or device is waited for.
+"""
+
+import contextlib
+import errno
+import functools
+import io
 import json
+import operator
 import os
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from glrnn.errors import UsageError
 
+PathLike = str | os.PathLike[str]
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """Reads a UTF-8 file.
+# The largest sizes of files that are read at once, in bytes: settings and the like, and
+# lists of words or epochs.
+SMALL, LARGE = 2**22, 2**28
+# None of them exists on every system.
+_FLAGS = ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
+_SAFE = functools.reduce(operator.or_, (getattr(os, name, 0) for name in _FLAGS))
+
+
+def open_regular(path: PathLike) -> io.BufferedReader:
+    """Opens a regular file to read, without following a link or waiting for a pipe.
+
+    Raises:
+        OSError: It cannot be opened, or is a link or something else; the error's text
+            says so.
+
+    Example:
+        >>> open_regular("/dev/null")
+        Traceback (most recent call last):
+        ...
+        OSError: [Errno 22] it is not a regular file: '/dev/null'
+    """
+    return os.fdopen(_open(path, os.O_RDONLY), "rb")
+
+
+def append_regular(path: PathLike) -> io.BufferedWriter:
+    """Opens a regular file to append to, likewise; makes it if there is none."""
+    return os.fdopen(_open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
+
+
+def _open(path: PathLike, flags: int) -> int:
+    if os.path.islink(path):  # in plain words; without a race by O_NOFOLLOW
+        raise OSError(errno.ELOOP, "it is a symbolic link", str(path))
+    descriptor = os.open(path, flags | _SAFE, 0o666)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def read_regular(path: PathLike, largest: int) -> bytes:
+    """The content of a regular file of at most `largest` bytes.
+
+    Raises:
+        OSError: As `open_regular`, or the file is larger.
+    """
+    with open_regular(path) as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        told = f"it is larger than {largest / 2**20:.0f} MiB"
+        raise OSError(errno.EFBIG, told, str(path))
+    return content
+
+
+def walk(folder: PathLike) -> Iterator[os.DirEntry[str]]:
+    """Everything below a folder but the folders themselves; follows no link.
+
+    Raises:
+        OSError: A folder cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Path(folder, "deep").mkdir()
+        ...     Path(folder, "deep", "a.txt").touch()
+        ...     [entry.name for entry in walk(folder)]
+        ['a.txt']
+    """
+    folders = [os.fspath(folder)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    yield entry
+
+
+def kind_of(entry: os.DirEntry[str]) -> str:
+    """What an entry that is no folder is: empty for a regular file."""
+    if entry.is_symlink():
+        return "a symbolic link"
+    return "" if entry.is_file(follow_symlinks=False) else "not a regular file"
+
+
+def read_text(path: PathLike) -> str:
+    """Reads a user's file of UTF-8 text, of any size, through links.
 
     Raises:
         UsageError: if it cannot be read or is not UTF-8; the message names the path.
@@ -20,8 +119,27 @@ def read_text(path: str | os.PathLike[str]) -> str:
         ...
         glrnn.errors.UsageError: cannot read nowhere.txt: No such file or directory
     """
+    return _decoded(path, lambda: Path(path).read_bytes())
+
+
+def read_text_of_run(path: PathLike, largest: int = SMALL) -> str:
+    """Reads a run's file of UTF-8 text: a regular file of at most `largest` bytes.
+
+    Raises:
+        UsageError: As `read_text`, or the file is something else or larger.
+
+    Example:
+        >>> read_text_of_run("/dev/zero")
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: cannot read /dev/zero: it is not a regular file
+    """
+    return _decoded(path, lambda: read_regular(path, largest))
+
+
+def _decoded(path: PathLike, read: Callable[[], bytes]) -> str:
     try:
-        return Path(path).read_bytes().decode("utf-8")
+        return read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path} is not UTF-8 text: {error.reason} at byte {error.start}"
@@ -54,7 +172,7 @@ double quotes: line 1 column 2 (char 1)
         raise UsageError(f"not {what}: {error}") from None
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: PathLike, text: str) -> None:
     """Writes a file atomically: a killed process leaves the old file or the new one.
 
     Raises:
@@ -70,7 +188,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(unfinished, "w", encoding="utf-8", newline="") as file:
+        unfinished.unlink(missing_ok=True)
+        # A file of its own: what had this name may have been a link.
+        with open(unfinished, "x", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -79,10 +199,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
 
 
-def sync_folder(folder: str | os.PathLike[str]) -> None:
+def sync_folder(folder: PathLike) -> None:
     """Flushes a folder's list of files to the disk, on systems that can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)

@@ -6,13 +6,13 @@ if __name__ == "__main__":
     start("glrnn.runs")  # before the imports that follow, which take a second
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from glrnn.console.sentence import print_sentence
+from glrnn.console.sentence import print_sentence, shell_word
 from glrnn.console.table import print_table
 from glrnn.errors import UsageError, told_plainly
 from glrnn.losses import to_perplexity
@@ -36,15 +36,21 @@ def find(folder: Path) -> list[Path]:
         ...
         glrnn.errors.UsageError: no run in nowhere
     """
-    found = []
-    for parent, folders, _ in os.walk(folder):
-        folders.sort()
-        if run_folder.exists(Path(parent)):
-            found.append(Path(parent))
-            folders.clear()
+    found, folders = [], [folder]
+    while folders:  # without recursion, which very deep folders would exhaust
+        here = folders.pop()
+        if run_folder.exists(here):
+            found.append(here)
+            continue
+        with suppress(OSError), os.scandir(here) as entries:
+            folders += [
+                here / entry.name
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False)
+            ]
     if not found:
         raise UsageError(f"no run in {folder}")
-    return found
+    return sorted(found)
 
 
 def row(run: Run) -> dict[str, object]:
@@ -119,6 +125,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if unfinished:
             print("\nTo resume:")
         for run in unfinished:
-            print(f"  python -m glrnn.train {shlex.quote(run)}")
+            print(f"  python -m glrnn.train {shell_word(run)}")
         if damages:
             raise UsageError("; ".join(damages))

@@ -26,7 +26,7 @@ from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.epoch_line import clock
 from glrnn.console.table import print_table
 from glrnn.devices import PRECISIONS, require_devices, share_batch
-from glrnn.errors import DivergedError, UsageError, told_plainly
+from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.losses import to_perplexity
 from glrnn.storage.run_folder import Summary
 from glrnn.training import context, phases
@@ -138,7 +138,7 @@ def _best_rate(
         try:
             summaries = _train(plan, f"rate_{rate:g}", config, corpus)
         except DivergedError as error:
-            print(f"learning rate {rate:g}: {error}", file=sys.stderr)
+            print(printable(f"learning rate {rate:g}: {error}"), file=sys.stderr)
             continue
         losses[rate] = _best_loss(summaries[-1])
     if not losses:
@@ -248,7 +248,7 @@ def _row(
     try:
         return carry_out(plan, corpus, learning_rates)
     except DivergedError as error:
-        print(f"{plan.folder}: {error}", file=sys.stderr)
+        print(printable(f"{plan.folder}: {error}"), file=sys.stderr)
         return {
             "experiment": plan.experiment,
             "variant": plan.variant,

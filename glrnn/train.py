@@ -10,7 +10,6 @@ if __name__ == "__main__":
     start("glrnn.train")  # before the imports that follow, which take a second
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
@@ -21,8 +20,9 @@ import tyro
 
 from glrnn.config import Config, experiment
 from glrnn.console.options import config_of, grouped_options
+from glrnn.console.sentence import shell_word
 from glrnn.devices import PRECISIONS, require_devices, share_batch
-from glrnn.errors import UsageError, told_plainly
+from glrnn.errors import UsageError, printable, told_plainly
 from glrnn.training import context
 from glrnn.validation import at_least, check, choice
 
@@ -32,6 +32,12 @@ Attributes:
     experiment: A Python file with a `config`, or the folder of a run to resume; the
         quickstart if there is none.
 """
+
+
+# A run's own value is the default, and may hold what a terminal obeys.
+_SHOWN = tyro.conf.arg(
+    help_behavior_hint=lambda default: f"(default: {printable(default)})"
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Runtime:
             training on it. A check that was passed is not repeated.
     """
 
-    data: str = "python-docs"
+    data: Annotated[str, _SHOWN] = "python-docs"
     workdir: Path = Path("runs/quickstart")
     manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     num_devices: int = field(default=0, metadata=at_least(0))
@@ -182,7 +188,7 @@ def _run(command: Command) -> None:
 
 def _next_commands(workdir: Path) -> list[str]:
     """What to do with a finished run, as lines to read and copy."""
-    run, runs = (shlex.quote(str(path)) for path in (workdir, workdir.parent))
+    run, runs = (shell_word(str(path)) for path in (workdir, workdir.parent))
     return [
         "",
         "To score the test set, with fixed parameters and with dynamic evaluation:",

@@ -10,7 +10,7 @@ import math
 import typing
 from collections.abc import Callable, Collection, Mapping
 from types import NoneType
-from typing import Any, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 from glrnn.errors import UsageError
 
@@ -19,18 +19,41 @@ Settings = TypeVar("Settings")
 # The limits of JAX's numbers, which have 32 bits.
 LARGEST_INTEGER = 2**31 - 1
 SMALLEST_FLOAT, LARGEST_FLOAT = 2.0**-126, 2.0**127
+# The largest number of settings in one list: each of them takes time to check.
+MOST_IN_A_LIST = 1_000
 
 
 class Range(TypedDict):
-    """The metadata of a field: which values it accepts, and their description."""
+    """The metadata of a field: which values it accepts, and their description.
+
+    A number that was `measured` may be larger or smaller than what JAX computes with.
+    """
 
     holds: Callable[[Any], bool]
     range: str
+    measured: NotRequired[bool]
 
 
 def at_least(low: float) -> Range:
     """Numbers not below `low`."""
     return {"holds": lambda value: value >= low, "range": f"at least {low}"}
+
+
+def between(low: float, high: float) -> Range:
+    """Numbers from `low` to `high`."""
+    return {
+        "holds": lambda value: low <= value <= high,
+        "range": f"between {low} and {high}",
+    }
+
+
+def measured(low: float = -math.inf) -> Range:
+    """Any finite number not below `low`: what was seen, not what is computed with."""
+    return {
+        "holds": lambda value: math.isfinite(value) and value >= low,
+        "range": "a finite number" + (f", at least {low}" if low > -math.inf else ""),
+        "measured": True,
+    }
 
 
 def above(low: float) -> Range:
@@ -81,14 +104,14 @@ def check(settings: Any) -> None:
             hint, values = typing.get_args(hint)[0], value
         elif typing.get_origin(hint) is dict:
             if not isinstance(value, dict):
-                raise UsageError(f"{name} is {_shown(value)}; it must be a dict")
+                raise UsageError(f"{name} is {shown(value)}; it must be a dict")
             hint, values = typing.get_args(hint)[1], value.values()
         else:
             values = (value,)
         for each in values:
             wanted = _wanted(each, hint, spec.metadata)
             if wanted:
-                raise UsageError(f"{name} is {_shown(each)}; it must be {wanted}")
+                raise UsageError(f"{name} is {shown(each)}; it must be {wanted}")
 
 
 def _wanted(value: Any, hint: Any, metadata: Mapping[str, Any]) -> str | None:
@@ -106,19 +129,27 @@ def _wanted(value: Any, hint: Any, metadata: Mapping[str, Any]) -> str | None:
         return f"at most {LARGEST_INTEGER}"
     if isinstance(value, float) and not math.isfinite(value):
         return "finite"
-    if value and hint is float and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT:
+    computed = hint is float and not metadata.get("measured")
+    if value and computed and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT:
         return f"0 or between {SMALLEST_FLOAT:.3g} and {LARGEST_FLOAT:.3g} in size"
     if metadata and not metadata["holds"](value):
         return metadata["range"]
     return None
 
 
-def _shown(value: Any) -> str:
-    """A value as an error shows it: at most one short line."""
+def shown(value: Any) -> str:
+    """A value as an error shows it: at most one short line.
+
+    Example:
+        >>> shown("x" * 100) == "'" + "x" * 56 + "..."
+        True
+    """
     try:
         text = repr(value)
     except ValueError:  # an integer with more digits than Python converts to text
         return "a huge number"
+    except RecursionError:
+        return "a value in many brackets"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -168,12 +199,23 @@ def from_values(kind: type[Settings], values: Any, what: str) -> Settings:
         converter.register_structure_hook(plain, lambda value, _: value)
     if not isinstance(values, dict):
         raise UsageError(f"not {what}: {json.dumps(values):.40} is no JSON object")
+    for name, hint in typing.get_type_hints(kind).items():
+        value = values.get(name)
+        listed = any(map(dataclasses.is_dataclass, typing.get_args(hint)))
+        if listed and isinstance(value, list) and len(value) > MOST_IN_A_LIST:
+            raise UsageError(
+                f"not {what}: {name} has {len(value)} entries; it must have at most "
+                f"{MOST_IN_A_LIST}"
+            )
     try:
         return converter.structure(values, kind)
     except cattrs.BaseValidationError as error:
         place = what.split()[-1]
         reasons = cattrs.transform_error(error, place, format_exception=_reason)
-        raise UsageError(f"not {what}: {'; '.join(reasons)}") from None
+        told = "; ".join(reasons)
+        raise UsageError(
+            f"not {what}: {told if len(told) <= 500 else f'{told[:500]}...'}"
+        ) from None
 
 
 def _reason(error: BaseException, kind: type | None) -> str:

@@ -1,5 +1,8 @@
 """Checkpoints come back bit for bit, the right ones are kept, and nothing is silent."""
 
+import contextlib
+import gc
+import json
 import os
 import shutil
 import subprocess
@@ -16,10 +19,10 @@ import numpy as np
 import optax
 import pytest
 
-from glrnn.errors import UsageError
+from glrnn.errors import DamagedError, UsageError
 from glrnn.storage import orbax_io
 from glrnn.storage.checkpoint_folder import CheckpointFolder
-from glrnn.storage.checksums import SUMS
+from glrnn.storage.checksums import SUMS, write_checksums
 
 
 @flax.struct.dataclass
@@ -374,6 +377,125 @@ def test_damage_to_any_file_of_the_newest_falls_back_to_the_one_before(
         # A digit of a checksum that was flipped is found at the file it is of.
         assert name.name in line or name.name == SUMS
         assert (folder / "2.damaged").is_dir()
+
+
+ARRAY = "progress/params.embedding.table"
+
+
+def with_json(name, **fields):
+    """Changes fields of a JSON file of a checkpoint."""
+
+    def forge(checkpoint):
+        values = json.loads((checkpoint / name).read_text())
+        (checkpoint / name).write_text(json.dumps(values | fields))
+
+    return forge
+
+
+def with_text(name, text):
+    return lambda checkpoint: (checkpoint / name).write_text(text)
+
+
+def with_link(name):
+    def forge(checkpoint):
+        aside = checkpoint.parents[1] / "aside"
+        os.rename(checkpoint / name, aside)
+        (checkpoint / name).symlink_to(aside)
+
+    return forge
+
+
+def with_pipe(checkpoint):
+    (checkpoint / ARRAY / "0.0").unlink()
+    os.mkfifo(checkpoint / ARRAY / "0.0")
+
+
+def with_size(name, size):
+    return lambda checkpoint: os.truncate(checkpoint / name, size)
+
+
+def with_bomb(checkpoint):
+    """A frame of Zstandard that becomes 30 MB: blocks of 128 KiB of one byte each."""
+    block = (2**17 << 3 | 1 << 1).to_bytes(3, "little") + b"x"
+    frame = b"\x28\xb5\x2f\xfd" + b"\x00\x38" + 250 * block
+    (checkpoint / ARRAY / "0.0").write_bytes(frame)
+
+
+def with_key(checkpoint):
+    """Orbax's description of the tree has a step of a path that is no text."""
+    name = checkpoint / "progress" / "_METADATA"
+    name.write_text(name.read_text().replace('"key": "table"', '"key": ["table"]', 1))
+
+
+def with_folder(checkpoint):
+    (checkpoint / "progress" / "array_metadatas").mkdir()
+
+
+FORGERIES = {
+    "chunks of 40 GB": (
+        with_json(f"{ARRAY}/.zarray", chunks=[100_000, 100_000]),
+        "chunks is [100000, 100000], not [5, 3]",
+    ),
+    "another shape": (
+        with_json(f"{ARRAY}/.zarray", shape=[3, 5], chunks=[3, 5]),
+        "chunks is [3, 5], not [5, 3]",
+    ),
+    "another type": (with_json(f"{ARRAY}/.zarray", dtype="<f8"), "dtype is '<f8'"),
+    "another codec": (
+        with_json(f"{ARRAY}/.zarray", compressor={"id": "blosc"}),
+        "compressor is {'id': 'blosc'}, not zstd",
+    ),
+    "a large chunk": (with_size(f"{ARRAY}/0.0", 2_000), "2000 bytes, at most 1084 are"),
+    "a bomb": (with_bomb, "an array in progress cannot be read"),
+    "no array": (with_text(f"{ARRAY}/0.0", "x"), "an array in progress cannot be read"),
+    "a terabyte": (with_size(f"{ARRAY}/0.0", 10**12), "at most 1000000 are right"),
+    "brackets": (with_text("progress/_METADATA", "[" * 100_000), "recursion depth"),
+    "brackets about": (with_text("about/metadata", "[" * 100_000), "recursion depth"),
+    "no object": (with_text("_CHECKPOINT_METADATA", "[]"), "METADATA is no JSON"),
+    "handlers": (
+        with_json("_CHECKPOINT_METADATA", item_handlers=[1]),
+        "item_handlers is no JSON object",
+    ),
+    "no tree": (with_json("progress/_METADATA", tree_metadata={}), "another tree"),
+    "a key": (with_key, "is of another form"),
+    "another format": (with_json("progress/_METADATA", use_zarr3=True), "use_zarr3 is"),
+    "a folder": (with_folder, "array_metadatas is no array of this tree"),
+    "arrays": (with_json("about/metadata", arrays={"progress": 3}), "arrays.progress"),
+    "no item": (with_json("about/metadata", arrays={}), "progress is missing"),
+    "history": (with_json("about/metadata", history=[]), "its history is []"),
+    "loss": (with_json("about/metadata", valid_loss="x"), "its valid_loss is 'x'"),
+    "a link": (with_link(f"{ARRAY}/0.0"), "table/0.0 is a symbolic link"),
+    "a linked tree": (with_link("progress"), "progress is a symbolic link"),
+    "a linked file of sums": (with_link(SUMS), f"{SUMS} is a symbolic link"),
+    "a pipe": (with_pipe, "table/0.0 is not a regular file"),
+}
+
+
+def with_right_checksums(checkpoint: Path) -> None:
+    """Rewrites the checksums of what has been forged; no one hashes a terabyte."""
+    with contextlib.suppress(DamagedError):
+        files = [path for path in checkpoint.rglob("*") if path.is_file()]
+        if sum(path.stat().st_size for path in files) < 10**6:
+            write_checksums(checkpoint)
+
+
+@pytest.mark.parametrize("kind", FORGERIES)
+def test_forged_with_right_checksums_it_is_damaged(saved, tmp_path, kind, monkeypatch):
+    folder, (forge, message) = tmp_path / "main", FORGERIES[kind]
+    shutil.copytree(saved, folder)
+    forge(folder / "2")
+    with_right_checksums(folder / "2")
+    said, late = [], []
+    monkeypatch.setattr(sys, "unraisablehook", late.append)
+    with CheckpointFolder(folder, said.append, True, largest=10**6) as checkpoints:
+        progress, _ = checkpoints.restore_newest(make_progress())
+    gc.collect()
+    assert_identical(progress, make_progress(1))
+    (line,) = said
+    assert line.startswith(f"checkpoint {folder / '2'} is damaged and left out: ")
+    assert message in line
+    assert "\n" not in line and len(line) < 600
+    assert not late
 
 
 def test_damage_done_after_it_was_opened_is_found_at_the_restore(saved, tmp_path):

@@ -323,3 +323,8 @@ def test_tuples_of_different_lengths_are_one_difference():
 @given(configs(), configs())
 def test_there_are_differences_unless_the_configs_are_equal(first, second):
     assert (differences(first, second) == []) == (first == second)
+
+
+def test_more_layers_than_can_be_compiled_are_refused():
+    with pytest.raises(UsageError, match=r"^Config.layers has 101 entries; it must"):
+        Config(layers=(Layer(),) * 101)

@@ -32,6 +32,8 @@ def raised(error, capsys):
             2,
             "RESOURCE_EXHAUSTED: no room",
         ),
+        (UsageError("a\x1b[2J\nb"), 2, "error: a\\x1b[2J\\x0ab\n"),
+        (OSError(2, "No such file", "a\x1bb"), 2, "'a\\x1bb'\n"),
         (ValueError("x RESOURCE_EXHAUSTED: " + "y" * 999), 2, "error: x RESOURCE"),
     ],
 )

@@ -8,6 +8,7 @@ of an undisturbed run. As a program this writes the table of docs/resuming.md.
 
 import contextlib
 import io
+import json
 import os
 import resource
 import shutil
@@ -31,7 +32,7 @@ from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.errors import StoppedError, UsageError
 from glrnn.storage import opening, run_folder
-from glrnn.storage.checksums import SUMS
+from glrnn.storage.checksums import SUMS, write_checksums
 from glrnn.training.context import Execution, new_context
 from glrnn.training.phases import train
 
@@ -183,6 +184,56 @@ def all_damaged(run):
         (path / SUMS).unlink()
     yield
     shutil.rmtree(finetuning(run))
+
+
+@contextlib.contextmanager
+def edited(path: Path, **fields) -> Iterator[None]:
+    """A JSON file with other values of some fields, in the block."""
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | fields))
+    yield
+    path.write_text(before)
+
+
+@fault("the newest checkpoint holds another history, with right checksums")
+def other_history(run):
+    checkpoint = finetuning(run) / "6"
+    about = checkpoint / "about" / "metadata"
+    values = json.loads(about.read_text())
+    values["history"]["stages"][1]["tally"]["windows"] = 9
+    about.write_text(json.dumps(values))
+    write_checksums(checkpoint)
+    yield
+
+
+@fault("… has another number for its name")
+def renamed(run):
+    os.rename(finetuning(run) / "6", finetuning(run) / "7")
+    yield
+
+
+@fault("`config.json` is edited")
+def edited_config(run):
+    with edited(run / "config.json", seed=29):
+        yield
+
+
+@fault("`vocabulary.json` is edited")
+def edited_vocabulary(run):
+    path = run / "vocabulary.json"
+    before = path.read_text()
+    path.write_text(json.dumps([*WORDS[1:], WORDS[0]]))
+    yield
+    path.write_text(before)
+
+
+@fault("a folder of the run is a symbolic link")
+def linked_stage(run):
+    os.rename(run / "phase_1" / "main", run.with_name("elsewhere"))
+    (run / "phase_1" / "main").symlink_to(run.with_name("elsewhere"))
+    yield
+    (run / "phase_1" / "main").unlink()
+    os.rename(run.with_name("elsewhere"), run / "phase_1" / "main")
 
 
 @fault("the checkpoints of an earlier stage are gone")

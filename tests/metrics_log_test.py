@@ -133,7 +133,17 @@ def test_lines_that_are_damaged_are_left_alone(tmp_path):
     assert path.read_bytes() == damaged
 
 
+@pytest.mark.parametrize(
+    "line", ["[" * 100_000, '{"phase": Infinity, "stage": "main", "epoch": 1}', "3"]
+)
+def test_a_line_that_no_run_writes_stays(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f"{line}\n")
+    assert not append(path, ("main", 1), after=(MAIN, 1))
+    assert path.read_text().startswith(f"{line}\n{{")
+
+
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "run").write_text("in the way")
     with pytest.raises(UsageError, match=r"cannot write .*metrics\.jsonl: "):
-        MetricsLog(tmp_path / "run" / "metrics.jsonl")
+        append(tmp_path / "run" / "metrics.jsonl", ("main", 1))

@@ -46,7 +46,7 @@ FIELDS = {
     "Config.small_batch_size": Field("small_batch_size", [3, 32, *below(0)]),
     "Config.window_length": Field("window_length", below(2)),
     "Config.fixed_windows": Field("fixed_windows", [1, "x", None]),
-    "Config.updates_per_epoch": Field("updates_per_epoch", below(0)),
+    "Config.updates_per_epoch": Field("updates_per_epoch", [10**7 + 1, *below(0)]),
     "Config.masks_per_step": Field("masks_per_step", [1, "x", None]),
     "Config.word_masks_per_sequence": Field("word_masks_per_sequence", [1, "x", None]),
     "Config.optimizer": Field("optimizer", NO_NAME),
@@ -64,7 +64,7 @@ FIELDS = {
     "Config.seed": Field("seed", below(0)),
     "Layer.cell": Field("layers.0.cell", NO_NAME),
     "Layer.hidden_size": Field("layers.2.hidden_size", below(1)),
-    "Layer.depth": Field("layers.0.depth", [3, *unless_none(below(0))]),
+    "Layer.depth": Field("layers.0.depth", [3, 10**8, *unless_none(below(0))]),
     "Layer.rank": Field("layers.1.rank", [3, *unless_none(below(0))]),
     "Phase.num_layers": Field("phases.0.num_layers", below(1)),
     "Phase.dropout": Field("phases.1.dropout", NOT_SETTINGS),
@@ -452,7 +452,15 @@ ENVIRONMENT = {
     ],
 }
 
-MISSING, DIRECTORY, PIPE = object(), object(), object()
+MISSING, DIRECTORY = object(), object()
+# What nobody may wait for or read to its end: a pipe, a link to an endless device, and
+# a file of one terabyte.
+PIPE, ENDLESS, HUGE = object(), object(), object()
+STRANGE = [
+    (PIPE, "not a regular file"),
+    (ENDLESS, "a symbolic link"),
+    (HUGE, "it is larger than"),
+]
 NO_TEXT = [
     (b"", "is empty: it holds no words"),
     (b"\n \n", "is empty: it holds no words"),
@@ -469,6 +477,7 @@ NO_JSON = [
     (b'{"a": ' + b"9" * 5000 + b"}", "integer string conversion"),
     (b"[" * 100_000, "recursion"),
     (DIRECTORY, "Is a directory"),
+    *STRANGE,
 ]
 NO_OBJECT = [*NO_JSON, (b"[1]", "is no JSON object"), (b"null", "is no JSON object")]
 
@@ -501,6 +510,9 @@ RUN_FILES = {
             *NO_OBJECT,
             (b'{"colour": 1}', "extra fields found (colour)"),
             (b'{"seed": "x"}', "Config.seed is 'x'"),
+            (b'{"seed": 5}', "the run began with, which origin.json holds: embedding"),
+            (b'{"layers": [' + b"{}," * 99_999 + b"{}]}", "layers has 100000 entries"),
+            (b'{"layers": [{"cell": "rhn", "depth": 100000000}]}', "between 0 and 100"),
         ],
     ),
     "vocabulary.json": (
@@ -511,6 +523,7 @@ RUN_FILES = {
             (b"{}", "no JSON list of strings"),
             (b"[1]", "no JSON list of strings"),
             (b'["a", "a"]', "holds 'a' more than once"),
+            (b'["a", "b"]', "is not what the run began with: the words' SHA-256 is"),
         ],
     ),
     "origin.json": (
@@ -524,6 +537,7 @@ RUN_FILES = {
                 b'{"data": "x", "sha256": "x", "numerics": {"enable_x64": 3}}',
                 "Numerics.enable_x64 is 3; it must be bool",
             ),
+            (b'{"data": "x", "sha256": "x", "config": {"a": 1}}', "found (a) @"),
         ],
     ),
     "metrics.jsonl": (
@@ -534,6 +548,7 @@ RUN_FILES = {
             (b"[]\n", "line 1: not an epoch: [] is no JSON object"),
             (b"{}\n", "required field missing @ epoch.phase"),
             (DIRECTORY, "Is a directory"),
+            *STRANGE,
         ],
     ),
     "phase_1/summary.json": (

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from mistakes import (
     COMBINATIONS,
     DIRECTORY,
+    ENDLESS,
     ENVIRONMENT,
     FIELDS,
     FILES,
+    HUGE,
     KINDS_OF_FIELDS,
     MISSING,
     OPTIONS,
@@ -67,7 +69,9 @@ def refused(main, *arguments):
 def snapshot(folder):
     """Everything below a folder: the content of files, and that of folders as None."""
     return {
-        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        path.relative_to(folder): path.read_bytes()
+        if path.is_file() and path.stat().st_size < 2**20
+        else None
         for path in folder.rglob("*")
     }
 
@@ -315,13 +319,26 @@ def write(path, content):
         path.mkdir()
     elif content is PIPE:
         os.mkfifo(path)
+    elif content is ENDLESS:
+        path.symlink_to("/dev/zero")
+    elif content is HUGE:
+        path.touch()
+        os.truncate(path, 10**12)
     elif content is not MISSING:
         path.write_bytes(content)
 
 
+LABELS = {
+    MISSING: "missing",
+    DIRECTORY: "directory",
+    PIPE: "pipe",
+    ENDLESS: "endless",
+    HUGE: "huge",
+}
+
+
 def label(content):
-    names = {MISSING: "missing", DIRECTORY: "directory", PIPE: "pipe"}
-    return names.get(content, repr(content)[:30])
+    return LABELS.get(content, repr(content)[:30])
 
 
 BAD_FILES = [
@@ -384,6 +401,11 @@ def test_a_damaged_run_is_refused(place, command, name, content, message):
     ],
 )
 def test_a_run_that_does_not_fit_its_checkpoint_is_refused(place, name, content):
+    # A run of version 0.1.0, which does not know what it began with.
+    origin = replace(
+        run_folder.read(place / "run").origin, config=None, vocabulary_sha256=""
+    )
+    (place / "run" / "origin.json").write_text(to_json(origin))
     write(place / "run" / name, content)
     (place / "mine.txt").write_text("a b\n")
     with nothing_changes(place):

@@ -222,6 +222,8 @@ def test_a_run_begun_by_another_process_in_between_is_left_alone(
 
     def too_late(folder):
         other = replace(CONFIG, seed=7)
+        origin = replace(run_folder.read(folder).origin, config=other)
+        (folder / "origin.json").write_text(to_json(origin))
         (folder / "config.json").write_text(to_json(other))
         return alone(folder)
 

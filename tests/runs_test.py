@@ -16,6 +16,7 @@ from glrnn.storage import opening, run_folder
 from glrnn.storage.metrics_log import read_epochs
 from glrnn.storage.run_folder import Summary
 from glrnn.training.warning_signs import nothing_learned, unstable
+from glrnn.validation import to_json
 
 CONFIG = Config(
     embedding_size=8,
@@ -170,6 +171,29 @@ def test_brackets_and_colons_in_a_name_are_no_markup(start, tmp_path, capsys):
     start("lr[a]:smile:[")
     rows, _, _ = listed(capsys, tmp_path / "runs")
     assert rows[0].split()[0].endswith("lr[a]:smile:[")
+
+
+def test_control_characters_are_escaped(start, tmp_path, capsys):
+    """A terminal would obey them, whatever file they come from."""
+    evil = "\x1b[2J\x9b\u202e\n"
+    sign = {"kind": "unstable", "text": f"rose{evil}"}
+    run = start(f"a{evil}b", (1, "main", 1, 3.0, [sign]), experiment=f"e{evil}.py")
+    origin = replace(run.origin, data=f"d{evil}")
+    (run.folder / "origin.json").write_text(to_json(origin))
+    bad = start(f"bad{evil}")
+    (bad.folder / "config.json").write_text("{")
+    with pytest.raises(SystemExit):
+        runs.main([str(tmp_path / "runs")])
+    printed = "".join(capsys.readouterr())
+    found = [each for each in printed if each != "\n" and not each.isprintable()]
+    assert not found
+    escaped = r"\x1b[2J\u009b\u202e\x0a"
+    assert f"a{escaped}b" in printed  # the table
+    assert f"d{escaped}" in printed
+    assert f"e{escaped}" in printed
+    assert f"rose{escaped}" in printed
+    assert f"/a{escaped}b'\n" in printed  # the command to resume
+    assert f"bad{escaped}/config.json: not a config" in printed
 
 
 def test_a_damaged_run_does_not_hide_the_others(start, tmp_path, capsys):

@@ -8,7 +8,8 @@ import pytest
 from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
 from glrnn.storage import run_folder
-from glrnn.storage.run_folder import Summary
+from glrnn.storage.run_folder import Origin, Summary
+from glrnn.validation import to_json
 
 # Of commit 74a12da, every field spelled out.
 OLD = """{
@@ -123,3 +124,18 @@ def test_a_summary_of_before_is_read(folder):
     old = asdict(summary) | {"metrics_offset": 100}
     (folder / "phase_1" / "summary.json").write_text(json.dumps(old))
     assert run_folder.read(folder).read_summary(1) == summary
+
+
+def test_what_a_run_began_with_is_upgraded_likewise(folder):
+    (folder / "config.json").write_text(to_json(CONFIG))
+    origin = {"data": "mine", "sha256": "0", "config": json.loads(OLD)}
+    (folder / "origin.json").write_text(json.dumps(origin))
+    assert run_folder.read(folder).origin.config == CONFIG
+
+
+def test_settings_that_were_edited_are_named(folder):
+    (folder / "config.json").write_text(OLD.replace('"seed": 28', '"seed": 29'))
+    origin = Origin("mine", "0", config=CONFIG)
+    (folder / "origin.json").write_text(to_json(origin))
+    with pytest.raises(UsageError, match="holds: seed is 28 there, 29 here; undo"):
+        run_folder.read(folder)

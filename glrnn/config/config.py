@@ -11,7 +11,12 @@ from glrnn.config.network import Dropout, Layer
 from glrnn.errors import UsageError
 from glrnn.heads import HEADS
 from glrnn.optim.learning_rate import RULES
-from glrnn.validation import above, at_least, check, choice
+from glrnn.validation import above, at_least, between, check, choice
+
+# The largest number of layers: each is compiled by itself.
+MOST_LAYERS = 100
+# The largest number of updates in an epoch, whose windows are laid out beforehand.
+MOST_UPDATES = 10_000_000
 
 
 def _quickstart_phase(num_layers: int, epochs: int, finetune_epochs: int) -> Phase:
@@ -39,7 +44,7 @@ class Config:
         embedding_bound: The bound a of the distribution U(-a, a) that the embedding is
             drawn from; None for a normal distribution of variance 1/E, truncated at two
             standard deviations.
-        layers: All recurrent layers; a phase trains the first few of them.
+        layers: All recurrent layers, at most 100; a phase trains the first few of them.
         head: The output distribution: softmax, projected (a softmax of the outputs
             projected down to the embedding's size), or mixture (of softmaxes).
         num_softmaxes: The number of softmaxes in a mixture, K.
@@ -56,7 +61,7 @@ class Config:
             are drawn around it.
         fixed_windows: Whether all windows have the usual length.
         updates_per_epoch: The number of updates in an epoch, after which the validation
-            set is scored; 0 for a whole pass over the training set.
+            set is scored, at most 10 million; 0 for a whole pass over the training set.
         masks_per_step: Whether the dropout masks on inputs and outputs of layers are
             drawn anew for every time step instead of once a window.
         word_masks_per_sequence: Whether each sequence of a batch drops word types of
@@ -97,7 +102,7 @@ class Config:
     small_batch_size: int = field(default=0, metadata=at_least(0))
     window_length: int = field(default=35, metadata=at_least(2))
     fixed_windows: bool = False
-    updates_per_epoch: int = field(default=0, metadata=at_least(0))
+    updates_per_epoch: int = field(default=0, metadata=between(0, MOST_UPDATES))
     masks_per_step: bool = False
     word_masks_per_sequence: bool = False
     optimizer: str = field(default="sgd", metadata=choice(RULES))
@@ -134,6 +139,11 @@ class Config:
 
     def _check_layers(self) -> None:
         """Raises UsageError unless the layers can be summed and all are trained."""
+        if len(self.layers) > MOST_LAYERS:
+            raise UsageError(
+                f"Config.layers has {len(self.layers)} entries; it must have at most "
+                f"{MOST_LAYERS}"
+            )
         sizes = [layer.hidden_size for layer in self.layers]
         if self.sum_outputs and len(set(sizes)) > 1:
             raise UsageError(

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 
 from glrnn.cells import CELLS
 from glrnn.errors import UsageError
-from glrnn.validation import at_least, check, choice, rate
+from glrnn.validation import at_least, between, check, choice, rate
+
+# The largest depth of a cell: each micro-step is compiled by itself.
+MOST_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -15,15 +18,15 @@ class Layer:
     Attributes:
         cell: The kind of cell: capped, gru, lstm, mogrifier, nas or rhn.
         hidden_size: The number of hidden units, H.
-        depth: The number of micro-steps of an rhn or of rounds of a mogrifier; None
-            for the cell's default.
+        depth: The number of micro-steps of an rhn or of rounds of a mogrifier, at most
+            100; None for the cell's default.
         rank: The rank of the matrices in the rounds of a mogrifier, 0 for full
             matrices; None for the cell's default.
     """
 
     cell: str = field(default="lstm", metadata=choice(CELLS))
     hidden_size: int = field(default=128, metadata=at_least(1))
-    depth: int | None = field(default=None, metadata=at_least(0))
+    depth: int | None = field(default=None, metadata=between(0, MOST_STEPS))
     rank: int | None = field(default=None, metadata=at_least(0))
 
     def __post_init__(self):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from glrnn.console.output import output_console, raise_lost
+from glrnn.errors import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +19,7 @@ def print_table(
     """Shows a table with one column for each key.
 
     On a terminal too narrow for it, headers break at their spaces and long texts fold;
-    numbers stay whole.
+    numbers stay whole. Control characters are printed as escapes.
 
     Args:
         rows: The cells by column; None for an empty one. A row may lack some columns.
@@ -82,4 +83,4 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.2f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))

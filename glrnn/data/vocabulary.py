@@ -214,7 +214,7 @@ class Vocabulary:
             ...
             glrnn.errors.UsageError: cannot read nowhere.json: No such file or directory
         """
-        text = files.read_text(path)
+        text = files.read_text_of_run(path, files.LARGE)
         try:
             words = files.parse_json(text, "a vocabulary")
             if not isinstance(words, list) or {*map(type, words)} - {str}:

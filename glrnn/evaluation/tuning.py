@@ -23,7 +23,7 @@ import numpy as np
 from glrnn.data.vocabulary import Ids
 from glrnn.errors import DivergedError, UsageError
 from glrnn.evaluation.dynamic import DynamicRule
-from glrnn.files import parse_json, read_text, write_text
+from glrnn.files import parse_json, read_text_of_run, write_text
 from glrnn.losses import to_perplexity
 from glrnn.validation import at_least, check, from_values
 
@@ -209,7 +209,7 @@ def read_trials(path: Path) -> list[Trial]:
     if not os.path.lexists(path):
         return []
     try:
-        values = parse_json(read_text(path), "a list of trials")
+        values = parse_json(read_text_of_run(path), "a list of trials")
         if not isinstance(values, list):
             raise UsageError("not a list of trials")
         return [from_values(Trial, value, "a trial") for value in values]

@@ -1,5 +1,10 @@
 """The best parameters of a stage, restored from its checkpoints."""
 
+import math
+import os
+from functools import partial
+from typing import Any
+
 import jax
 
 from glrnn.errors import UsageError
@@ -29,9 +34,10 @@ def best_params(run: Run, phase: int, stage: str | None = None) -> Params:
 def find_best_params(run: Run, phase: int, stage: str | None = None) -> Params | None:
     """As `best_params`, or `None` if there is no checkpoint yet."""
     like = jax.eval_shape(phase_model(run, phase).init, jax.random.key(0))
+    largest = largest_checkpoint(run, phase)
     for name in (stage,) if stage else reversed(STAGES):
         folder = run.stage_folder(StageId(phase, name))
-        with CheckpointFolder(folder, read_only=True) as checkpoints:
+        with CheckpointFolder(folder, read_only=True, largest=largest) as checkpoints:
             if checkpoints.best is not None:
                 return checkpoints.restore_best(like)[0]
     return None
@@ -41,3 +47,36 @@ def phase_model(run: Run, phase: int) -> Model:
     """The network of a phase."""
     num_layers = run.config.phases[phase - 1].num_layers
     return language_model(run.config, len(run.vocabulary), num_layers)
+
+
+def largest_checkpoint(run: Run, phase: int) -> int:
+    """A bound on the size of a phase's checkpoints, in bytes.
+
+    A checkpoint has the parameters, raw, averaged and validated, the optimizer's
+    statistics and the carry; the bound is twice as much and more.
+
+    Raises:
+        UsageError: The parameters do not fit into this machine's memory.
+    """
+    model = phase_model(run, phase)
+    carry = partial(model.initial_carry, run.config.batch_size)
+    params = _num_bytes(jax.eval_shape(model.init, jax.random.key(0)))
+    memory = _memory()
+    if params > memory:
+        raise UsageError(
+            f"the network of phase {phase} of {run.folder} has {params / 2**30:,.0f} "
+            f"GiB of parameters; this machine has {memory / 2**30:,.0f} GiB of memory"
+        )
+    return 8 * params + 2 * _num_bytes(jax.eval_shape(carry)) + 2**26
+
+
+def _num_bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _memory() -> float:
+    """The memory of this machine, in bytes; infinite if the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return math.inf

@@ -20,18 +20,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from glrnn.errors import DamagedError, UsageError
+from glrnn.errors import DamagedError, UsageError, printable
 from glrnn.files import sync_folder
 from glrnn.storage import orbax_io
 from glrnn.storage.orbax_io import PyTree
+from glrnn.validation import shown
 
 # The number of newest checkpoints that are kept beside the best: one more than needed,
 # in case one is damaged.
 NEWEST = 2
 
+Accept = Callable[[int, PyTree, dict[str, Any]], None]
+
 
 def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 class CheckpointFolder:
@@ -62,6 +65,7 @@ class CheckpointFolder:
         folder: Path,
         say: Callable[[str], None] = _tell,
         read_only: bool = False,
+        largest: float = math.inf,
     ) -> None:
         """Opens the checkpoints in `folder`, and checks every one.
 
@@ -70,6 +74,8 @@ class CheckpointFolder:
                 writing was interrupted are deleted, unless `read_only`.
             say: Called with one line for each damaged checkpoint.
             read_only: Whether nothing at all is written, not even the folder.
+            largest: The largest size of a checkpoint, in bytes; a larger one counts as
+                damaged, and is not read.
 
         Raises:
             UsageError: The folder cannot be written, or there are checkpoints and none
@@ -78,6 +84,7 @@ class CheckpointFolder:
         self.folder = Path(folder)
         self._say = say
         self._read_only = read_only
+        self._largest = largest
         self._saving: Future[None] | None = None
         # The losses once the pending save is done.
         self._losses_then: dict[int, float | None] = {}
@@ -175,11 +182,15 @@ class CheckpointFolder:
         if self._saving is not None and self._saving.done():
             self.wait()
 
-    def restore_newest(self, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
+    def restore_newest(
+        self, like: PyTree, accept: Accept = lambda *_: None
+    ) -> tuple[PyTree, dict[str, Any]]:
         """Restores the newest checkpoint, to resume from.
 
         Args:
             like: The tree that was saved as `progress`, as `orbax_io.read` has it.
+            accept: Called with the number, the progress and the history of a
+                checkpoint; raises `DamagedError` if they do not belong together.
 
         Returns:
             The progress, bit for bit, and the history saved with it.
@@ -188,7 +199,7 @@ class CheckpointFolder:
             UsageError: There is no checkpoint, or none that is good, or it holds a
                 different tree than `like`.
         """
-        return self._restore("progress", like, lambda: self.newest)
+        return self._restore("progress", like, lambda: self.newest, accept)
 
     def restore_best(self, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         """Restores the parameters with the lowest validation loss, likewise.
@@ -199,13 +210,21 @@ class CheckpointFolder:
         return self._restore("params", like, lambda: self.best)
 
     def _restore(
-        self, item: str, like: PyTree, choose: Callable[[], int | None]
+        self,
+        item: str,
+        like: PyTree,
+        choose: Callable[[], int | None],
+        accept: Accept = lambda *_: None,
     ) -> tuple[PyTree, dict[str, Any]]:
         self.wait()
         damages: dict[int, str] = {}
         while (number := choose()) is not None:
             try:
-                tree, about = orbax_io.read(self.path(number), item, like)
+                tree, about = orbax_io.read(
+                    self.path(number), item, like, self._largest
+                )
+                history = _about(about)[1]
+                accept(number, tree, history)
             except DamagedError as error:
                 if not self.path(number).exists():
                     # The process that trains here has deleted it, and saved others.
@@ -215,7 +234,7 @@ class CheckpointFolder:
                 del self._losses[number]
                 continue
             self._report(damages)
-            return tree, about["history"]
+            return tree, history
         self._report(damages)
         missing = "" if self.folder.is_dir() else " (there is no such folder)"
         raise UsageError(f"no checkpoint in {self.folder}{missing}")
@@ -226,8 +245,8 @@ class CheckpointFolder:
         self._losses = {}
         for number in _numbers(self.folder):
             try:
-                about = orbax_io.read_about(self.path(number))
-                self._losses[number] = about["valid_loss"]
+                about = orbax_io.read_about(self.path(number), self._largest)
+                self._losses[number] = _about(about)[0]
             except DamagedError as error:
                 if self.path(number).exists():
                     damages[number] = str(error)
@@ -317,6 +336,16 @@ def _numbers(folder: Path) -> list[int]:
         if name.isascii() and name.isdigit() and str(int(name)) == name
         if (folder / name).is_dir() and any((folder / name).iterdir())
     )
+
+
+def _about(values: Mapping[str, Any]) -> tuple[float | None, dict[str, Any]]:
+    """The validation loss and the history, as `CheckpointFolder.save` wrote them."""
+    loss, history = values.get("valid_loss"), values.get("history")
+    if not (loss is None or (type(loss) in (int, float) and math.isfinite(loss))):
+        raise DamagedError(f"its valid_loss is {shown(loss)}, no finite number")
+    if not isinstance(history, dict):
+        raise DamagedError(f"its history is {shown(history)}, no JSON object")
+    return loss, history
 
 
 def _best(losses: Mapping[int, float | None]) -> int | None:

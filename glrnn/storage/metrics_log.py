@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from glrnn.errors import UsageError
-from glrnn.files import parse_json, read_text
+from glrnn.files import (
+    LARGE,
+    append_regular,
+    parse_json,
+    read_regular,
+    read_text_of_run,
+)
 from glrnn.storage.run_folder import STAGES, Run, StageId
 from glrnn.validation import at_least, check, choice, from_values
 
@@ -105,22 +111,14 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens the log, and drops a last line that was cut short.
+        """Names the log; the first method called opens it.
 
         Args:
-            path: The file; made if it does not exist.
-
-        Raises:
-            UsageError: The file cannot be written.
+            path: The file; made if it does not exist. A last line that was cut short is
+                dropped before anything else is written.
         """
         self._path = Path(path)
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.touch()
-            content = self._path.read_bytes()
-        except OSError as error:
-            raise self._refusal(error) from None
-        self._cut(content.rfind(b"\n") + 1)
+        self._is_whole = False
 
     def append(self, record: EpochRecord) -> None:
         """Adds one line, and sees it onto the disk.
@@ -133,8 +131,10 @@ class MetricsLog:
             UsageError: The file cannot be written.
         """
         line = json.dumps(_strict(asdict(record)), ensure_ascii=False, allow_nan=False)
+        if not self._is_whole:
+            self._cut(len(self._whole_lines()))
         try:
-            with self._path.open("ab") as file:
+            with append_regular(self._path) as file:
                 file.write(f"{line}\n".encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -156,7 +156,7 @@ class MetricsLog:
         """
         last = _place(stage, epoch)
         kept, found = 0, epoch == 0
-        for line in self._path.read_bytes().splitlines(keepends=True):
+        for line in self._whole_lines().splitlines(keepends=True):
             place = _place_in(line)
             if place is not None and place > last:
                 break
@@ -165,11 +165,25 @@ class MetricsLog:
         self._cut(kept)
         return found
 
-    def _cut(self, size: int) -> None:
+    def _whole_lines(self) -> bytes:
+        """The content, but for a last line that was cut short."""
         try:
-            os.truncate(self._path, size)
+            content = read_regular(self._path, LARGE)
+        except FileNotFoundError:
+            return b""
         except OSError as error:
             raise self._refusal(error) from None
+        return content[: content.rfind(b"\n") + 1]
+
+    def _cut(self, size: int) -> None:
+        """Makes the file so long, or makes it."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with append_regular(self._path) as file:
+                file.truncate(size)
+        except OSError as error:
+            raise self._refusal(error) from None
+        self._is_whole = True
 
     def _refusal(self, error: OSError) -> UsageError:
         return UsageError(f"cannot write {self._path}: {error.strerror}")
@@ -181,7 +195,7 @@ def _place_in(line: bytes) -> tuple[int, int, int] | None:
         record = json.loads(line)
         stage = StageId(int(record["phase"]), record["stage"])
         return _place(stage, int(record["epoch"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -221,7 +235,8 @@ def read_epochs(run: Run) -> list[EpochRecord]:
     if not os.path.lexists(path):
         return []
     epochs = []
-    for number, line in enumerate(read_text(path).split("\n")[:-1], 1):
+    lines = read_text_of_run(path, LARGE).split("\n")
+    for number, line in enumerate(lines[:-1], 1):
         try:
             epoch = _record(line)
             if epoch.phase > len(run.config.phases):

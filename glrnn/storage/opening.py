@@ -11,10 +11,13 @@ from glrnn import data
 from glrnn.config import Config
 from glrnn.data.windows import columns
 from glrnn.errors import UsageError
-from glrnn.files import write_text
+from glrnn.files import kind_of, walk, write_text
 from glrnn.storage.numerics import numerics, require_same
-from glrnn.storage.run_folder import Origin, Run, exists, read
+from glrnn.storage.run_folder import Origin, Run, exists, read, vocabulary_sha256
 from glrnn.validation import differences, to_json
+
+# Files that are not written anew under another name, but opened and changed.
+WRITTEN_IN_PLACE = {"metrics.jsonl", ".lock"}
 
 
 def open_run(
@@ -40,16 +43,25 @@ def open_run(
     place = corpus.name
     if place not in data.CORPORA:
         place = os.path.abspath(place)
-    origin = Origin(place, data.fingerprint(corpus), experiment, numerics())
+    origin = Origin(
+        place,
+        data.fingerprint(corpus),
+        experiment,
+        numerics(),
+        config,
+        vocabulary_sha256(corpus.vocabulary),
+    )
     try:
         str(folder).encode()
     except UnicodeEncodeError:
         raise UsageError(f"the name of {folder!a} is not UTF-8") from None
     if exists(folder):
+        _check_regular(folder)
         run = read(folder)
         _check_same(run, config, origin)
         return run
     _make(folder)
+    _check_regular(folder)
     write_text(folder / "origin.json", to_json(origin))
     corpus.vocabulary.save(folder / "vocabulary.json")
     write_text(folder / "config.json", to_json(config))  # last: it makes this a run
@@ -72,6 +84,32 @@ def _check_same(run: Run, config: Config, origin: Origin) -> None:
             f"another --workdir"
         )
     require_same(run.folder, run.origin.numerics)
+
+
+def _check_regular(folder: Path) -> None:
+    """Refuses a folder in which writing or deleting would reach something outside."""
+    try:
+        for entry in walk(folder):
+            if kind := kind_of(entry):
+                raise UsageError(
+                    f"{entry.path} is {kind}; a run is trained only in a folder of "
+                    f"regular files and folders, so that nothing else is touched; "
+                    f"replace it by what belongs there, or delete it"
+                )
+            if entry.name in WRITTEN_IN_PLACE and _is_shared(entry):
+                raise UsageError(
+                    f"{entry.path} is a hard link to a file that has another name too, "
+                    f"and would be changed there; replace it by a copy"
+                )
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {error.filename or folder}: {error.strerror}"
+        ) from None
+
+
+def _is_shared(entry: os.DirEntry[str]) -> bool:
+    status = entry.stat(follow_symlinks=False)
+    return status.st_nlink > 1 and status.st_size > 0
 
 
 def _make(folder: Path) -> None:

@@ -8,6 +8,7 @@ shape or a flipped bit silently.
 
 import contextlib
 import logging
+import math
 import os
 import re
 import sys
@@ -21,9 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from glrnn.errors import DamagedError, UsageError
+from glrnn.storage import checkpoint_form
 from glrnn.storage.checksums import check_checksums, write_checksums
 
 PyTree = Any
+
+# How Orbax's errors begin that come late or have no class of their own.
+UNREADABLE = "Encountered error while reading array index"
+LATE = ("Event loop is closed", UNREADABLE)
 
 
 def to_host(tree: PyTree) -> PyTree:
@@ -88,15 +94,15 @@ def _as_os_error(error: Exception) -> OSError:
 
 @contextlib.contextmanager
 def _late_callbacks_silenced() -> Iterator[None]:
-    """Silences callbacks that Orbax leaves pending after a failed write.
+    """Silences what Orbax leaves pending after a failure.
 
-    They find its event loop closed, at any time later, so the hook stays after a
-    failure.
+    Callbacks find its event loop closed, and other arrays could not be read either, at
+    any time later, so the hook stays after a failure.
     """
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+        if not str(unraisable.exc_value).startswith(LATE):
             before(unraisable)
 
     sys.unraisablehook = hook
@@ -104,23 +110,25 @@ def _late_callbacks_silenced() -> Iterator[None]:
     sys.unraisablehook = before
 
 
-def read_about(path: Path) -> dict[str, Any]:
+def read_about(path: Path, largest: float = math.inf) -> dict[str, Any]:
     """What a checkpoint holds beside arrays, once every file has been checked.
 
+    Args:
+        path: The checkpoint.
+        largest: Its largest size, in bytes.
+
     Raises:
-        DamagedError: A file is missing or not as it was written.
+        DamagedError: A file is missing or not as it was written, or they are larger.
     """
-    about = _checked_about(path)
+    check_checksums(path, largest)
+    about = checkpoint_form.read_about(path)
     del about["arrays"]
     return about
 
 
-def _checked_about(path: Path) -> dict[str, Any]:
-    check_checksums(path)
-    return _restore(path, "about", _orbax().args.JsonRestore())
-
-
-def read(path: Path, item: str, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
+def read(
+    path: Path, item: str, like: PyTree, largest: float = math.inf
+) -> tuple[PyTree, dict[str, Any]]:
     """One tree of a checkpoint, and `about`, once every file has been checked.
 
     Args:
@@ -129,17 +137,23 @@ def read(path: Path, item: str, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         like: The tree, of arrays or `jax.ShapeDtypeStruct`s. A leaf is restored to the
             sharding it has here, or else to the first device, and is committed to its
             devices if it is here.
+        largest: The largest size of the checkpoint, in bytes.
 
     Returns:
         The tree, bit for bit, and `about`.
 
     Raises:
-        DamagedError: A file is missing or not as it was written.
+        DamagedError: A file is missing or not as it was written, or does not hold what
+            it should.
         UsageError: The checkpoint has a different tree than `like`.
     """
-    about = _checked_about(path)
-    arrays = about.pop("arrays")[item]
+    check_checksums(path, largest)
+    about = checkpoint_form.read_about(path)
+    arrays = about.pop("arrays").get(item)
+    if arrays is None:
+        raise DamagedError(f"{item} is missing")
     _check_same(f"{item} of {path}", arrays, like)
+    checkpoint_form.check_form(path, item, dict(_leaves(like)))
     how = _orbax().args.StandardRestore(jax.tree.map(_like, like))
     restored = _leaves(_restore(path, item, how))
     wanted, structure = jax.tree.flatten(like)
@@ -157,14 +171,27 @@ def _restore(path: Path, item: str, how: Any) -> Any:
     ocp = _orbax()
     composite = ocp.args.Composite(**{item: how})
     try:
-        with ocp.Checkpointer(_handler({item} - {"about"})) as checkpointer:
+        with (
+            _late_callbacks_silenced(),
+            ocp.Checkpointer(_handler({item})) as checkpointer,
+        ):
             return checkpointer.restore(path.absolute(), args=composite)[item]
     except FileNotFoundError as error:
         raise DamagedError(f"{item}: {error}") from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"{item}: {' '.join(str(error).split()):.300}") from error
+    except Exception as error:
+        if not str(error).startswith(UNREADABLE):
+            raise
+        told = " ".join(str(error.__cause__).split())
+        if "RESOURCE_EXHAUSTED" in told:
+            raise RuntimeError(told) from error
+        if "os_error_code" in told:
+            reason = _as_os_error(RuntimeError(told)).strerror
+            raise UsageError(f"cannot read {path}: {reason}") from error
+        raise DamagedError(f"an array in {item} cannot be read: {told:.200}") from error
 
 
 def _handler(items: Iterable[str]) -> Any:

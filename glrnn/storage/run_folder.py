@@ -1,8 +1,8 @@
 """The folder of a run, and its small files.
 
 run/config.json        the settings, with every default spelled out
-run/origin.json        the experiment, where the texts were, their fingerprint, and
-                       JAX's settings of precision and random numbers
+run/origin.json        what the run began with: the experiment, where the texts were,
+                       fingerprints of texts and words, the settings, those of JAX
 run/vocabulary.json    the words, in the order of their ids
 run/metrics.jsonl      one line for each epoch
 run/dynamic.json       the rates of dynamic evaluation that were tried (see `tuning`)
@@ -10,6 +10,8 @@ run/phase_1/main/      the checkpoints of a stage
 run/phase_1/summary.json    the outcome of a finished phase
 """
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +20,10 @@ from typing import NamedTuple, TypeVar
 from glrnn.config import Config
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.errors import UsageError
-from glrnn.files import parse_json, read_text, write_text
+from glrnn.files import parse_json, read_text_of_run, write_text
 from glrnn.storage.numerics import Numerics
 from glrnn.storage.upgrades import upgraded
-from glrnn.validation import at_least, check, from_values, to_json
+from glrnn.validation import at_least, check, differences, from_values, to_json
 
 STAGES = ("main", "finetune")
 
@@ -37,19 +39,24 @@ class StageId(NamedTuple):
 
 @dataclass(frozen=True)
 class Origin:
-    """The experiment and the corpus of a run.
+    """What a run began with.
 
     Attributes:
         data: The name of a corpus, or the folder where its texts were.
         sha256: The corpus's fingerprint.
         experiment: The experiment's file as it was given; empty for the quickstart.
-        numerics: JAX's settings; `None` in runs that earlier versions began.
+        numerics: JAX's settings; `None` in runs of version 0.1.0.
+        config: The settings. `config.json` has them too, where a person may edit them;
+            `None` in runs of version 0.1.0.
+        vocabulary_sha256: The vocabulary's SHA-256; empty in runs of version 0.1.0.
     """
 
     data: str
     sha256: str
     experiment: str = ""
     numerics: Numerics | None = None
+    config: Config | None = None
+    vocabulary_sha256: str = ""
 
     def __post_init__(self):
         check(self)
@@ -145,7 +152,8 @@ def read(folder: Path) -> Run:
     """Reads a run.
 
     Raises:
-        UsageError: There is no run, or it is damaged.
+        UsageError: There is no run, or it is damaged, or its settings or words are not
+            those that it began with.
 
     Example:
         >>> read(Path("nowhere"))
@@ -155,16 +163,47 @@ def read(folder: Path) -> Run:
     """
     if not exists(folder):
         raise UsageError(f"no run in {folder}: it has no config.json")
-    return Run(
+    run = Run(
         folder,
         _read(Config, folder / "config.json", "a config"),
         Vocabulary.load(folder / "vocabulary.json"),
         _read(Origin, folder / "origin.json", "an origin"),
     )
+    _check_unchanged(run)
+    return run
+
+
+def _check_unchanged(run: Run) -> None:
+    """Refuses a run whose settings or words were edited after it began."""
+    began = run.origin
+    if began.config is not None and began.config != run.config:
+        different = differences(began.config, run.config)
+        raise UsageError(
+            f"{run.folder / 'config.json'} is not what the run began with, which "
+            f"origin.json holds: {'; '.join(different)}; undo the change, or choose "
+            f"another --workdir to train with other settings"
+        )
+    words = vocabulary_sha256(run.vocabulary)
+    if began.vocabulary_sha256 and began.vocabulary_sha256 != words:
+        raise UsageError(
+            f"{run.folder / 'vocabulary.json'} is not what the run began with: the "
+            f"words' SHA-256 is {words:.12}, not {began.vocabulary_sha256:.12} as in "
+            f"origin.json; undo the change"
+        )
+
+
+def vocabulary_sha256(vocabulary: Vocabulary) -> str:
+    """The SHA-256 of the words, in their order.
+
+    Example:
+        >>> vocabulary_sha256(Vocabulary(("a", "b")))[:12]
+        '3554d2b8a1e3'
+    """
+    return hashlib.sha256(json.dumps(vocabulary.words).encode()).hexdigest()
 
 
 def _read(kind: type[Settings], path: Path, what: str) -> Settings:
-    text = read_text(path)
+    text = read_text_of_run(path)
     try:
         return from_values(kind, upgraded(kind, parse_json(text, what)), what)
     except UsageError as error:

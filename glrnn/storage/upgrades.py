@@ -28,7 +28,13 @@ def upgraded(kind: type[Any], values: Any) -> Any:
     if not isinstance(values, dict):
         return values
     kept = {name: value for name, value in values.items() if name not in DROPPED}
-    if kind is not Config or "averaging" in kept:
+    if kind is not Config:
+        # An origin has a config in it.
+        return {
+            name: upgraded(Config, value) if name == "config" else value
+            for name, value in kept.items()
+        }
+    if "averaging" in kept:
         return kept
     averaging = {new: kept.pop(old) for old, new in AVERAGING.items() if old in kept}
     return {**kept, "averaging": averaging} if averaging else kept

@@ -4,12 +4,13 @@
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from glrnn.errors import DamagedError, UsageError
 from glrnn.model import Params
 from glrnn.storage.checkpoint_folder import CheckpointFolder
-from glrnn.training.history import StageHistory
+from glrnn.training.history import StageHistory, read_histories
 from glrnn.training.train_state import TrainState
-from glrnn.validation import from_values
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,18 @@ def restore_newest(folder: CheckpointFolder, like: TrainState) -> Checkpoint:
 
     Raises:
         UsageError: There is no checkpoint, or none that is good, or it holds another
-            state than `like` or no history.
+            state than `like`.
     """
-    state, about = folder.restore_newest(like)
-    *earlier, history = (
-        from_values(StageHistory, stage, f"the history in {folder.folder}")
-        for stage in about["stages"]
-    )
+    groups = like.opt_state.hyperparams["max_norms"].size
+
+    def accept(number: int, state: TrainState, values: dict[str, Any]) -> None:
+        try:
+            read_histories(values, groups)
+        except UsageError as error:
+            raise DamagedError(str(error)) from None
+        if int(state.count) != number:
+            raise DamagedError(f"it is of {int(state.count)} windows, not {number}")
+
+    state, values = folder.restore_newest(like, accept)
+    *earlier, history = read_histories(values, groups)
     return Checkpoint(state, history, tuple(earlier))

@@ -134,9 +134,6 @@ def new_context(
         progress: The display.
         execution: How the run is executed, `Execution()` by default.
         interruption: What tells the run to stop; nothing does by default.
-
-    Raises:
-        UsageError: The run's metrics cannot be written.
     """
     return Context(
         run,

@@ -24,7 +24,7 @@ from glrnn.data.windows import (
     passes,
     windows,
 )
-from glrnn.errors import DivergedError
+from glrnn.errors import DivergedError, UsageError
 from glrnn.storage.run_folder import STAGES, StageId
 from glrnn.training.context import Context
 from glrnn.training.history import Tally
@@ -104,6 +104,11 @@ def train_epoch(
     begun = replace(
         tally or Tally(), total=sum(each.stop - each.start for each in segments)
     )
+    if begun.windows >= begun.total:
+        raise UsageError(
+            f"the newest checkpoint of phase {stage.phase}, {stage.name}, has "
+            f"{begun.windows} windows of an epoch, which has {begun.total}; delete it"
+        )
     batch_size, limits = context.config.batch_size, context.stage(stage).max_norms
     names = group_names(limits, context.phase(stage).num_layers)
     title = context.title(stage, epoch)

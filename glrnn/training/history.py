@@ -1,10 +1,14 @@
 """The history of a stage, as its checkpoints hold it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from glrnn.config import Stage
+from glrnn.errors import UsageError
 from glrnn.optim.averaging import epochs_since_best, non_monotonic_trigger
+from glrnn.storage.run_folder import STAGES
+from glrnn.validation import at_least, check, from_values, measured
 
 
 @dataclass(frozen=True)
@@ -23,15 +27,15 @@ class Tally:
         seconds: The time spent in training.
     """
 
-    windows: int = 0
-    total: int = 0
-    tokens: int = 0
-    loss_sum: float = 0.0
-    norm_sums: tuple[float, ...] = ()
-    clipped: tuple[float, ...] = ()
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    seconds: float = 0.0
+    windows: int = field(default=0, metadata=at_least(0))
+    total: int = field(default=0, metadata=at_least(0))
+    tokens: int = field(default=0, metadata=at_least(0))
+    loss_sum: float = field(default=0.0, metadata=measured(0))
+    norm_sums: tuple[float, ...] = field(default=(), metadata=measured(0))
+    clipped: tuple[float, ...] = field(default=(), metadata=measured(0))
+    skipped: int = field(default=0, metadata=at_least(0))
+    skipped_in_a_row: int = field(default=0, metadata=at_least(0))
+    seconds: float = field(default=0.0, metadata=measured(0))
 
     @property
     def is_whole(self) -> bool:
@@ -102,10 +106,10 @@ class StageHistory:
         tally: The epoch that is being trained.
     """
 
-    raw_losses: tuple[float, ...] = ()
-    averaged_losses: tuple[float, ...] = ()
-    seconds: float = 0.0
-    rewinds: int = 0
+    raw_losses: tuple[float, ...] = field(default=(), metadata=measured(0))
+    averaged_losses: tuple[float, ...] = field(default=(), metadata=measured(0))
+    seconds: float = field(default=0.0, metadata=measured(0))
+    rewinds: int = field(default=0, metadata=at_least(0))
     tally: Tally = Tally()
 
     @property
@@ -138,3 +142,41 @@ class StageHistory:
         if 0 < stage.patience <= epochs_since_best(self.losses):
             return True
         return name == "finetune" and non_monotonic_trigger(self.losses, window)
+
+
+def read_histories(values: Mapping[str, Any], groups: int) -> tuple[StageHistory, ...]:
+    """The histories of a phase's stages, as a checkpoint of the last one holds them.
+
+    Args:
+        values: What the checkpoint holds, of JSON's types.
+        groups: The number of groups whose gradients are clipped.
+
+    Raises:
+        UsageError: They are no histories, or do not fit together.
+    """
+    stages = values.get("stages")
+    if not isinstance(stages, list) or not 0 < len(stages) <= len(STAGES):
+        raise UsageError(f"the history has no list of 1 to {len(STAGES)} stages")
+    histories = tuple(from_values(StageHistory, each, "a history") for each in stages)
+    for history in histories:
+        # Here and not as they are made, which is at every window.
+        check(history)
+        check(history.tally)
+        _check_fit(history, groups)
+    return histories
+
+
+def _check_fit(history: StageHistory, groups: int) -> None:
+    tally = history.tally
+    if len(history.averaged_losses) > len(history.raw_losses):
+        raise UsageError("the history has more averaged_losses than raw_losses")
+    begun = tally.windows or tally.total
+    if begun and not tally.skipped <= tally.windows < tally.total:
+        raise UsageError(
+            f"the history has a tally of {tally.windows} windows, {tally.skipped} of "
+            f"them skipped, out of {tally.total}"
+        )
+    for name in ("norm_sums", "clipped"):
+        count = len(getattr(tally, name))
+        if count not in (0, groups):
+            raise UsageError(f"the history has {count} {name}, not {groups}")

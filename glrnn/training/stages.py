@@ -26,6 +26,7 @@ from glrnn.optim.averaging import (
     start_averaging,
 )
 from glrnn.optim.learning_rate import rate_factor
+from glrnn.storage.best_params import largest_checkpoint
 from glrnn.storage.checkpoint_folder import CheckpointFolder
 from glrnn.storage.metrics_log import EpochRecord, Sign
 from glrnn.storage.run_folder import StageId
@@ -62,7 +63,9 @@ def train_stage(
         StoppedError: The run was told to stop; everything is saved.
     """
     folder = context.run.stage_folder(stage)
-    with CheckpointFolder(folder, context.progress.say) as checkpoints:
+    largest = largest_checkpoint(context.run, stage.phase)
+    say = context.progress.say
+    with CheckpointFolder(folder, say, largest=largest) as checkpoints:
         now = _open(context, stage, checkpoints, earlier)
         rewound_to, rewinds = None, 0
         while not _is_finished(context, stage, now.history):
