@@ -279,6 +279,12 @@ def test_another_symbol_for_unknown_words_is_named(trained, tmp_path, capsys):
     shutil.copytree(trained[0], tmp_path / "run")
     words = tmp_path / "run" / "vocabulary.json"
     words.write_text(words.read_text().replace("<unk>", "<UNK>"))
+    began = tmp_path / "run" / "origin.json"  # without what it would be compared with
+    began.write_text(
+        json.dumps(
+            json.loads(began.read_text()) | {"config": None, "vocabulary_sha256": ""}
+        )
+    )
     (tmp_path / "mine.txt").write_text("the dog sat on a <UNK>")
     arguments = [str(tmp_path / "run"), "--text", str(tmp_path / "mine.txt")]
     evaluate.main(arguments)

@@ -111,6 +111,51 @@ def test_checkpoints_within_epochs_change_nothing(tmp_path, corpus, whole):
     assert {"11", "12"} <= names
 
 
+def of_phases(*phases):
+    return replace(CONFIG, layers=CONFIG.layers[: len(phases)], phases=phases)
+
+
+def test_a_run_extended_at_its_end_is_the_longer_run(tmp_path, corpus, whole, capsys):
+    """By epochs of its last stage, by a finetuning stage and by a phase."""
+    first, second = CONFIG.phases
+    finetune = replace(first.finetune, epochs=0)
+    once = replace(first, main=replace(STAGE, epochs=1), finetune=finetune)
+    for config in (of_phases(once), of_phases(first), CONFIG):
+        run, _ = go_on(tmp_path, corpus, config)
+        assert run_folder.read(tmp_path).config == config
+    assert same(everything(run, corpus), whole[CONFIG])
+    assert capsys.readouterr().err == (
+        f"{tmp_path} is extended: phases.0.main.epochs is 1 there, 3 here; "
+        "phases.0.finetune.epochs is 0 there, 2 here\n"
+        f"{tmp_path} is extended: layers has 1 entries there, 2 here; "
+        "phases has 1 entries there, 2 here\n"
+    )
+    longer = replace(first, main=replace(STAGE, epochs=4))
+    for other in (of_phases(first), of_phases(longer, second)):
+        with pytest.raises(UsageError, match="its end alone can be extended"):
+            go_on(tmp_path, corpus, other)
+
+
+def test_an_extension_that_is_interrupted_can_be_begun_again(
+    tmp_path, corpus, monkeypatch
+):
+    short = of_phases(replace(CONFIG.phases[0], finetune=Stage()))
+    go_on(tmp_path, corpus, short)
+    write_text = run_folder.write_text
+
+    def full(path, text):
+        if path.name == "config.json":
+            raise UsageError("No space left on device")
+        write_text(path, text)
+
+    with monkeypatch.context() as patch, pytest.raises(UsageError):
+        patch.setattr(run_folder, "write_text", full)
+        go_on(tmp_path, corpus, of_phases(CONFIG.phases[0]))
+    assert run_folder.read(tmp_path).config == short
+    run, _ = go_on(tmp_path, corpus, of_phases(CONFIG.phases[0]))
+    assert run.read_summary(1).epochs == 5
+
+
 class Killed(BaseException):
     pass
 

@@ -1,6 +1,7 @@
 """Opening a run's folder to train: the same run, and by one process at a time."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +10,9 @@ from filelock import FileLock, Timeout
 
 from glrnn import data
 from glrnn.config import Config
+from glrnn.config.extension import extends
 from glrnn.data.windows import columns
-from glrnn.errors import UsageError
+from glrnn.errors import UsageError, printable
 from glrnn.files import kind_of, walk, write_text
 from glrnn.storage.numerics import numerics, require_same
 from glrnn.storage.run_folder import Origin, Run, exists, read, vocabulary_sha256
@@ -24,6 +26,8 @@ def open_run(
     folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
 ) -> Run:
     """Makes a run in a new or empty folder, or opens the same run to resume it.
+
+    A run that `config` extends is opened with its own, shorter settings.
 
     Args:
         folder: The run's folder; made if it does not exist.
@@ -70,12 +74,13 @@ def open_run(
 
 def _check_same(run: Run, config: Config, origin: Origin) -> None:
     """Refuses a folder that holds another run."""
-    different = differences(run.config, config)
-    if different:
+    if not extends(config, run.config):
+        different = differences(run.config, config)
         raise UsageError(
             f"{run.folder} holds another experiment: {'; '.join(different)}; choose "
-            f"another --workdir, or the same settings to resume it, or delete "
-            f"{run.folder} if nothing in it is worth keeping"
+            f"another --workdir, or the same settings to resume it (its end alone can "
+            f"be extended: epochs of the last stage, a stage or a phase after it), or "
+            f"delete {run.folder} if nothing in it is worth keeping"
         )
     if run.origin.sha256 != origin.sha256:
         raise UsageError(
@@ -134,13 +139,20 @@ def open_locked(
 ) -> Iterator[Run]:
     """`open_run`, with the folder locked until the block is left.
 
+    A run whose settings are the beginning of `config` is extended.
+
     Raises:
         UsageError: As `open_run`, and if another process trains in the folder.
     """
     open_run(folder, config, corpus, experiment)
     with locked(folder):
         # Again: another process may have made another run before the lock was held.
-        yield open_run(folder, config, corpus, experiment)
+        run = open_run(folder, config, corpus, experiment)
+        if run.config != config:
+            longer = "; ".join(differences(run.config, config))
+            print(printable(f"{folder} is extended: {longer}"), file=sys.stderr)
+            run = run.extend(config)
+        yield run
 
 
 @contextmanager

@@ -13,11 +13,12 @@ run/phase_1/summary.json    the outcome of a finished phase
 import hashlib
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from glrnn.config import Config
+from glrnn.config.extension import extends
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.errors import UsageError
 from glrnn.files import parse_json, read_text_of_run, write_text
@@ -130,6 +131,22 @@ class Run(NamedTuple):
             raise UsageError(f"{path}: not that of phase {phase} but {summary.phase}")
         return summary
 
+    def extend(self, config: Config) -> "Run":
+        """The run with further epochs, stages or phases, on disk too.
+
+        The summary of what was the last phase is deleted, since the phase may have more
+        to come; training writes it again. A process that is killed in here leaves a
+        run that can be extended again.
+
+        Args:
+            config: Settings that extend the run's, by `config.extension.extends`.
+        """
+        self._summary(len(self.config.phases)).unlink(missing_ok=True)
+        origin = replace(self.origin, config=config)
+        write_text(self.folder / "origin.json", to_json(origin))
+        write_text(self.folder / "config.json", to_json(config))
+        return self._replace(config=config, origin=origin)
+
     def write_summary(self, summary: Summary) -> None:
         """Marks a phase as finished."""
         write_text(self._summary(summary.phase), to_json(summary))
@@ -176,7 +193,8 @@ def read(folder: Path) -> Run:
 def _check_unchanged(run: Run) -> None:
     """Refuses a run whose settings or words were edited after it began."""
     began = run.origin
-    if began.config is not None and began.config != run.config:
+    # An extension that was interrupted has written the origin's copy only.
+    if began.config is not None and not extends(began.config, run.config):
         different = differences(began.config, run.config)
         raise UsageError(
             f"{run.folder / 'config.json'} is not what the run began with, which "

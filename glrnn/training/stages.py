@@ -67,6 +67,15 @@ def train_stage(
     say = context.progress.say
     with CheckpointFolder(folder, say, largest=largest) as checkpoints:
         now = _open(context, stage, checkpoints, earlier)
+        epochs = now.history.epochs
+        if epochs < context.stage(stage).epochs and _is_finished(
+            context, stage, now.history
+        ):
+            # Said of a run that is extended: it may be hoped to train further.
+            context.progress.say(
+                f"{context.title(stage, epochs)} was the last: the stage has ended by "
+                f"its own rule"
+            )
         rewound_to, rewinds = None, 0
         while not _is_finished(context, stage, now.history):
             try:
