@@ -33,7 +33,7 @@ from glrnn.evaluation.tuning import tune
 from glrnn.model import Model, Params
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import best_params, find_best_params, phase_model
-from glrnn.storage.numerics import require_same
+from glrnn.storage.numerics import numerics, require_same
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _check(command: Command) -> None:
 
 def _evaluate(command: Command) -> Result:
     run = run_folder.read(command.run)
-    require_same(run.folder, run.origin.numerics, ["enable_x64"])
+    require_same(run.folder, run.origin.numerics, numerics(), ["enable_x64"])
     phase, params = _chosen(run, command.phase, command.stage)
     # A text of one's own needs the corpus only for what is learned or tuned.
     corpus = cache(lambda: _corpus(run, command))

@@ -141,7 +141,9 @@ def _default(named: str) -> tuple[Runtime, Config]:
         from glrnn.storage import run_folder
 
         run = run_folder.read(path)
-        return Runtime(run.origin.data, workdir=path), run.config
+        began = run.origin.numerics
+        precision = began.matmul_precision if began is not None else "float32"
+        return Runtime(run.origin.data, path, matmul_precision=precision), run.config
     return Runtime(workdir=Path("runs", path.stem)), experiment.load(path)
 
 

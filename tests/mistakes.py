@@ -441,7 +441,7 @@ ENVIRONMENT = {
         ("perhaps", ["runs", "RUN"], "JAX cannot be imported: invalid truth value"),
     ],
     "JAX_DEFAULT_PRNG_IMPL": [
-        ("rbg", ["train", "RUN"], "set JAX_DEFAULT_PRNG_IMPL=threefry2x32"),
+        ("rbg", ["train", "RUN"], "give JAX_DEFAULT_PRNG_IMPL=threefry2x32"),
         ("dice", ["train", "RUN"], 'Invalid value "dice"'),
     ],
     "JAX_THREEFRY_PARTITIONABLE": [

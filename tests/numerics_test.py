@@ -6,12 +6,12 @@ from dataclasses import replace
 import jax
 import pytest
 
-from glrnn import data
+from glrnn import data, train
 from glrnn.config import experiment
 from glrnn.errors import UsageError
 from glrnn.storage import numerics, opening, run_folder
-from glrnn.storage.numerics import Numerics, variables
-from glrnn.training import context
+from glrnn.storage.numerics import Numerics, unusual
+from glrnn.training import context, phases
 
 OTHERS = {
     "enable_x64": True,
@@ -41,7 +41,7 @@ def opened(texts):
     return lambda: opening.open_run(texts / "run", config, corpus)
 
 
-@pytest.mark.parametrize("name", numerics.NAMES)
+@pytest.mark.parametrize("name", OTHERS)
 def test_a_run_is_resumed_with_the_settings_that_it_began_with(jax_has, opened, name):
     assert opened().origin.numerics == Numerics()
     jax_has(name, OTHERS[name])
@@ -56,6 +56,21 @@ def test_another_precision_is_kept_as_well(jax_has, opened):
     jax_has("enable_x64", False)
     with pytest.raises(UsageError, match="JAX_ENABLE_X64=1, and here it is 0; a run"):
         opened()
+
+
+def test_the_precision_of_products_is_kept_with_the_run(texts, monkeypatch, capsys):
+    arguments = ["--data", str(texts), "--workdir", str(texts / "run")]
+    precise = ["--matmul-precision", "bfloat16"]
+    monkeypatch.setattr(phases, "train", lambda run: [])
+    monkeypatch.chdir(texts)
+    train.main(["small.py", *arguments, *precise])
+    note = "note: --matmul-precision bfloat16 is set; the run keeps to it\n"
+    assert note in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        train.main(["small.py", *arguments])
+    assert "was begun with --matmul-precision bfloat16, and" in capsys.readouterr().err
+    train.main([str(texts / "run")])  # its folder says it
+    assert note in capsys.readouterr().out
 
 
 def test_a_run_of_an_earlier_version_is_resumed(jax_has, opened):
@@ -80,4 +95,4 @@ def test_unusual_settings_are_shown(jax_has, texts, capsys):
 
 def test_the_defaults_are_those_of_jax():
     assert numerics.numerics() == Numerics()
-    assert not variables(Numerics())
+    assert not unusual(Numerics())

@@ -1,20 +1,25 @@
-"""JAX's settings that change what a run learns; a run keeps to those it began with."""
+"""Settings of precision and random numbers; a run keeps to those it began with."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import jax
 
+from glrnn.devices import PRECISIONS
 from glrnn.errors import UsageError
-from glrnn.validation import check
+from glrnn.validation import check, choice
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """JAX's settings of precision and random numbers, by JAX's names and defaults.
+    """What changes the numbers that a run learns, beside its config.
+
+    All but the first are settings of JAX, by its names and with its defaults.
 
     Attributes:
+        matmul_precision: The precision of matrix products in training, one of
+            `devices.PRECISIONS`.
         enable_x64: Whether numbers have 64 bits.
         default_prng_impl: The random number generator.
         threefry_partitionable: Whether it is the version of Threefry that can be
@@ -22,6 +27,7 @@ class Numerics:
         random_seed_offset: The number added to every seed.
     """
 
+    matmul_precision: str = field(default="float32", metadata=choice(PRECISIONS))
     enable_x64: bool = False
     default_prng_impl: str = "threefry2x32"
     threefry_partitionable: bool = True
@@ -34,56 +40,73 @@ class Numerics:
 NAMES = tuple(spec.name for spec in fields(Numerics))
 
 
-def numerics() -> Numerics:
-    """JAX's settings in this process.
+def numerics(matmul_precision: str = "float32") -> Numerics:
+    """The settings of this process.
+
+    Args:
+        matmul_precision: The precision of matrix products in training.
 
     Example:
         >>> numerics().default_prng_impl
         'threefry2x32'
     """
-    usual = Numerics()
+    usual, (_, *names) = Numerics(), NAMES
     return Numerics(
-        **{n: getattr(jax.config, f"jax_{n}", getattr(usual, n)) for n in NAMES}
+        matmul_precision,
+        **{
+            name: getattr(jax.config, f"jax_{name}", getattr(usual, name))
+            for name in names
+        },
     )
 
 
-def variables(settings: Numerics) -> list[str]:
-    """The environment variables of the settings that are not JAX's defaults.
+def unusual(settings: Numerics) -> list[str]:
+    """The settings that are not the defaults, as a person gives them.
 
     Example:
-        >>> variables(Numerics(enable_x64=True))
-        ['JAX_ENABLE_X64=1']
+        >>> unusual(Numerics("bfloat16", enable_x64=True))
+        ['--matmul-precision bfloat16', 'JAX_ENABLE_X64=1']
     """
     usual = Numerics()
     return [
-        f"JAX_{name.upper()}={_spelled(getattr(settings, name))}"
+        _given(name, settings)
         for name in NAMES
         if getattr(settings, name) != getattr(usual, name)
     ]
 
 
 def require_same(
-    folder: Path, began: Numerics | None, names: Collection[str] = NAMES
+    folder: Path,
+    began: Numerics | None,
+    here: Numerics,
+    names: Collection[str] = NAMES,
 ) -> None:
     """Refuses to continue a run with other settings than it began with.
 
     Args:
         folder: The run's folder.
         began: The settings that it began with; `None` if they are not known.
+        here: The settings now.
         names: The names of the settings that matter.
 
     Raises:
         UsageError: A setting is another one.
     """
-    here = numerics()
     for name in names:
         if began is not None and getattr(began, name) != getattr(here, name):
-            variable = f"JAX_{name.upper()}"
-            there, now = (_spelled(getattr(each, name)) for each in (began, here))
+            there = _given(name, began)
             raise UsageError(
-                f"{folder} was begun with {variable}={there}, and here it is {now}; "
-                f"a run keeps to one: set {variable}={there}"
+                f"{folder} was begun with {there}, and here it is "
+                f"{_spelled(getattr(here, name))}; a run keeps to one: give {there}"
             )
+
+
+def _given(name: str, settings: Numerics) -> str:
+    """A setting as it is given: an option, or an environment variable."""
+    value = _spelled(getattr(settings, name))
+    if name == "matmul_precision":
+        return f"--matmul-precision {value}"
+    return f"JAX_{name.upper()}={value}"
 
 
 def _spelled(value: str | int) -> str:

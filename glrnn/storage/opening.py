@@ -23,7 +23,11 @@ WRITTEN_IN_PLACE = {"metrics.jsonl", ".lock"}
 
 
 def open_run(
-    folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
+    folder: Path,
+    config: Config,
+    corpus: data.Corpus,
+    experiment: str = "",
+    matmul_precision: str = "float32",
 ) -> Run:
     """Makes a run in a new or empty folder, or opens the same run to resume it.
 
@@ -34,6 +38,7 @@ def open_run(
         config: What is to be learned.
         corpus: The token streams.
         experiment: The name by which `glrnn.runs` lists the run.
+        matmul_precision: The precision of matrix products in training.
 
     Raises:
         UsageError: The corpus is too short for the batches or is not ids of its
@@ -47,11 +52,12 @@ def open_run(
     place = corpus.name
     if place not in data.CORPORA:
         place = os.path.abspath(place)
+    here = numerics(matmul_precision)
     origin = Origin(
         place,
         data.fingerprint(corpus),
         experiment,
-        numerics(),
+        here,
         config,
         vocabulary_sha256(corpus.vocabulary),
     )
@@ -63,6 +69,7 @@ def open_run(
         _check_regular(folder)
         run = read(folder)
         _check_same(run, config, origin)
+        require_same(folder, run.origin.numerics, here)
         return run
     _make(folder)
     _check_regular(folder)
@@ -88,7 +95,6 @@ def _check_same(run: Run, config: Config, origin: Origin) -> None:
             f"{origin.data} does not have the same words, or no longer; choose "
             f"another --workdir"
         )
-    require_same(run.folder, run.origin.numerics)
 
 
 def _check_regular(folder: Path) -> None:
@@ -135,7 +141,11 @@ def _make(folder: Path) -> None:
 
 @contextmanager
 def open_locked(
-    folder: Path, config: Config, corpus: data.Corpus, experiment: str = ""
+    folder: Path,
+    config: Config,
+    corpus: data.Corpus,
+    experiment: str = "",
+    matmul_precision: str = "float32",
 ) -> Iterator[Run]:
     """`open_run`, with the folder locked until the block is left.
 
@@ -144,10 +154,10 @@ def open_locked(
     Raises:
         UsageError: As `open_run`, and if another process trains in the folder.
     """
-    open_run(folder, config, corpus, experiment)
+    open_run(folder, config, corpus, experiment, matmul_precision)
     with locked(folder):
         # Again: another process may have made another run before the lock was held.
-        run = open_run(folder, config, corpus, experiment)
+        run = open_run(folder, config, corpus, experiment, matmul_precision)
         if run.config != config:
             longer = "; ".join(differences(run.config, config))
             print(printable(f"{folder} is extended: {longer}"), file=sys.stderr)

@@ -13,12 +13,13 @@ from glrnn import data
 from glrnn.config import Config, Phase, Stage
 from glrnn.console.interruption import Interruption
 from glrnn.console.progress import Progress
+from glrnn.devices import PRECISIONS
 from glrnn.errors import StoppedError
 from glrnn.evaluation.perplexity import Score, unigram_score
 from glrnn.model import Model, language_model
 from glrnn.storage import opening
 from glrnn.storage.metrics_log import MetricsLog
-from glrnn.storage.numerics import variables
+from glrnn.storage.numerics import unusual
 from glrnn.storage.run_folder import STAGES, Origin, Run, StageId
 
 # What to do about a loss or gradient that is not finite: stop the run; skip that
@@ -175,14 +176,16 @@ def opened(
         UsageError: As `opening.open_run`; or another process trains there.
     """
     interruption = Interruption()
+    names = {jax_name: name for name, jax_name in PRECISIONS.items()}
+    precision = names.get(execution.precision or "", "float32")
     with (
-        opening.open_locked(folder, config, corpus, experiment) as run,
+        opening.open_locked(folder, config, corpus, experiment, precision) as run,
         Progress(when_lost=interruption.output_is_lost) as progress,
         interruption.awaited(),
     ):
         if run.origin.numerics is not None:
-            for variable in variables(run.origin.numerics):
-                progress.say(f"note: {variable} is set; the run keeps to it")
+            for setting in unusual(run.origin.numerics):
+                progress.say(f"note: {setting} is set; the run keeps to it")
         yield new_context(run, corpus, progress, execution, interruption)
 
 
