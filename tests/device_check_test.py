@@ -183,6 +183,7 @@ def test_a_transposed_window_is_seen(tmp_path, monkeypatch):
     assert "state of layer 1" not in found
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("gpu")
 def test_a_scaled_gradient_of_one_group_is_seen(tmp_path, monkeypatch):
     """Though the group is clipped to the same norm."""

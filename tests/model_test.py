@@ -199,9 +199,8 @@ def test_a_window_that_is_not_ids_is_refused(changes, message):
         model.apply(*start(model), make_window()._replace(**changes))
 
 
-@pytest.mark.parametrize(
-    "dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.thorough)]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_half_precision_is_computed_with_in_float32(dtype):
     model = make_model(1, head="softmax")
     params, carry = start(model)

@@ -54,6 +54,7 @@ def test_updates_and_averages_equal_pytorch(case):
     ours.check_updates_and_averages(settings, golden, longest + 1)
 
 
+@pytest.mark.thorough
 @every_case
 def test_dynamic_evaluation_equals_the_authors_convention_in_pytorch(case):
     learned = ours.check_dynamic_evaluation(*load(case), tolerance=2e-5)
