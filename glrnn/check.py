@@ -6,7 +6,6 @@ if __name__ == "__main__":
     start("glrnn.check")  # before the imports that follow, which take a second
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ import tyro
 from glrnn import data, devices
 from glrnn.config import Config, experiment
 from glrnn.console.compilation import keep_programs, return_memory
+from glrnn.console.options import words
 from glrnn.console.table import print_table
 from glrnn.errors import UsageError, told_plainly
 from glrnn.storage import run_folder
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = tyro.cli(
             Check,
             prog="python -m glrnn.check",
-            args=sys.argv[1:] if arguments is None else arguments,
+            args=words(arguments),
         )
         config, origin = _experiment(command.experiment)
         count = len(config.phases)

@@ -15,6 +15,16 @@ PRECISIONS = {
 }
 
 
+# JAX's switches for debugging that no command can work under, and their usual values.
+# Under the others it works; `jax_disable_jit` makes it very slow.
+SWITCHES = {
+    "jax_debug_infs": False,
+    "jax_no_execution": False,
+    "jax_no_tracing": False,
+    "jax_transfer_guard": "allow",
+}
+
+
 def platform() -> str:
     """The platform that the program being traced is for: `cpu`, `gpu` or `tpu`.
 
@@ -50,12 +60,18 @@ def require_devices() -> None:
     """Makes JAX open its devices.
 
     Raises:
-        UsageError: JAX has no device of the platform that the environment names, or
-            cannot open its devices.
+        UsageError: JAX has no device of the platform that the environment names, cannot
+            open its devices, or has a switch on that stops every program.
 
     Example:
         >>> require_devices()
     """
+    for name, usual in SWITCHES.items():
+        value = jax.config.values.get(name)
+        if value not in (None, usual):
+            raise UsageError(
+                f"{name.upper()} is {value}; no command works under it: unset it"
+            )
     try:
         jax.local_devices()
     except (AssertionError, RuntimeError) as error:

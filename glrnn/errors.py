@@ -125,8 +125,10 @@ def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
             stream.reconfigure(errors="replace")
     try:
         yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        _flush()
+    except SystemExit:  # help has been printed, or a mistake
+        _flush()
+        raise
     except BrokenPipeError:
         os._exit(141)
     except (UsageError, OSError) as error:
@@ -167,6 +169,17 @@ def said_by_jax(error: BaseException) -> str:
     there = ", ".join(f"{name}={os.environ[name]}" for name in names)
     said = one_line(error) or type(error).__name__
     return f"{said}; the environment has {there}" if there else said
+
+
+def _flush() -> None:
+    """Writes what standard output still holds, while a failure can be told."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os._exit(141)
+    except OSError as error:
+        _exit(f"error: {error}", 2)
 
 
 def _exit(last_words: str, status: int) -> NoReturn:

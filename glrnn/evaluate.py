@@ -20,6 +20,7 @@ import tyro
 from glrnn import data
 from glrnn.console.bar import Bar
 from glrnn.console.compilation import keep_programs, return_memory
+from glrnn.console.options import words
 from glrnn.console.sentence import print_sentence
 from glrnn.data.texts import read_given
 from glrnn.data.tokens import split_tokens
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = tyro.cli(
             Command,
             prog="python -m glrnn.evaluate",
-            args=sys.argv[1:] if arguments is None else arguments,
+            args=words(arguments),
         )
         _check(command)
         require_devices()

@@ -6,14 +6,15 @@ if __name__ == "__main__":
     start("glrnn.runs")  # before the imports that follow, which take a second
 
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from glrnn.console.options import words
 from glrnn.console.sentence import print_sentence, shell_word
 from glrnn.console.table import print_table
+from glrnn.data import CORPORA
 from glrnn.errors import UsageError, told_plainly
 from glrnn.losses import to_perplexity
 from glrnn.storage import run_folder
@@ -75,11 +76,22 @@ def row(run: Run) -> dict[str, object]:
     return {
         "run": str(run.folder),
         "experiment": Path(run.origin.experiment).stem or "quickstart",
-        "data": os.path.basename(run.origin.data),
+        "data": _data(run.origin.data),
         "reached": FINISHED if len(summaries) == len(phases) else reached,
         "best valid": None if best is None else to_perplexity(best),
         "test": to_perplexity(summaries[-1].test_loss) if summaries else None,
     }
+
+
+def _data(place: str) -> str:
+    """The name of a corpus, or of the folder of texts; a corpus's name is no folder's.
+
+    Example:
+        >>> _data("ptb"), _data("/home/me/ptb"), _data("/home/me/mine")
+        ('ptb', './ptb', 'mine')
+    """
+    name = os.path.basename(place)
+    return f"./{name}" if name != place and name in CORPORA else name
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -104,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = tyro.cli(
             Command,
             prog="python -m glrnn.runs",
-            args=sys.argv[1:] if arguments is None else arguments,
+            args=words(arguments),
         )
         rows, warnings, damages = [], [], []
         for folder in find(command.folder):

@@ -24,6 +24,7 @@ from glrnn.config import Config, experiment
 from glrnn.config.variants import VARIANTS, first_epochs, with_learning_rate
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.epoch_line import clock
+from glrnn.console.options import words
 from glrnn.console.table import print_table
 from glrnn.devices import PRECISIONS, require_devices, share_batch
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
@@ -65,8 +66,8 @@ def plans(
         workdir: The study's folder.
 
     Raises:
-        UsageError: if a name is unknown, an experiment fails, or it has no such
-            variant.
+        UsageError: if a name is unknown or there is none, something is given twice, an
+            experiment fails, or it has no such variant.
 
     Example:
         >>> list(plans([], ["twice"], [], Path("runs")))
@@ -76,9 +77,14 @@ def plans(
 capped, gru, lstm, mogrifier, nas, random_softmax, reference, rhn, two_layers, \
 without_finetuning, without_gl, without_lwgc
     """
+    _refuse_repetitions(
+        experiments=[path.stem for path in files], variants=variants, seeds=seeds
+    )
+    choices = ", ".join(sorted(VARIANTS))
+    if not variants:
+        raise UsageError(f"no variant is given; choose from: {choices}")
     for name in variants:
         if name not in VARIANTS:
-            choices = ", ".join(sorted(VARIANTS))
             raise UsageError(f"unknown variant {name!r}; choose from: {choices}")
     wholes = [(path.stem, str(path), experiment.load(path)) for path in files]
     for stem, origin, whole in wholes or [("quickstart", "", Config())]:
@@ -87,6 +93,14 @@ without_finetuning, without_gl, without_lwgc
                 config = VARIANTS[name](replace(whole, seed=seed))
                 folder = workdir / stem / name / f"seed_{seed}"
                 yield Plan(stem, origin, name, config, folder)
+
+
+def _refuse_repetitions(**given: Sequence[object]) -> None:
+    """Refuses what would be trained twice, in one folder."""
+    for what, values in given.items():
+        for value in values:
+            if values.count(value) > 1:
+                raise UsageError(f"the {what} have {value} twice; a study has it once")
 
 
 def carry_out(
@@ -136,7 +150,7 @@ def _best_rate(
     for rate in learning_rates:
         config = with_learning_rate(beginning, rate)
         try:
-            summaries = _train(plan, f"rate_{rate:g}", config, corpus)
+            summaries = _train(plan, _rate_name(rate), config, corpus)
         except DivergedError as error:
             print(printable(f"learning rate {rate:g}: {error}"), file=sys.stderr)
             continue
@@ -144,6 +158,11 @@ def _best_rate(
     if not losses:
         raise DivergedError(f"{plan.folder}: every learning rate diverged")
     return min(losses, key=losses.__getitem__)
+
+
+def _rate_name(rate: float) -> str:
+    """The name of the folder in which a learning rate is tried."""
+    return f"rate_{rate:.9g}"
 
 
 def _best_loss(summary: Summary) -> float:
@@ -205,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = tyro.cli(
             Command,
             prog="python -m glrnn.study",
-            args=sys.argv[1:] if arguments is None else arguments,
+            args=words(arguments),
         )
         require_devices()
         keep_programs()
@@ -214,8 +233,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         planned = list(
             plans(command.experiments, command.variants, command.seeds, command.workdir)
         )
+        _refuse_repetitions(learning_rates=[*map(_rate_name, command.learning_rates)])
         for plan in planned:
             _check_rates(plan, command.learning_rates)
+        _check_workdir(command.workdir)
         # One for each vocabulary; all are read, and refused, before a run begins.
         corpora = {
             min_count: data.load(
@@ -228,6 +249,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 _row(plan, corpora[plan.config.min_count], command.learning_rates)
                 for plan in planned
             ]
+        )
+
+
+def _check_workdir(folder: Path) -> None:
+    """Refuses a folder that belongs to something else: a study's has folders only."""
+    try:
+        others = sorted(path.name for path in folder.iterdir() if not path.is_dir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"cannot use {folder}: {error.strerror}") from None
+    if others:
+        raise UsageError(
+            f"{folder} is not the folder of a study (it has {others[0]}); choose "
+            f"another --workdir"
         )
 
 

@@ -10,7 +10,6 @@ if __name__ == "__main__":
     start("glrnn.train")  # before the imports that follow, which take a second
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Annotated, NamedTuple
 import tyro
 
 from glrnn.config import Config, experiment
-from glrnn.console.options import config_of, grouped_options
+from glrnn.console.options import config_of, grouped_options, words
 from glrnn.console.sentence import shell_word
 from glrnn.devices import PRECISIONS, require_devices, share_batch
 from glrnn.errors import UsageError, printable, told_plainly
@@ -97,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The words of the command; `sys.argv` by default.
     """
     with told_plainly("stopped; the same command resumes"):
-        _run(_parse(sys.argv[1:] if arguments is None else arguments))
+        _run(_parse(words(arguments)))
 
 
 def _parse(arguments: Sequence[str]) -> Command:

@@ -73,10 +73,12 @@ def test_output_that_nobody_reads_ends_in_silence():
     assert (done.returncode, done.stderr) == (141, "")
 
 
+# As after a result, and as after help.
+@pytest.mark.parametrize("end", ["", "; raise SystemExit(0)"])
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
-def test_output_that_cannot_be_written_is_one_line():
+def test_output_that_cannot_be_written_is_one_line(end):
     with open("/dev/full", "w") as full:
-        done = run("print('x')", stdout=full)
+        done = run(f"print('x'){end}", stdout=full)
     assert done.returncode == 2
     assert done.stderr.startswith("error: [Errno 28] No space left on device\n")
 

@@ -161,10 +161,11 @@ OPTIONS = {
             (["x" * 300], "no experiment 'xxx"),
             (["DATA"], "no run in"),
             (["--seed", "3", "EXPERIMENT"], "must come first"),
+            ([""], "word 1 of the command is empty: is a variable unset?"),
         ],
         "--data": [
             (["EXPERIMENT", "--data"], "--data"),
-            (["EXPERIMENT", "--data", ""], "unknown data set ''; choose from: python"),
+            (["EXPERIMENT", "--data", ""], "word 3 of the command is empty"),
             (["EXPERIMENT", "--data", "nowhere"], "unknown data set 'nowhere'"),
             (["EXPERIMENT", "--data", "x" * 300], "unknown data set 'xxx"),
             (["EXPERIMENT", "--data", "./nowhere"], "there is no folder './nowhere'"),
@@ -186,7 +187,10 @@ OPTIONS = {
         ],
         "--workdir": [
             (["EXPERIMENT", "--workdir"], "--workdir"),
-            (["EXPERIMENT", "--data", "DATA", "--workdir", ""], "is not empty and"),
+            (
+                ["EXPERIMENT", "--data", "DATA", "--workdir", ""],
+                "word 5 of the command",
+            ),
             (["EXPERIMENT", "--data", "DATA", "--workdir", "DATA"], "is not empty"),
             (["EXPERIMENT", "--data", "DATA", "--workdir", "EXPERIMENT"], "cannot use"),
             (
@@ -266,7 +270,7 @@ OPTIONS = {
             (["RUN", "--text"], "--text"),
             (["RUN", "--text", "nowhere.txt"], "cannot read nowhere.txt"),
             (["RUN", "--text", "DATA"], "Is a directory"),
-            (["RUN", "--text", ""], "cannot read"),
+            (["RUN", "--text", ""], "word 3 of the command is empty"),
             (["RUN", "--text", "DATA", "--data", "DATA"], "--text needs no corpus"),
             (["RUN", "--text", "pipes/train.txt"], "it is a pipe, not a file"),
             (["RUN", "--text", "/dev/null"], "it is a device, not a file"),
@@ -344,6 +348,10 @@ OPTIONS = {
         "FILE": [
             (["nowhere.py"], "no experiment 'nowhere.py'"),
             (["DATA"], "no experiment 'data'"),
+            (
+                ["EXPERIMENT", "other/experiment.py"],
+                "have experiment twice",
+            ),
         ],
         "--data": [
             (["EXPERIMENT", "--data", "nowhere"], "unknown data set 'nowhere'"),
@@ -354,6 +362,8 @@ OPTIONS = {
         ],
         "--variants": [
             (["EXPERIMENT", "--variants", "twice"], "unknown variant 'twice'; choose"),
+            (["EXPERIMENT", "--variants", "lstm", "lstm"], "variants have lstm twice"),
+            (["EXPERIMENT", "--variants"], "no variant is given; choose from: as_it"),
             (
                 ["EXPERIMENT", "--variants", "random_softmax"],
                 "a softmax head has no weights of its own",
@@ -365,8 +375,13 @@ OPTIONS = {
                 ["EXPERIMENT", "--learning-rates", "0"],
                 "Stage.learning_rate is 0.0; it must be above 0",
             ),
+            (
+                ["EXPERIMENT", "--learning-rates", "9", "9.0"],
+                "the learning_rates have rate_9 twice",
+            ),
         ],
         "--seeds": [
+            (["EXPERIMENT", "--seeds", "3", "3"], "the seeds have 3 twice"),
             (["EXPERIMENT", "--seeds", "x"], "--seeds"),
             (["EXPERIMENT", "--seeds", "-1"], "Config.seed is -1"),
         ],
@@ -374,6 +389,10 @@ OPTIONS = {
             (
                 ["EXPERIMENT", "--data", "DATA", "--workdir", "EXPERIMENT"],
                 "Not a directory",
+            ),
+            (
+                ["EXPERIMENT", "--workdir", "RUN"],
+                "is not the folder of a study",
             ),
         ],
         "--colour": [(["--colour", "red"], "--colour")],
@@ -447,6 +466,10 @@ ENVIRONMENT = {
     "JAX_THREEFRY_PARTITIONABLE": [
         ("0", ["train", "RUN"], "with JAX_THREEFRY_PARTITIONABLE=1, and here it is 0"),
     ],
+    "JAX_TRANSFER_GUARD": [
+        ("disallow", ["evaluate", "RUN"], "JAX_TRANSFER_GUARD is disallow; no command")
+    ],
+    "JAX_DEBUG_INFS": [("1", ["train", "RUN"], "JAX_DEBUG_INFS is True; no command")],
     "JAX_RANDOM_SEED_OFFSET": [
         ("3", ["train", "RUN"], "JAX_RANDOM_SEED_OFFSET=0, and here it is 3"),
     ],

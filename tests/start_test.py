@@ -111,7 +111,8 @@ print("done")"""
 
 
 @pytest.mark.parametrize(
-    ("columns", "taken"), [("0", None), ("1", "20"), ("19", "20"), ("99", "99")]
+    ("columns", "taken"),
+    [("0", None), ("1", "20"), ("19", "20"), ("99", "99"), ("²", "²")],
 )
 def test_no_terminal_is_too_narrow(columns, taken, monkeypatch):
     """For help, which never came in 5 columns, or a table, which was empty in 0."""

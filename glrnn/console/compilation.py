@@ -59,9 +59,11 @@ def keep_programs() -> None:
 
 
 def _unwritable(folder: str) -> str:
-    """Why a folder cannot be written; empty if it can, or is on another machine."""
-    if not folder or "://" in folder:
+    """Why a folder cannot be written; empty if it can, or is in the cloud."""
+    if not folder or folder.startswith(("gs://", "s3://")):
         return ""
+    if "://" in folder:
+        return "it is no folder"
     try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -1,11 +1,13 @@
-"""The options of a config in groups, for `--help`."""
+"""The words of a command line, and the options of a config in groups for `--help`."""
 
 import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, make_dataclass
 from typing import Annotated, Any, get_type_hints
 
 from glrnn.config import Config
+from glrnn.errors import UsageError
 
 # Groups of fields by the name of the group. Fields that are in none are in REST.
 GROUPS: Mapping[str, Sequence[str]] = {
@@ -31,6 +33,29 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "phases": ("phases",),
 }
 REST = "training"
+
+
+def words(arguments: Sequence[str] | None) -> Sequence[str]:
+    """The words of a command.
+
+    Args:
+        arguments: Words given from Python; `None` for those of `sys.argv`.
+
+    Raises:
+        UsageError: A word is empty, as that of a shell variable which is not set; it
+            would be taken for a default.
+
+    Example:
+        >>> words(["runs/mine", ""])
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: word 2 of the command is empty: is a variable unset?
+    """
+    found = sys.argv[1:] if arguments is None else arguments
+    if "" in found:
+        number = found.index("") + 1
+        raise UsageError(f"word {number} of the command is empty: is a variable unset?")
+    return found
 
 
 def grouped_options(config: Config) -> dict[str, tuple[Any, Any]]:

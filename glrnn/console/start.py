@@ -134,7 +134,7 @@ def _widen() -> None:
     from shutil import get_terminal_size
 
     columns = os.environ.get("COLUMNS", "")
-    if columns.isdigit() and int(columns) == 0:
+    if columns and not columns.strip("0"):
         del os.environ["COLUMNS"]
     if get_terminal_size().columns < NARROWEST:
         os.environ["COLUMNS"] = str(NARROWEST)

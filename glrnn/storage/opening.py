@@ -51,7 +51,12 @@ def open_run(
     columns(corpus.test, config.test_batch_size, "test split", vocabulary_size=size)
     place = corpus.name
     if place not in data.CORPORA:
-        place = os.path.abspath(place)
+        try:
+            place = os.path.abspath(place)
+        except FileNotFoundError:
+            raise UsageError(
+                "the current folder was deleted; change to another"
+            ) from None
     here = numerics(matmul_precision)
     origin = Origin(
         place,
