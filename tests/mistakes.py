@@ -11,7 +11,7 @@ NOT_NUMBER = ["x", None, True, [1.0], math.nan, math.inf, -math.inf, 1e300, 1e-3
 NOT_POSITIVE = [0.0, -1.0, *NOT_NUMBER]
 NEGATIVE = [-1.0, *NOT_NUMBER]
 NO_RATE = [-0.1, 1, 1.0, 1.5, *NOT_NUMBER]
-NO_NAME = ["", "lstn", 3, None, ["lstm"]]
+NO_NAME = ["lstn", "", 3, None, ["lstm"]]
 NOT_SETTINGS = [3, "x", None, []]
 
 
