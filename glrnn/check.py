@@ -20,6 +20,7 @@ from glrnn.console.options import words
 from glrnn.console.table import print_table
 from glrnn.errors import UsageError, told_plainly
 from glrnn.storage import run_folder
+from glrnn.storage.best_params import largest_checkpoint
 from glrnn.storage.run_folder import StageId
 from glrnn.training.context import Context, Execution, temporary
 from glrnn.training.device_check import compare, device_kind, refuse
@@ -96,6 +97,7 @@ def _experiment(named: str) -> tuple[Config, str]:
     """The config, and the name or folder of its data."""
     if named and os.path.isdir(named):
         run = run_folder.read(Path(named))
+        largest_checkpoint(run, len(run.config.phases))  # that it fits into the memory
         return run.config, run.origin.data
     config = experiment.load(Path(named)) if named else Config()
     return config, "python-docs"

@@ -427,6 +427,11 @@ def with_key(checkpoint):
     name.write_text(name.read_text().replace('"key": "table"', '"key": ["table"]', 1))
 
 
+def with_file(path):
+    """One that Orbax would read beside the arrays, and put in their place."""
+    (path / "progress" / "checkpoint").write_bytes(b"\x80")
+
+
 def with_folder(checkpoint):
     (checkpoint / "progress" / "array_metadatas").mkdir()
 
@@ -459,7 +464,13 @@ FORGERIES = {
     "no tree": (with_json("progress/_METADATA", tree_metadata={}), "another tree"),
     "a key": (with_key, "is of another form"),
     "another format": (with_json("progress/_METADATA", use_zarr3=True), "use_zarr3 is"),
-    "a folder": (with_folder, "array_metadatas is no array of this tree"),
+    "a folder": (with_folder, "array_metadatas is no part of this tree"),
+    "a file of an older form": (with_file, "checkpoint is no part of this tree"),
+    "a loss of many digits": (
+        with_json("about/metadata", valid_loss=10**400),
+        "; it must be at least 0",
+    ),
+    "a loss below 0": (with_json("about/metadata", valid_loss=-1.0), "its valid_loss"),
     "arrays": (with_json("about/metadata", arrays={"progress": 3}), "arrays.progress"),
     "no item": (with_json("about/metadata", arrays={}), "progress is missing"),
     "history": (with_json("about/metadata", history=[]), "its history is []"),

@@ -136,24 +136,37 @@ def test_a_run_extended_at_its_end_is_the_longer_run(tmp_path, corpus, whole, ca
             go_on(tmp_path, corpus, other)
 
 
-def test_an_extension_that_is_interrupted_can_be_begun_again(
-    tmp_path, corpus, monkeypatch
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_an_extension_that_is_interrupted_is_done_again(
+    tmp_path, corpus, monkeypatch, writes
 ):
+    """At the first file that it writes, at the second and at the third."""
     short = of_phases(replace(CONFIG.phases[0], finetune=Stage()))
+    longer = of_phases(CONFIG.phases[0])
     go_on(tmp_path, corpus, short)
-    write_text = run_folder.write_text
+    write_text, left = run_folder.write_text, iter(range(writes, -1, -1))
 
     def full(path, text):
-        if path.name == "config.json":
+        if not next(left):
             raise UsageError("No space left on device")
         write_text(path, text)
 
     with monkeypatch.context() as patch, pytest.raises(UsageError):
         patch.setattr(run_folder, "write_text", full)
-        go_on(tmp_path, corpus, of_phases(CONFIG.phases[0]))
-    assert run_folder.read(tmp_path).config == short
-    run, _ = go_on(tmp_path, corpus, of_phases(CONFIG.phases[0]))
+        go_on(tmp_path, corpus, longer)
+    run = run_folder.read(tmp_path)
+    assert run.config == (longer if writes == 2 else short)
+    assert (run.read_summary(1) is None) == (writes == 2)
+    run, _ = go_on(tmp_path, corpus, longer)
     assert run.read_summary(1).epochs == 5
+    assert run_folder.read(tmp_path).origin.extension is None
+
+
+def test_a_shortened_config_is_refused(tmp_path, corpus):
+    run = opening.open_run(tmp_path, CONFIG, corpus)
+    (tmp_path / "config.json").write_text(to_json(of_phases(CONFIG.phases[0])))
+    with pytest.raises(UsageError, match="is not what the run began with"):
+        run_folder.read(run.folder)
 
 
 class Killed(BaseException):
@@ -266,10 +279,8 @@ def test_a_run_begun_by_another_process_in_between_is_left_alone(
     alone = opening.locked
 
     def too_late(folder):
-        other = replace(CONFIG, seed=7)
-        origin = replace(run_folder.read(folder).origin, config=other)
-        (folder / "origin.json").write_text(to_json(origin))
-        (folder / "config.json").write_text(to_json(other))
+        assert not list(folder.iterdir())  # nothing is written without the lock
+        opening.open_run(folder, replace(CONFIG, seed=7), corpus)
         return alone(folder)
 
     monkeypatch.setattr(opening, "locked", too_late)

@@ -2,21 +2,18 @@
 
 import math
 from dataclasses import asdict, replace
-from typing import TypeVar
 
 from glrnn.config.config import Config
 from glrnn.config.gradual import Phase, Stage
-
-Limit = TypeVar("Limit", int, float)
 
 
 def extends(config: Config, earlier: Config) -> bool:
     """Whether a run with earlier settings is the beginning of one with these.
 
-    Its end can have more: epochs, patience or minutes of its last stage; a finetuning
-    stage, where the last phase has none; further phases, with their layers. The rest is
-    equal, so that an extended run is the run that would have been trained with the
-    longer settings from the start.
+    Its end can have more: epochs or patience of its last stage, or minutes if it has
+    any; a finetuning stage, where the last phase has none; further phases, with their
+    layers. The rest is equal, so that an extended run is the run that would have been
+    trained with the longer settings from the start.
 
     Args:
         config: The new settings.
@@ -56,11 +53,9 @@ def _allowing_more(stage: Stage, earlier: Stage) -> Stage:
     return replace(
         earlier,
         epochs=max(stage.epochs, earlier.epochs),
-        patience=_longer(stage.patience, earlier.patience),
-        minutes=_longer(stage.minutes, earlier.minutes),
+        # 0 is never. Without minutes, rules that a timed stage ignores would end it.
+        patience=max(
+            stage.patience, earlier.patience, key=lambda each: each or math.inf
+        ),
+        minutes=earlier.minutes and max(stage.minutes, earlier.minutes),
     )
-
-
-def _longer(limit: Limit, earlier: Limit) -> Limit:
-    """The later of two limits, of which 0 is none."""
-    return max(limit, earlier, key=lambda each: each or math.inf)

@@ -37,6 +37,9 @@ def find_best_params(run: Run, phase: int, stage: str | None = None) -> Params |
     largest = largest_checkpoint(run, phase)
     for name in (stage,) if stage else reversed(STAGES):
         folder = run.stage_folder(StageId(phase, name))
+        for part in (folder.parent, folder):
+            if part.is_symlink():
+                raise UsageError(f"{part} is a symbolic link; a run has none inside")
         with CheckpointFolder(folder, read_only=True, largest=largest) as checkpoints:
             if checkpoints.best is not None:
                 return checkpoints.restore_best(like)[0]

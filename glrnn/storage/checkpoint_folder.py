@@ -10,6 +10,7 @@ A checkpoint that is being written or deleted has a name that begins with a dot,
 folder with a number for a name was completely written, though it may be damaged since.
 """
 
+import itertools
 import json
 import math
 import os
@@ -334,15 +335,23 @@ def _numbers(folder: Path) -> list[int]:
         int(name)
         for name in names
         if name.isascii() and name.isdigit() and str(int(name)) == name
-        if (folder / name).is_dir() and any((folder / name).iterdir())
+        if _holds_something(folder / name)
     )
+
+
+def _holds_something(path: Path) -> bool:
+    try:
+        return any(path.iterdir())
+    except (NotADirectoryError, FileNotFoundError):  # deleted by a training process
+        return False
 
 
 def _about(values: Mapping[str, Any]) -> tuple[float | None, dict[str, Any]]:
     """The validation loss and the history, as `CheckpointFolder.save` wrote them."""
     loss, history = values.get("valid_loss"), values.get("history")
-    if not (loss is None or (type(loss) in (int, float) and math.isfinite(loss))):
-        raise DamagedError(f"its valid_loss is {shown(loss)}, no finite number")
+    is_number = isinstance(loss, int | float) and not isinstance(loss, bool)
+    if not (loss is None or (is_number and 0 <= loss <= sys.float_info.max)):
+        raise DamagedError(f"its valid_loss is {shown(loss)}; it must be at least 0")
     if not isinstance(history, dict):
         raise DamagedError(f"its history is {shown(history)}, no JSON object")
     return loss, history
@@ -355,6 +364,7 @@ def _best(losses: Mapping[int, float | None]) -> int | None:
 
 def _set_aside(path: Path) -> None:
     """Renames a folder to NAME.damaged, or NAME.damaged2 and so on if that is taken."""
-    names = (f"{path.name}.damaged{suffix}" for suffix in ("", *range(2, 1_000)))
+    suffixes = itertools.chain([""], itertools.count(2))
+    names = (f"{path.name}.damaged{suffix}" for suffix in suffixes)
     free = (path.with_name(name) for name in names)
     os.replace(path, next(aside for aside in free if not os.path.lexists(aside)))

@@ -20,6 +20,8 @@ from glrnn.validation import shown
 
 # The largest size of a file of metadata, in bytes; a list of arrays takes 500 a piece.
 MOST_METADATA = 2**25
+# The files of a tree beside the folders of its arrays.
+FILES = ("_METADATA", "commit_success.txt")
 # What Orbax calls an array on the host or on a device.
 ARRAYS = ("np.ndarray", "jax.Array")
 
@@ -67,8 +69,8 @@ def check_form(path: Path, item: str, leaves: Mapping[str, Any]) -> None:
     for entry in (path / item).iterdir():
         # Orbax reads more of its own formats where it finds them.
         _require(
-            not entry.is_dir() or entry.name in folders,
-            f"{item}/{entry.name} is no array of this tree",
+            entry.name in (folders if entry.is_dir() else FILES),
+            f"{item}/{entry.name} is no part of this tree",
         )
     for name, leaf in folders.items():
         _check_array(path, f"{item}/{name}", leaf)

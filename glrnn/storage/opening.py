@@ -15,11 +15,18 @@ from glrnn.data.windows import columns
 from glrnn.errors import UsageError, printable
 from glrnn.files import kind_of, walk, write_text
 from glrnn.storage.numerics import numerics, require_same
-from glrnn.storage.run_folder import Origin, Run, exists, read, vocabulary_sha256
+from glrnn.storage.run_folder import (
+    Origin,
+    Run,
+    check_name,
+    exists,
+    read,
+    vocabulary_sha256,
+)
 from glrnn.validation import differences, to_json
 
-# Files that are not written anew under another name, but opened and changed.
-WRITTEN_IN_PLACE = {"metrics.jsonl", ".lock"}
+# The file that is not written anew under another name, but appended to.
+APPENDED_TO = "metrics.jsonl"
 
 
 def open_run(
@@ -45,6 +52,20 @@ def open_run(
             vocabulary, or the folder holds another run or something else, or cannot be
             written.
     """
+    origin = _origin(config, corpus, experiment, matmul_precision)
+    run = _ready(folder, config, origin)
+    if run is not None:
+        return run
+    write_text(folder / "origin.json", to_json(origin))
+    corpus.vocabulary.save(folder / "vocabulary.json")
+    write_text(folder / "config.json", to_json(config))  # last: it makes this a run
+    return Run(folder, config, corpus.vocabulary, origin)
+
+
+def _origin(
+    config: Config, corpus: data.Corpus, experiment: str, matmul_precision: str
+) -> Origin:
+    """What a run would begin with; refuses a corpus that does not suit the config."""
     size = len(corpus.vocabulary)
     columns(corpus.train, config.batch_size, "train split", 3, size)
     columns(corpus.valid, config.valid_batch_size, "valid split", vocabulary_size=size)
@@ -54,34 +75,28 @@ def open_run(
         try:
             place = os.path.abspath(place)
         except FileNotFoundError:
-            raise UsageError(
-                "the current folder was deleted; change to another"
-            ) from None
-    here = numerics(matmul_precision)
-    origin = Origin(
+            raise UsageError("the current folder is deleted; use another") from None
+    return Origin(
         place,
         data.fingerprint(corpus),
         experiment,
-        here,
+        numerics(matmul_precision),
         config,
         vocabulary_sha256(corpus.vocabulary),
     )
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"the name of {folder!a} is not UTF-8") from None
-    if exists(folder):
+
+
+def _ready(folder: Path, config: Config, origin: Origin) -> Run | None:
+    """The run in a folder; `None` in one for a new run, which is made."""
+    check_name(folder)
+    if not exists(folder):
+        _make(folder)
         _check_regular(folder)
-        run = read(folder)
-        _check_same(run, config, origin)
-        require_same(folder, run.origin.numerics, here)
-        return run
-    _make(folder)
+        return None
     _check_regular(folder)
-    write_text(folder / "origin.json", to_json(origin))
-    corpus.vocabulary.save(folder / "vocabulary.json")
-    write_text(folder / "config.json", to_json(config))  # last: it makes this a run
-    return Run(folder, config, corpus.vocabulary, origin)
+    run = read(folder)
+    _check_same(run, config, origin)
+    return run
 
 
 def _check_same(run: Run, config: Config, origin: Origin) -> None:
@@ -100,6 +115,13 @@ def _check_same(run: Run, config: Config, origin: Origin) -> None:
             f"{origin.data} does not have the same words, or no longer; choose "
             f"another --workdir"
         )
+    if vocabulary_sha256(run.vocabulary) != origin.vocabulary_sha256:
+        raise UsageError(
+            f"{run.folder / 'vocabulary.json'} has not the words of the corpus, which "
+            f"is the one that the run was trained on; undo the change"
+        )
+    if origin.numerics is not None:
+        require_same(run.folder, run.origin.numerics, origin.numerics)
 
 
 def _check_regular(folder: Path) -> None:
@@ -112,11 +134,15 @@ def _check_regular(folder: Path) -> None:
                     f"regular files and folders, so that nothing else is touched; "
                     f"replace it by what belongs there, or delete it"
                 )
-            if entry.name in WRITTEN_IN_PLACE and _is_shared(entry):
+            if entry.name == APPENDED_TO and _is_shared(entry):
                 raise UsageError(
                     f"{entry.path} is a hard link to a file that has another name too, "
                     f"and would be changed there; replace it by a copy"
                 )
+    except FileNotFoundError:
+        # Another process trains here, and has deleted a checkpoint. Once the lock is
+        # held, all is looked at again.
+        return
     except OSError as error:
         raise UsageError(
             f"cannot read {error.filename or folder}: {error.strerror}"
@@ -124,12 +150,14 @@ def _check_regular(folder: Path) -> None:
 
 
 def _is_shared(entry: os.DirEntry[str]) -> bool:
-    status = entry.stat(follow_symlinks=False)
-    return status.st_nlink > 1 and status.st_size > 0
+    return entry.stat(follow_symlinks=False).st_nlink > 1
 
 
 def _make(folder: Path) -> None:
-    """Makes a folder, or refuses one that holds something else than a run."""
+    """Makes a folder, or refuses one that holds something else or is in a run."""
+    for outer in folder.absolute().parents:
+        if exists(outer) and os.path.lexists(outer / "origin.json"):
+            raise UsageError(f"{folder} is inside the run {outer}; choose another")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in folder.iterdir()}
@@ -159,13 +187,14 @@ def open_locked(
     Raises:
         UsageError: As `open_run`, and if another process trains in the folder.
     """
-    open_run(folder, config, corpus, experiment, matmul_precision)
+    # First without the lock, whose file must not be left in a folder that is refused.
+    _ready(folder, config, _origin(config, corpus, experiment, matmul_precision))
     with locked(folder):
-        # Again: another process may have made another run before the lock was held.
         run = open_run(folder, config, corpus, experiment, matmul_precision)
         if run.config != config:
             longer = "; ".join(differences(run.config, config))
             print(printable(f"{folder} is extended: {longer}"), file=sys.stderr)
+        if run.config != config or run.origin.extension is not None:
             run = run.extend(config)
         yield run
 

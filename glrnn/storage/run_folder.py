@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from glrnn.config import Config
-from glrnn.config.extension import extends
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.errors import UsageError
 from glrnn.files import parse_json, read_text_of_run, write_text
@@ -50,6 +49,8 @@ class Origin:
         config: The settings. `config.json` has them too, where a person may edit them;
             `None` in runs of version 0.1.0.
         vocabulary_sha256: The vocabulary's SHA-256; empty in runs of version 0.1.0.
+        extension: The settings that `config.json` is about to have, while a run is
+            being extended.
     """
 
     data: str
@@ -58,6 +59,7 @@ class Origin:
     numerics: Numerics | None = None
     config: Config | None = None
     vocabulary_sha256: str = ""
+    extension: Config | None = None
 
     def __post_init__(self):
         check(self)
@@ -135,16 +137,30 @@ class Run(NamedTuple):
         """The run with further epochs, stages or phases, on disk too.
 
         The summary of what was the last phase is deleted, since the phase may have more
-        to come; training writes it again. A process that is killed in here leaves a
-        run that can be extended again.
+        to come; training writes it again. A process that is killed in here leaves
+        `Origin.extension`, by which the next one knows that this is to be done again.
 
         Args:
             config: Settings that extend the run's, by `config.extension.extends`.
+
+        Raises:
+            UsageError: A file cannot be written.
         """
-        self._summary(len(self.config.phases)).unlink(missing_ok=True)
-        origin = replace(self.origin, config=config)
-        write_text(self.folder / "origin.json", to_json(origin))
+        began = self.origin.config or self.config
+        words = vocabulary_sha256(self.vocabulary)
+        origin = replace(self.origin, config=began, vocabulary_sha256=words)
+        origin_path, summary = (
+            self.folder / "origin.json",
+            self._summary(len(began.phases)),
+        )
+        write_text(origin_path, to_json(replace(origin, extension=config)))
         write_text(self.folder / "config.json", to_json(config))
+        try:
+            summary.unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot delete {summary}: {error.strerror}") from None
+        origin = replace(origin, config=config, extension=None)
+        write_text(origin_path, to_json(origin))
         return self._replace(config=config, origin=origin)
 
     def write_summary(self, summary: Summary) -> None:
@@ -165,6 +181,21 @@ def exists(folder: Path) -> bool:
     return os.path.lexists(folder / "config.json")
 
 
+def check_name(folder: Path) -> None:
+    """Refuses a name that Orbax cannot take.
+
+    Raises:
+        UsageError: It is not UTF-8.
+
+    Example:
+        >>> check_name(Path("runs/mine"))
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the name of {folder!a} is not UTF-8") from None
+
+
 def read(folder: Path) -> Run:
     """Reads a run.
 
@@ -178,6 +209,7 @@ def read(folder: Path) -> Run:
         ...
         glrnn.errors.UsageError: no run in nowhere: it has no config.json
     """
+    check_name(folder)
     if not exists(folder):
         raise UsageError(f"no run in {folder}: it has no config.json")
     run = Run(
@@ -193,8 +225,7 @@ def read(folder: Path) -> Run:
 def _check_unchanged(run: Run) -> None:
     """Refuses a run whose settings or words were edited after it began."""
     began = run.origin
-    # An extension that was interrupted has written the origin's copy only.
-    if began.config is not None and not extends(began.config, run.config):
+    if began.config is not None and run.config not in (began.config, began.extension):
         different = differences(began.config, run.config)
         raise UsageError(
             f"{run.folder / 'config.json'} is not what the run began with, which "

@@ -1,10 +1,11 @@
 """Gradual learning: the phases of a run, each deeper than the one before."""
 
+import math
 import os
 
 import jax
 
-from glrnn.errors import UsageError
+from glrnn.errors import DivergedError, UsageError
 from glrnn.evaluation.perplexity import perplexity
 from glrnn.losses import to_perplexity
 from glrnn.storage.best_params import best_params
@@ -89,6 +90,8 @@ def _summary(
         context.corpus.test,
         batch_size=context.config.test_batch_size,
     )
+    if not math.isfinite(test.nats_per_token):
+        raise DivergedError(f"the test loss is not finite in phase {phase}")
     raw = [loss for history in histories for loss in history.raw_losses]
     averaged = [loss for history in histories for loss in history.averaged_losses]
     return Summary(
