@@ -205,8 +205,11 @@ def _evaluate(command: Command) -> Result:
     if temperature is not None:
         model = tempered(model, temperature)
     if command.is_dynamic:
-        # Trials are known by the parameters, and by the temperature where it matters.
-        fingerprint = params if temperature is None else (params, temperature)
+        # Trials are known by the parameters, the training set whose gradients scale the
+        # updates, and the temperature where it matters.
+        fingerprint = params, corpus().train
+        if temperature is not None:
+            fingerprint = *fingerprint, temperature
         score, rule = _dynamic(
             *(run, model, params, fingerprint),
             *(corpus(), text.ids, command.rule, command.tune),

@@ -221,6 +221,13 @@ def test_tuned_rates_are_of_the_validation_set_and_remembered(
     again = capsys.readouterr()
     assert again.err == ""
     assert json.loads(again.out) == found
+    # Another training set has other gradients, by which the updates are scaled.
+    moved = tmp_path / "moved"
+    shutil.copytree(trained[1], moved, ignore=shutil.ignore_patterns("run"))
+    lines = (moved / "train.txt").read_text().splitlines()
+    (moved / "train.txt").write_text("\n".join(reversed(lines)))
+    evaluate.main([*map(str, arguments), "--data", str(moved), "--json"])
+    assert " on 60 tokens" in capsys.readouterr().err
 
 
 def test_rates_that_diverge_end_with_status_1(trained, capsys):
