@@ -263,12 +263,24 @@ def _chosen(
 
 def _corpus(run: run_folder.Run, command: Command) -> data.Corpus:
     if command.data is not None:
-        return data.load(
+        corpus = data.load(
             command.data,
             run.vocabulary,
             command.manual_dir,
             splits=_needed_splits(command),
         )
+        began = run.origin.splits_sha256
+        others = [
+            split
+            for split, found in data.split_fingerprints(corpus).items()
+            if found != began.get(split, found)
+        ]
+        if others:
+            _say(
+                f"note: {command.data} is not what {run.folder} was trained on: it has "
+                f"another {' and another '.join(others)} split"
+            )
+        return corpus
     where = run.origin.data
     corpus = data.load(where, run.vocabulary, command.manual_dir)
     if data.fingerprint(corpus) != run.origin.sha256:

@@ -538,6 +538,14 @@ RUN_FILES = {
                 "Numerics.enable_x64 is 3; it must be bool",
             ),
             (b'{"data": "x", "sha256": "x", "config": {"a": 1}}', "found (a) @"),
+            (
+                b'{"data": "x", "sha256": "x", "splits_sha256": {"test": 3}}',
+                "Origin.splits_sha256 is 3; it must be str",
+            ),
+            (
+                b'{"data": "x", "sha256": "x", "splits_sha256": [3]}',
+                "origin.splits_sha256",
+            ),
         ],
     ),
     "metrics.jsonl": (

@@ -223,3 +223,21 @@ def fingerprint(corpus: Corpus) -> str:
         digest.update(f"[{stream.size}]".encode())
         digest.update(stream.astype("<i4").tobytes())
     return digest.hexdigest()
+
+
+def split_fingerprints(corpus: Corpus) -> dict[str, str]:
+    """The SHA-256 of each stream that is loaded, without the vocabulary.
+
+    Example:
+        >>> import numpy as np
+        >>> ids, none = np.arange(2, dtype=np.int32), np.empty(0, np.int32)
+        >>> corpus = Corpus("a", Vocabulary(("b", "c")), none, none, ids, {})
+        >>> list(split_fingerprints(corpus))
+        ['test']
+    """
+    streams = {split: getattr(corpus, split) for split in SPLITS}
+    return {
+        split: hashlib.sha256(stream.astype("<i4").tobytes()).hexdigest()
+        for split, stream in streams.items()
+        if stream.size
+    }

@@ -60,6 +60,7 @@ def open_run(
         here,
         config,
         vocabulary_sha256(corpus.vocabulary),
+        data.split_fingerprints(corpus),
     )
     try:
         str(folder).encode()

@@ -50,6 +50,7 @@ class Origin:
         config: The settings. `config.json` has them too, where a person may edit them;
             `None` in runs of version 0.1.0.
         vocabulary_sha256: The vocabulary's SHA-256; empty in runs of version 0.1.0.
+        splits_sha256: The fingerprint of each split; empty in earlier runs.
     """
 
     data: str
@@ -58,6 +59,7 @@ class Origin:
     numerics: Numerics | None = None
     config: Config | None = None
     vocabulary_sha256: str = ""
+    splits_sha256: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         check(self)
