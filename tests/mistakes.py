@@ -261,6 +261,7 @@ OPTIONS = {
         "--split": [
             (["RUN", "--split", "tset"], "--split"),
             (["RUN", "--split"], "--split"),
+            (["RUN", "--text", "x", "--split", "test"], "--split is of no use to --te"),
         ],
         "--text": [
             (["RUN", "--text"], "--text"),
@@ -306,9 +307,13 @@ OPTIONS = {
         ],
         "--temperature": [
             (["RUN", "--temperature", "x"], "--temperature"),
-            (["RUN", "--temperature", "0"], "--temperature is 0.0; it must be above 0"),
-            (["RUN", "--temperature", "nan"], "it must be above 0"),
-            (["RUN", "--temperature", "inf"], "it must be above 0"),
+            (
+                ["RUN", "--temperature", "0"],
+                "--temperature is 0.0; it must be between 0.01 and 100",
+            ),
+            (["RUN", "--temperature", "nan"], "it must be between 0.01 and 100"),
+            (["RUN", "--temperature", "1e-5"], "it must be between 0.01 and 100"),
+            (["RUN", "--temperature", "1e300"], "it must be between 0.01 and 100"),
         ],
         "--tune-temperature": [
             (["RUN", "--tune-temperature", "yes"], "yes"),
