@@ -6,6 +6,7 @@ if __name__ == "__main__":
     start("glrnn.check")  # before the imports that follow, which take a second
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,10 @@ from glrnn.config import Config, experiment
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.options import words
 from glrnn.console.table import print_table
-from glrnn.errors import UsageError, told_plainly
+from glrnn.errors import UsageError, printable, told_plainly
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import largest_checkpoint
-from glrnn.storage.run_folder import StageId
+from glrnn.storage.run_folder import Origin, StageId
 from glrnn.training.context import Context, Execution, temporary
 from glrnn.training.device_check import compare, device_kind, refuse
 from glrnn.validation import at_least, check, choice
@@ -81,10 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keep_programs()
         return_memory()
         corpus = data.load(
-            command.data or origin,
+            command.data or origin.data,
             manual_dir=command.manual_dir,
             min_count=config.min_count,
         )
+        if origin.sha256 and data.fingerprint(corpus) != origin.sha256:
+            note = (
+                f"note: {corpus.name} is not what {command.experiment} was trained on"
+            )
+            print(printable(note), file=sys.stderr, flush=True)
         mesh = devices.share_batch(
             config.batch_size // config.num_microbatches, command.num_devices
         )
@@ -93,14 +99,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _show(context, StageId(number, "main"))
 
 
-def _experiment(named: str) -> tuple[Config, str]:
-    """The config, and the name or folder of its data."""
+def _experiment(named: str) -> tuple[Config, Origin]:
+    """The config, and the data that it was trained on, or would be by default."""
     if named and os.path.isdir(named):
         run = run_folder.read(Path(named))
         largest_checkpoint(run, len(run.config.phases))  # that it fits into the memory
-        return run.config, run.origin.data
+        return run.config, run.origin
     config = experiment.load(Path(named)) if named else Config()
-    return config, "python-docs"
+    return config, Origin("python-docs", sha256="")
 
 
 def _show(context: Context, stage: StageId) -> None:

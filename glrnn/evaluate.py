@@ -15,6 +15,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 import tyro
 
 from glrnn import data
@@ -23,8 +24,8 @@ from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.options import words
 from glrnn.console.sentence import print_sentence
 from glrnn.data.texts import read_given
-from glrnn.data.tokens import split_tokens
-from glrnn.data.vocabulary import UNK, Ids
+from glrnn.data.tokens import line_end_warnings, split_tokens
+from glrnn.data.vocabulary import UNK, Ids, Vocabulary
 from glrnn.devices import require_devices
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
@@ -36,6 +37,9 @@ from glrnn.storage import run_folder
 from glrnn.storage.best_params import best_params, find_best_params, phase_model
 from glrnn.storage.numerics import numerics, require_same
 
+# Beyond these the logits of float32 lose the differences between words.
+TEMPERATURES = 0.01, 100.0
+
 
 @dataclass(frozen=True)
 class Command:
@@ -43,7 +47,7 @@ class Command:
 
     Attributes:
         run: The run's folder.
-        split: The split of the run's data to score.
+        split: The split of the run's data to score; test by default.
         text: A text of your own to score instead: UTF-8, words separated by whitespace;
             - for standard input.
         data: Where the run's data is now, if it has moved: a folder or a name. Only the
@@ -57,9 +61,11 @@ class Command:
         tune: Use dynamic evaluation with the rates that are best on the validation set.
         rule: The settings of dynamic evaluation.
         batch_size: The number of columns that the text is cut into, each of which is
-            read without what is before it; by default the run's own for that split,
-            and that of the test set for a text of your own.
-        temperature: A number that all logits are divided by; 1 by default.
+            read without what is before it; tokens that do not fill a row are left out.
+            By default the run's own for that split, and that of the test set for a
+            text of your own.
+        temperature: A number that all logits are divided by, from 0.01 to 100; 1 by
+            default.
         tune_temperature: Use the temperature that is best on the first 50,000 tokens of
             the validation set.
         list_unknown: List the words of --text that the model does not know, with their
@@ -68,7 +74,7 @@ class Command:
     """
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
-    split: Literal["valid", "test", "train"] = "test"
+    split: Literal["valid", "test", "train"] | None = None
     text: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     data: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
     manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
@@ -90,6 +96,11 @@ class Command:
         """Whether the model learns from the text."""
         return self.dynamic or self.tune
 
+    @property
+    def scored_split(self) -> str | None:
+        """The split to score; `None` for a text of one's own."""
+        return (self.split or "test") if self.text is None else None
+
 
 class Text(NamedTuple):
     """A text to score.
@@ -97,16 +108,38 @@ class Text(NamedTuple):
     Attributes:
         name: What it is, to a person.
         ids: Its tokens.
-        num_unknown: How many of them are unknown words.
-        symbol: The word that they are read as; `None` if the vocabulary has none.
-        unknown_words: The counts of these words, if they are to be listed.
+        vocabulary: The vocabulary of the ids.
+        tokens: Its words, if the unknown ones are to be listed.
     """
 
     name: str
     ids: Ids
-    num_unknown: int
-    symbol: str | None
-    unknown_words: Mapping[str, int] | None = None
+    vocabulary: Vocabulary
+    tokens: Sequence[str] | None = None
+
+    @property
+    def symbol(self) -> str | None:
+        """The word that unknown ones are read as; `None` if there is none."""
+        return self.vocabulary.unknown_symbol
+
+    @property
+    def num_unknown(self) -> int:
+        """How many tokens are unknown words."""
+        if self.symbol is None:
+            return 0
+        return int(np.count_nonzero(self.ids == self.vocabulary.index[self.symbol]))
+
+    @property
+    def unknown_words(self) -> Mapping[str, int] | None:
+        """The counts of the unknown words, if they are to be listed."""
+        if self.tokens is None:
+            return None
+        return self.vocabulary.unknown_words(self.tokens)
+
+    def beginning(self, count: int) -> "Text":
+        """The text up to a number of tokens."""
+        tokens = None if self.tokens is None else self.tokens[:count]
+        return self._replace(ids=self.ids[:count], tokens=tokens)
 
 
 class Result(NamedTuple):
@@ -172,8 +205,11 @@ def _check(command: Command) -> None:
             "one column"
         )
     temperature = command.temperature
-    if temperature is not None and not 0 < temperature < math.inf:
-        raise UsageError(f"--temperature is {temperature}; it must be above 0")
+    least, most = TEMPERATURES
+    if temperature is not None and not least <= temperature <= most:
+        raise UsageError(
+            f"--temperature is {temperature}; it must be between {least:g} and {most:g}"
+        )
     if command.tune_temperature and temperature is not None:
         raise UsageError(
             "--tune-temperature searches for the temperature; drop --temperature"
@@ -185,6 +221,8 @@ def _check(command: Command) -> None:
             "--text needs no corpus; drop --data and --manual-dir, or add --dynamic, "
             "--tune or --tune-temperature"
         )
+    if command.text is not None and command.split is not None:
+        raise UsageError("--split is of no use to --text; drop one of them")
     if command.list_unknown and command.text is None:
         raise UsageError("--list-unknown needs --text")
 
@@ -196,9 +234,9 @@ def _evaluate(command: Command) -> Result:
     # A text of one's own needs the corpus only for what is learned or tuned.
     corpus = cache(lambda: _corpus(run, command))
     text = (
-        _split(corpus(), command.split)
-        if command.text is None
-        else _own_text(run, command.text, command.list_unknown)
+        _own_text(run, command.text, command.list_unknown)
+        if command.text is not None
+        else _split(corpus(), command.split or "test")
     )
     model, temperature = phase_model(run, phase), command.temperature
     if command.tune_temperature:
@@ -206,8 +244,11 @@ def _evaluate(command: Command) -> Result:
     if temperature is not None:
         model = tempered(model, temperature)
     if command.is_dynamic:
-        # Trials are known by the parameters, and by the temperature where it matters.
-        fingerprint = params if temperature is None else (params, temperature)
+        # Trials are known by the parameters, the training set whose gradients scale the
+        # updates, and the temperature where it matters.
+        fingerprint = params, corpus().train
+        if temperature is not None:
+            fingerprint = *fingerprint, temperature
         score, rule = _dynamic(
             *(run, model, params, fingerprint),
             *(corpus(), text.ids, command.rule, command.tune),
@@ -217,11 +258,28 @@ def _evaluate(command: Command) -> Result:
     if batch_size is None:
         batch_size = (
             run.config.test_batch_size
-            if command.text is not None or command.split == "test"
+            if command.scored_split in (None, "test")
             else run.config.valid_batch_size
         )
     score = perplexity(model, params, text.ids, batch_size=batch_size)
-    return Result(text, phase, score, None, temperature)
+    if not math.isfinite(score.perplexity):
+        at = "" if temperature is None else f" at a temperature of {temperature:.4g}"
+        raise DivergedError(
+            f"the perplexity is not finite{at}: {score.nats_per_token:.4g} nats per "
+            f"token"
+        )
+    return Result(_read_part(text, batch_size), phase, score, None, temperature)
+
+
+def _read_part(text: Text, batch_size: int) -> Text:
+    """The text without the tail that `perplexity` leaves out, which is said."""
+    left_out = len(text.ids) % batch_size
+    if left_out:
+        _say(
+            f"note: the last {left_out:,} of {len(text.ids):,} tokens were left out: "
+            f"they do not fill a row of {batch_size:,} columns"
+        )
+    return text.beginning(len(text.ids) - left_out)
 
 
 def _tune_temperature(
@@ -261,12 +319,24 @@ def _chosen(
 
 def _corpus(run: run_folder.Run, command: Command) -> data.Corpus:
     if command.data is not None:
-        return data.load(
+        corpus = data.load(
             command.data,
             run.vocabulary,
             command.manual_dir,
             splits=_needed_splits(command),
         )
+        began = run.origin.splits_sha256
+        others = [
+            split
+            for split, found in data.split_fingerprints(corpus).items()
+            if found != began.get(split, found)
+        ]
+        if others:
+            _say(
+                f"note: {command.data} is not what {run.folder} was trained on: it has "
+                f"another {' and another '.join(others)} split"
+            )
+        return corpus
     where = run.origin.data
     corpus = data.load(where, run.vocabulary, command.manual_dir)
     if data.fingerprint(corpus) != run.origin.sha256:
@@ -276,7 +346,7 @@ def _corpus(run: run_folder.Run, command: Command) -> data.Corpus:
 
 def _needed_splits(command: Command) -> list[str]:
     needed = {
-        (command.split, command.text is None),
+        (command.scored_split, True),
         ("train", command.is_dynamic),
         ("valid", command.tune or command.tune_temperature),
     }
@@ -339,7 +409,7 @@ def _as_json(result: Result) -> str:
         record["dynamic"] = asdict(result.rule)
     if result.temperature is not None:
         record["temperature"] = result.temperature
-    return json.dumps(record)
+    return json.dumps(record, allow_nan=False)
 
 
 def _show(result: Result) -> None:
@@ -352,12 +422,16 @@ def _show(result: Result) -> None:
             f"{rule.decay_rate:.3g})"
         )
     if result.temperature is not None:
-        how += f", temperature {result.temperature:.3f}"
+        how += f", temperature {result.temperature:.4g}"
+    # Of a number with hundreds of digits a few are enough.
+    perplexity_shown = format(
+        score.perplexity, ".2f" if score.perplexity < 1e9 else ".4g"
+    )
     read_as = f" (read as {text.symbol})" if text.symbol not in (None, UNK) else ""
     print_sentence(
         f"{text.name}, model of phase {result.phase}{how}: "
         f"{score.nats_per_token:.4f} nats per token, perplexity "
-        f"{score.perplexity:.2f}, {score.num_tokens:,} tokens scored, "
+        f"{perplexity_shown}, {score.num_tokens:,} tokens scored, "
         f"{text.num_unknown:,} unknown words{read_as}"
     )
     for word, count in (text.unknown_words or {}).items():
@@ -366,17 +440,14 @@ def _show(result: Result) -> None:
 
 def _own_text(run: run_folder.Run, path: str, listed: bool) -> Text:
     name = "standard input" if path == "-" else path
-    tokens = split_tokens(read_given(path), name)
-    ids, num_unknown = run.vocabulary.encode(tokens, name)
-    words = run.vocabulary.unknown_words(tokens) if listed else None
-    return Text(name, ids, num_unknown, run.vocabulary.unknown_symbol, words)
+    text = read_given(path)
+    tokens = split_tokens(text, name)
+    for warning in line_end_warnings(text):
+        _say(f"warning: {name}: {warning}")
+    ids, _ = run.vocabulary.encode(tokens, name)
+    return Text(name, ids, run.vocabulary, tokens if listed else None)
 
 
 def _split(corpus: data.Corpus, name: str) -> Text:
     ids = getattr(corpus, name)
-    return Text(
-        f"{name} split of {corpus.name}",
-        ids,
-        corpus.unknown[name],
-        corpus.vocabulary.unknown_symbol,
-    )
+    return Text(f"{name} split of {corpus.name}", ids, corpus.vocabulary)

@@ -176,6 +176,68 @@ def test_suspicious_splits_are_told_where_a_model_is_to_be_trained(tmp_path, cap
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("ending", "tokens", "warning"),
+    [
+        (
+            " <eos>\n",
+            ["a", EOS, EOS, "b", EOS, EOS],
+            "lines that already end in <eos>: 2; each gets a second one, so remove it",
+        ),
+        (
+            "\t<eos> \r\n",
+            ["a", EOS, EOS, "b", EOS, EOS],
+            "lines that already end in <eos>: 2; each gets a second one, so remove it",
+        ),
+        (
+            "\r",
+            ["a", "b", EOS],
+            "carriage returns without a newline: 2; they end no line and get no <eos>, "
+            "so replace them by newlines",
+        ),
+        ("\r\n", ["a", EOS, "b", EOS], None),
+        (" <eos> c x<eos>\n", ["a", EOS, "c", "x<eos>", EOS, "b"], None),
+    ],
+)
+def test_line_ends_that_are_not_newlines_are_told(
+    tmp_path, capsys, ending, tokens, warning
+):
+    write(tmp_path, train=f"a{ending}b{ending}", valid="b a\n", test="b b\n")
+    corpus = data.load(tmp_path)
+    assert corpus.vocabulary.decode(corpus.train)[: len(tokens)] == tokens
+    expected = f"warning: {tmp_path}/train.txt: {warning}\n" if warning else ""
+    assert capsys.readouterr().err == expected
+    data.load(tmp_path, corpus.vocabulary, splits=["train"])  # as `evaluate` loads it
+    assert capsys.readouterr().err == expected
+
+
+def test_how_much_is_unknown_is_told(tmp_path, capsys):
+    write(tmp_path, train="a a a a b\n" * 3, valid="a\na\na c\n", test="b b a\n")
+
+    def told(min_count):
+        data.load(tmp_path, min_count=min_count)
+        return capsys.readouterr().err.splitlines()
+
+    assert told(0) == []
+    assert told(1)[-1] == (
+        f"note: {tmp_path}: the vocabulary has 4 words; 0.0% of train, 14.3% of valid, "
+        f"0.0% of test is <unk>"
+    )
+    assert told(4) == [
+        f"warning: {tmp_path}: the vocabulary has 3 words; 16.7% of train, 14.3% of "
+        f"valid, 50.0% of test is <unk>; choose a lower minimum count"
+    ]
+
+
+@pytest.mark.parametrize("min_count", [-1, 1.5, "2", None, True])
+def test_a_minimum_count_that_is_none_is_refused(tmp_path, min_count):
+    write(tmp_path, train="a\n", valid="a\n", test="a\n")
+    with pytest.raises(UsageError, match="it must be an integer, at least 0"):
+        data.load(tmp_path, min_count=min_count)
+    with pytest.raises(UsageError, match="it must be an integer, at least 1"):
+        Vocabulary.of_frequent(["a", "a"], min_count)
+
+
 def test_only_some_splits_can_be_loaded_with_a_vocabulary(tmp_path):
     write(tmp_path, test="a b\n")
     corpus = data.load(tmp_path, Vocabulary(("a", "b", EOS)), splits=["test"])

@@ -352,3 +352,18 @@ def test_a_cpu_is_compared_with_itself_on_request_alone(texts, trained, capsys):
     assert lines[1].split() == ["figure", "cpu", "CPU", "difference", "tolerance"]
     assert lines[-1] == "cpu computes the same as the CPU, up to rounding."
     assert all(line.split()[-2] == "0.0e+00" for line in lines[3:-2])
+
+
+def test_a_check_with_other_texts_than_the_run_s_says_so(
+    trained, texts, capsys, monkeypatch
+):
+    monkeypatch.setattr(check, "_show", lambda context, stage: None)
+    run = str(trained[0])
+    check.main([run])
+    assert capsys.readouterr().err == ""
+    with (texts / "test.txt").open("a") as file:
+        file.write(" cat")
+    check.main([run, "--data", str(texts)])
+    assert (
+        capsys.readouterr().err == f"note: {texts} is not what {run} was trained on\n"
+    )

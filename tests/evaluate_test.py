@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import pickle
 import re
 import shutil
@@ -12,7 +13,9 @@ import pytest
 from glrnn import data, evaluate
 from glrnn.evaluation import temperature, tuning
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.evaluation.perplexity import Score
 from glrnn.evaluation.temperature import TEMPERATURES, best_temperature
+from glrnn.losses import to_perplexity
 from glrnn.model import language_model
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import best_params
@@ -221,6 +224,13 @@ def test_tuned_rates_are_of_the_validation_set_and_remembered(
     again = capsys.readouterr()
     assert again.err == ""
     assert json.loads(again.out) == found
+    # Another training set has other gradients, by which the updates are scaled.
+    moved = tmp_path / "moved"
+    shutil.copytree(trained[1], moved, ignore=shutil.ignore_patterns("run"))
+    lines = (moved / "train.txt").read_text().splitlines()
+    (moved / "train.txt").write_text("\n".join(reversed(lines)))
+    evaluate.main([*map(str, arguments), "--data", str(moved), "--json"])
+    assert " on 60 tokens" in capsys.readouterr().err
 
 
 def test_rates_that_diverge_end_with_status_1(trained, capsys):
@@ -273,6 +283,69 @@ def test_the_batch_size_can_be_chosen(trained, capsys):
     one = printed(capsys, run, "--split", "valid", "--batch-size", 1)
     assert valid == two != one
     assert one["num_tokens"] == 59
+
+
+def test_what_is_left_out_is_told_and_not_counted(trained, tmp_path, capsys):
+    path = tmp_path / "mine.txt"
+    path.write_text("the dog sat\n" * 3 + "a cat dog dog mouse\n")
+    arguments = [str(trained[0]), "--text", str(path), "--list-unknown", "--json"]
+    evaluate.main([*arguments, "--batch-size", "7"])
+    told = capsys.readouterr()
+    assert told.err == (
+        "note: the last 4 of 18 tokens were left out: they do not fill a row of 7 "
+        "columns\n"
+    )
+    found = json.loads(told.out)
+    assert (found["num_tokens"], found["unknown"]) == (7, 3)
+    assert found["unknown_words"] == {"dog": 3}
+    evaluate.main([*arguments, "--batch-size", "1"])
+    told = capsys.readouterr()
+    assert (json.loads(told.out)["unknown"], told.err) == (6, "")
+
+
+def test_line_ends_of_a_text_are_told(trained, tmp_path, capsys):
+    path = tmp_path / "mine.txt"
+    path.write_text("the cat <eos>\nsat\rand saw\n", newline="")
+    evaluate.main([str(trained[0]), "--text", str(path)])
+    eos, carriage = capsys.readouterr().err.splitlines()
+    assert eos.startswith(f"warning: {path}: lines that already end in <eos>: 1;")
+    assert carriage.startswith(f"warning: {path}: carriage returns without a newline: ")
+
+
+def test_other_splits_than_those_of_the_run_are_noted(trained, texts, capsys):
+    run, arguments = trained[0], [str(trained[0]), "--data", str(texts)]
+    evaluate.main(arguments)
+    assert capsys.readouterr().err == ""
+    for split in ("test", "train"):
+        with (texts / f"{split}.txt").open("a") as file:
+            file.write(" cat")
+    evaluate.main([*arguments, "--split", "valid"])
+    assert capsys.readouterr().err == ""
+    note = f"note: {texts} is not what {run} was trained on: it has another "
+    evaluate.main(arguments)
+    assert capsys.readouterr().err == f"{note}test split\n"
+    evaluate.main([*arguments, "--dynamic", *RATES])
+    assert capsys.readouterr().err == f"{note}train and another test split\n"
+
+
+@pytest.mark.parametrize("nats", [math.nan, math.inf, 1000.0])
+def test_a_score_that_is_not_finite_ends_with_status_1(
+    trained, capsys, monkeypatch, nats
+):
+    score = Score(nats, to_perplexity(nats), 9)
+    monkeypatch.setattr(evaluate, "perplexity", lambda *_, **__: score)
+    with pytest.raises(SystemExit) as exit_:
+        evaluate.main([str(trained[0]), "--json", "--temperature", "0.01"])
+    told = capsys.readouterr()
+    assert (exit_.value.code, told.out) == (1, "")
+    assert f"is not finite at a temperature of 0.01: {nats:.4g} nats" in told.err
+
+
+def test_a_huge_perplexity_is_short(trained, capsys, monkeypatch):
+    score = Score(700.0, math.exp(700), 9)
+    monkeypatch.setattr(evaluate, "perplexity", lambda *_, **__: score)
+    evaluate.main([str(trained[0])])
+    assert "perplexity 1.014e+304, 9" in capsys.readouterr().out
 
 
 def test_another_symbol_for_unknown_words_is_named(trained, tmp_path, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mistakes_test import refused, snapshot
 
-from glrnn import evaluate, runs, train
+from glrnn import check, evaluate, runs, train
 from glrnn.errors import UsageError
 from glrnn.storage import metrics_log, opening
 
@@ -34,6 +34,12 @@ def hard_link(run: Path, there: Path) -> None:
     os.link(there / "lines", run / "metrics.jsonl")
 
 
+def empty_hard_link(run: Path, there: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+    (there / "empty").touch()
+    os.link(there / "empty", run / "metrics.jsonl")
+
+
 def link_as_checkpoint(run: Path, there: Path) -> None:
     (newest, *_) = (run / "phase_1" / "main").iterdir()
     in_place_of(newest, there / "main")
@@ -50,6 +56,7 @@ HOSTILE = {
     "dangling link": lambda run, there: (run / "notes").symlink_to(there / "new"),
     "pipe": lambda run, there: os.mkfifo(run / "phase_1" / "pipe"),
     "hard link": hard_link,
+    "hard link to an empty file": empty_hard_link,
 }
 
 
@@ -66,6 +73,54 @@ def test_a_run_that_reaches_outside_is_not_trained(trained, tmp_path, kind):
         or ("metrics.jsonl is a hard link" in said)
     )
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("part", ["phase_1", "phase_1/finetune"])
+def test_no_link_inside_a_run_is_evaluated(trained, tmp_path, part):
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    shutil.copytree(run / part, tmp_path / "there")
+    in_place_of(run / part, tmp_path / "there")
+    assert f"{run / part} is a symbolic link" in refused(evaluate.main, run)
+
+
+def test_a_run_inside_another_is_not_begun(trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    before = snapshot(run)
+    inner = "--workdir", run / "phase_1" / "finetune" / "77"
+    options = "--data", trained[1], *inner
+    assert "is inside the run" in refused(train.main, trained[1] / "small.py", *options)
+    assert snapshot(run) == before
+
+
+@pytest.mark.parametrize("door", [evaluate, check])
+def test_a_run_larger_than_the_memory_is_refused(trained, tmp_path, door):
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    config = json.loads((run / "config.json").read_text())
+    config["embedding_size"] = config["layers"][0]["hidden_size"] = 2**31 - 1
+    (run / "config.json").write_text(json.dumps(config))
+    origin = json.loads((run / "origin.json").read_text())
+    (run / "origin.json").write_text(json.dumps(origin | {"config": config}))
+    assert "GiB of parameters; this machine has" in refused(door.main, run)
+
+
+def test_a_name_that_is_not_utf8_is_refused(trained, tmp_path):
+    run = tmp_path / "su\udcff"
+    shutil.copytree(trained[0], run)
+    assert "is not UTF-8" in refused(evaluate.main, run)
+
+
+def test_words_in_another_order_are_not_trained_on(trained, tmp_path):
+    """In a run of an earlier version, which has no fingerprint of them."""
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    words = json.loads((run / "vocabulary.json").read_text())
+    (run / "vocabulary.json").write_text(json.dumps(words[::-1]))
+    origin = json.loads((run / "origin.json").read_text())
+    (run / "origin.json").write_text(json.dumps(origin | {"vocabulary_sha256": ""}))
+    assert "has not the words of the corpus" in refused(train.main, run)
 
 
 def test_the_folder_of_a_run_may_be_a_link(trained, tmp_path, capsys):

@@ -265,6 +265,7 @@ OPTIONS = {
         "--split": [
             (["RUN", "--split", "tset"], "--split"),
             (["RUN", "--split"], "--split"),
+            (["RUN", "--text", "x", "--split", "test"], "--split is of no use to --te"),
         ],
         "--text": [
             (["RUN", "--text"], "--text"),
@@ -310,9 +311,13 @@ OPTIONS = {
         ],
         "--temperature": [
             (["RUN", "--temperature", "x"], "--temperature"),
-            (["RUN", "--temperature", "0"], "--temperature is 0.0; it must be above 0"),
-            (["RUN", "--temperature", "nan"], "it must be above 0"),
-            (["RUN", "--temperature", "inf"], "it must be above 0"),
+            (
+                ["RUN", "--temperature", "0"],
+                "--temperature is 0.0; it must be between 0.01 and 100",
+            ),
+            (["RUN", "--temperature", "nan"], "it must be between 0.01 and 100"),
+            (["RUN", "--temperature", "1e-5"], "it must be between 0.01 and 100"),
+            (["RUN", "--temperature", "1e300"], "it must be between 0.01 and 100"),
         ],
         "--tune-temperature": [
             (["RUN", "--tune-temperature", "yes"], "yes"),
@@ -561,6 +566,14 @@ RUN_FILES = {
                 "Numerics.enable_x64 is 3; it must be bool",
             ),
             (b'{"data": "x", "sha256": "x", "config": {"a": 1}}', "found (a) @"),
+            (
+                b'{"data": "x", "sha256": "x", "splits_sha256": {"test": 3}}',
+                "Origin.splits_sha256 is 3; it must be str",
+            ),
+            (
+                b'{"data": "x", "sha256": "x", "splits_sha256": [3]}',
+                "origin.splits_sha256",
+            ),
         ],
     ),
     "metrics.jsonl": (

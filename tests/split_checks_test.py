@@ -80,6 +80,20 @@ def test_texts_of_one_line_without_an_end_share_nothing():
     assert suspicions(words, *streams, {}) == []
 
 
+def test_overlapping_texts_of_one_line_are_told():
+    rng = np.random.default_rng(0)
+    train, other = rng.choice(list("abcdefgh"), (2, 400))
+    texts = {"train": train, "valid": train[:200], "test": train[200:]}
+    found = said(**{split: " ".join(text) + "\n" for split, text in texts.items()})
+    shared = "100% of the {} split is in passages that the train split has too"
+    assert found == [shared.format("valid"), shared.format("test")]
+    # Half a split is enough, wherever it begins; lines of the other do not matter.
+    mixed = " ".join([*other[:70], *train[17:217]])
+    lines = "\n".join(" ".join(row) for row in train.reshape(40, 10))
+    (found,) = said(train=lines, valid=mixed, test=" ".join(other[200:]))
+    assert found == shared.format("valid").replace("100%", "66%")
+
+
 @pytest.mark.parametrize("name", ["ptb", "wikitext-2"])
 def test_published_corpora_are_not_suspicious(corpora, name, capsys):
     data.load(corpora / name)

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import threading
+import time
 
 import pytest
 
@@ -78,12 +79,36 @@ def test_standard_input_is_read_up_to_a_limit(monkeypatch):
         texts.read_given("-")
 
 
+class Terminal(io.RawIOBase):
+    """Lines, each followed by the end of the text, as Ctrl-D gives it."""
+
+    def __init__(self, *lines):
+        self.blocks = [block for line in lines for block in (line, b"")]
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        block = self.blocks.pop(0)
+        buffer[: len(block)] = block
+        return len(block)
+
+
+def test_one_end_of_standard_input_is_enough():
+    terminal = Terminal(b"the cat\n", b"sat\n")
+    found = texts.read_stream(io.BufferedReader(terminal), "standard input")
+    assert found == "the cat\n"
+    assert terminal.blocks == [b"sat\n", b""]
+
+
 def test_the_pipe_of_a_shell_is_read():
     reader, writer = os.pipe()
 
     def write():
-        with open(writer, "wb") as file:
-            file.write(b"the cat")
+        with open(writer, "wb", buffering=0) as file:
+            for block in (b"the ", b"cat"):  # a block that comes later is read too
+                file.write(block)
+                time.sleep(0.05)
 
     thread = threading.Thread(target=write)
     thread.start()

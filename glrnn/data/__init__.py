@@ -1,5 +1,12 @@
 """From text to token ids, and from these to the windows that a step trains on."""
 
-from glrnn.data.corpus import CORPORA, SPLITS, Corpus, fingerprint, load
+from glrnn.data.corpus import (
+    CORPORA,
+    SPLITS,
+    Corpus,
+    fingerprint,
+    load,
+    split_fingerprints,
+)
 
-__all__ = ["CORPORA", "SPLITS", "Corpus", "fingerprint", "load"]
+__all__ = ["CORPORA", "SPLITS", "Corpus", "fingerprint", "load", "split_fingerprints"]

@@ -10,12 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from glrnn.data.split_checks import suspicions
+from glrnn.data import texts
+from glrnn.data.split_checks import suspicions, unknown_shares
 from glrnn.data.split_files import SPLITS, find
 from glrnn.data.texts import PathLike
-from glrnn.data.tokens import read_tokens
-from glrnn.data.vocabulary import Ids, Vocabulary
-from glrnn.errors import UsageError
+from glrnn.data.tokens import line_end_warnings, split_tokens
+from glrnn.data.vocabulary import Ids, Vocabulary, check_min_count
+from glrnn.errors import UsageError, printable
+
+# A split of which this part is unknown words is worth a warning: their perplexity is
+# low, and says little.
+MANY_UNKNOWN = 0.3
 
 
 class Corpus(NamedTuple):
@@ -85,8 +90,8 @@ def load(
 ) -> Corpus:
     """Loads a corpus by its name, or from a folder of three texts.
 
-    If the corpus is to be trained on, without a vocabulary, what looks wrong about its
-    splits is said on standard error.
+    What looks wrong about the ends of lines is said on standard error; so is, if the
+    corpus is to be trained on, without a vocabulary, what looks wrong about its splits.
 
     Args:
         name_or_folder: A name in `CORPORA`, or a folder with train.txt, valid.txt and
@@ -106,8 +111,8 @@ def load(
     Raises:
         UsageError: if there is no such corpus, it cannot be downloaded, a split is
             missing or cannot be read, words are unknown to a vocabulary without a
-            symbol for them, or `manual_dir` is given for a corpus that is not
-            downloaded.
+            symbol for them, the minimum count is not an integer, at least 0, or
+            `manual_dir` is given for a corpus that is not downloaded.
         ValueError: if not all splits are to be loaded, and there is no vocabulary.
 
     Example:
@@ -119,6 +124,7 @@ ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
     """
     if vocabulary is None and set(splits) != set(SPLITS):
         raise ValueError(f"only {splits} without a vocabulary; give one to load so few")
+    check_min_count(min_count)
     name = os.fspath(name_or_folder)
     if isinstance(name_or_folder, str) and name in CORPORA:
         if os.path.isdir(name):
@@ -130,7 +136,7 @@ ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
         _check_folder(name)
         _refuse(manual_dir, name)
         paths = find(pathlib.Path(name), splits)
-        tokens = {split: read_tokens(path) for split, path in paths.items()}
+        tokens = {split: _read_tokens(path) for split, path in paths.items()}
     made = _new_vocabulary(tokens, min_count) if vocabulary is None else vocabulary
     streams = {split: np.empty(0, np.int32) for split in SPLITS}
     unknown = {}
@@ -140,6 +146,7 @@ ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
     if vocabulary is None:
         for suspicion in suspicions(made, **streams, unknown=unknown):
             _say(f"warning: {name}: {suspicion}")
+        _say_unknown_shares(name, made, streams, unknown, min_count)
     return Corpus(name, made, **streams, unknown=unknown)
 
 
@@ -162,6 +169,33 @@ def _check_folder(name: str) -> None:
     )
 
 
+def _read_tokens(path: pathlib.Path) -> list[str]:
+    text = texts.read_text(path)
+    for warning in line_end_warnings(text):
+        _say(f"warning: {path}: {warning}")
+    return split_tokens(text, str(path))
+
+
+def _say_unknown_shares(
+    name: str,
+    vocabulary: Vocabulary,
+    streams: Mapping[str, Ids],
+    unknown: Mapping[str, int],
+    min_count: int,
+) -> None:
+    """Says how much of each split is unknown, where it is much or was asked for."""
+    shares = unknown_shares(streams, unknown)
+    much = max(shares.values()) >= MANY_UNKNOWN
+    if not much and not min_count:
+        return
+    told = ", ".join(f"{share:.1%} of {split}" for split, share in shares.items())
+    _say(
+        f"{'warning' if much else 'note'}: {name}: the vocabulary has "
+        f"{len(vocabulary):,} words; {told} is {vocabulary.unknown_symbol}"
+        + ("; choose a lower minimum count" if much and min_count > 1 else "")
+    )
+
+
 def _new_vocabulary(tokens: Mapping[str, Sequence[str]], min_count: int) -> Vocabulary:
     if min_count:
         return Vocabulary.of_frequent(tokens["train"], min_count)
@@ -169,7 +203,7 @@ def _new_vocabulary(tokens: Mapping[str, Sequence[str]], min_count: int) -> Voca
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def fingerprint(corpus: Corpus) -> str:
@@ -189,3 +223,21 @@ def fingerprint(corpus: Corpus) -> str:
         digest.update(f"[{stream.size}]".encode())
         digest.update(stream.astype("<i4").tobytes())
     return digest.hexdigest()
+
+
+def split_fingerprints(corpus: Corpus) -> dict[str, str]:
+    """The SHA-256 of each stream that is loaded, without the vocabulary.
+
+    Example:
+        >>> import numpy as np
+        >>> ids, none = np.arange(2, dtype=np.int32), np.empty(0, np.int32)
+        >>> corpus = Corpus("a", Vocabulary(("b", "c")), none, none, ids, {})
+        >>> list(split_fingerprints(corpus))
+        ['test']
+    """
+    streams = {split: getattr(corpus, split) for split in SPLITS}
+    return {
+        split: hashlib.sha256(stream.astype("<i4").tobytes()).hexdigest()
+        for split, stream in streams.items()
+        if stream.size
+    }

@@ -1,12 +1,20 @@
 """Signs that the splits of a corpus are not what they should be."""
 
+from collections.abc import Mapping
+
 import numpy as np
+import numpy.typing as npt
 
 from glrnn.data.tokens import EOS
 from glrnn.data.vocabulary import OTHER_UNKS, UNK, Ids, Vocabulary
 
-# A split of which this part, in tokens, is in lines of an earlier one is suspicious.
+# A split of which this part, in tokens, is in an earlier one too is suspicious.
 SHARED = 0.5
+# The tokens of a passage, a power of 2. Where lines are longer than this on average,
+# passages are compared too.
+PASSAGE = 64
+# Of the hash of a passage: any large odd number.
+BASE = 0x9E3779B97F4A7C15
 
 
 def suspicions(
@@ -14,8 +22,8 @@ def suspicions(
 ) -> list[str]:
     """What looks wrong about three splits, though a model can be trained on them.
 
-    Splits that share their lines, splits that look swapped, and symbols for unknown
-    words that no model can learn.
+    Splits that share their lines, or passages of long lines; splits that look swapped;
+    and symbols for unknown words that no model can learn.
 
     Args:
         vocabulary: The vocabulary.
@@ -47,6 +55,11 @@ def suspicions(
                 f"{shared:.0%} of the {later} split is in lines that the {earlier} "
                 f"split has too"
             )
+        elif (passages := shared_passages(first, second, eos)) >= SHARED:
+            found.append(
+                f"{passages:.0%} of the {later} split is in passages that the "
+                f"{earlier} split has too"
+            )
         if earlier == "train" and len(second) > len(first):
             found.append(
                 f"the {later} split is larger than the train split: {len(second):,} "
@@ -70,6 +83,63 @@ def shared_part(first: Ids, second: Ids, eos: int) -> float:
     known = {line.tobytes() for line in _lines(first, eos)}
     lines = [line for line in _lines(second, eos) if line.tobytes() in known]
     return sum(map(len, lines)) / max(1, len(second))
+
+
+def shared_passages(first: Ids, second: Ids, eos: int) -> float:
+    """The part of a stream's passages that another stream has, wherever they begin.
+
+    A passage is `PASSAGE` tokens in a row, whatever lines they are in. It is 0 if the
+    lines of both streams are short, or the stream has no passage.
+
+    Args:
+        first: The other stream.
+        second: The stream.
+        eos: The id that ends a line.
+
+    Example:
+        >>> words = np.arange(300)
+        >>> shared_passages(words, words[130:], eos=-1)
+        1.0
+    """
+    if not any(_has_long_lines(stream, eos) for stream in (first, second)):
+        return 0.0
+    known, passages = _passages(first, eos), _passages(second, eos)
+    # Most of a long stream is told apart by the first 24 bits, without sorting it.
+    possible = np.zeros(2**24, bool)
+    possible[passages >> 40] = True
+    known = known[possible[known >> 40]]
+    return float(np.isin(passages, known).mean()) if passages.size else 0.0
+
+
+def _has_long_lines(stream: Ids, eos: int) -> bool:
+    return stream.size > PASSAGE * (1 + int(np.count_nonzero(stream == eos)))
+
+
+def _passages(stream: Ids, eos: int) -> npt.NDArray[np.uint64]:
+    """The hash of each passage: a polynomial of its ids, modulo 2^64."""
+    hashes, factor, length = stream[stream != eos].astype(np.uint64), BASE, 1
+    while length < PASSAGE:
+        hashes = hashes[:-length] * np.uint64(factor) + hashes[length:]
+        factor, length = factor * factor % 2**64, 2 * length
+    return hashes
+
+
+def unknown_shares(
+    streams: Mapping[str, Ids], unknown: Mapping[str, int]
+) -> dict[str, float]:
+    """The part of each split that is unknown words.
+
+    Args:
+        streams: The streams by split.
+        unknown: The number of unknown tokens of each split.
+
+    Example:
+        >>> unknown_shares({"train": np.array([0, 1])}, {"train": 1})
+        {'train': 0.5}
+    """
+    return {
+        split: count / max(1, streams[split].size) for split, count in unknown.items()
+    }
 
 
 def _lines(stream: Ids, eos: int) -> list[Ids]:

@@ -84,7 +84,8 @@ def read_stream(stream: BinaryIO, name: str) -> str:
     """Reads a stream to its end as text, without byte order marks.
 
     Args:
-        stream: The stream, such as `sys.stdin.buffer`.
+        stream: The stream, such as `sys.stdin.buffer`: buffered, so that a block that
+            is cut short is the last one.
         name: What it is, for an error.
 
     Raises:
@@ -101,6 +102,8 @@ def read_stream(stream: BinaryIO, name: str) -> str:
             content += block
             if len(content) > LARGEST:
                 raise UsageError(f"{name} has more than {LARGEST:,} bytes: too many")
+            if len(block) < BLOCK:  # a terminal would ask for another Ctrl-D
+                break
     except OSError as error:
         raise UsageError(f"cannot read {name}: {error.strerror}") from error
     return _decoded(bytes(content), name)

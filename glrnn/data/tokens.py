@@ -1,10 +1,13 @@
 """From a text to tokens: how a corpus is split into words."""
 
+import re
+
 from glrnn.data import texts
 from glrnn.data.texts import PathLike
 from glrnn.errors import UsageError
 
 EOS = "<eos>"
+ENDS_IN_EOS = re.compile(rf"(?<!\S){EOS}[^\S\n]*$", re.MULTILINE)
 
 
 def read_tokens(path: PathLike) -> list[str]:
@@ -58,3 +61,32 @@ def split_tokens(text: str, name: str = "the text") -> list[str]:
     if len(tokens) == len(lines):
         raise UsageError(f"{name} is empty: it holds no words")
     return tokens
+
+
+def line_end_warnings(text: str) -> list[str]:
+    r"""What looks wrong about the ends of a text's lines, though it can be read.
+
+    Args:
+        text: The text.
+
+    Returns:
+        One line for each suspicion.
+
+    Example:
+        >>> line_end_warnings("the cat <eos>\nsat\n")
+        ['lines that already end in <eos>: 1; each gets a second one, so remove it']
+    """
+    found = []
+    ended = sum(1 for _ in ENDS_IN_EOS.finditer(text)) if EOS in text else 0
+    if ended:
+        found.append(
+            f"lines that already end in {EOS}: {ended:,}; each gets a second one, so "
+            f"remove it"
+        )
+    alone = text.count("\r") - text.count("\r\n")
+    if alone:
+        found.append(
+            f"carriage returns without a newline: {alone:,}; they end no line and get "
+            f"no {EOS}, so replace them by newlines"
+        )
+    return found

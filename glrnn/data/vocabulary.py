@@ -77,12 +77,14 @@ class Vocabulary:
             min_count: The number of times that a word must occur, at least 1.
 
         Raises:
-            UsageError: if no word occurs so often.
+            UsageError: if no word occurs so often, or the number is not an integer, at
+                least 1.
 
         Example:
             >>> Vocabulary.of_frequent(["b", "a", "c", "b", "<eos>"], 2).words
             ('b', '<unk>', '<eos>')
         """
+        check_min_count(min_count, low=1)
         counts = collections.Counter(train)
         symbol = _unknown_symbol(counts) or UNK
         always = {EOS, symbol}
@@ -222,6 +224,25 @@ class Vocabulary:
             return cls(tuple(words))
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
+
+
+def check_min_count(min_count: int, low: int = 0) -> None:
+    """Refuses a minimum count that is not an integer, at least `low`.
+
+    Raises:
+        UsageError: if it is not.
+
+    Example:
+        >>> check_min_count(1.5)
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: the minimum count is 1.5; it must be an integer, at \
+least 0
+    """
+    if type(min_count) is not int or min_count < low:
+        raise UsageError(
+            f"the minimum count is {min_count!r}; it must be an integer, at least {low}"
+        )
 
 
 def _unknown_symbol(words: Container[str]) -> str | None:

@@ -43,7 +43,7 @@ class Trial:
     """The score of a rule on a text.
 
     Attributes:
-        model: Fingerprint of the parameters.
+        model: Fingerprint of what the loss depends on beside the text and the rule.
         text: Fingerprint of the text.
         rule: The rule.
         nats_per_token: The loss; `None` if it was not finite.
@@ -71,7 +71,8 @@ def tune(
 
     Args:
         score: Returns the nats per token of a rule on a text.
-        params: The parameters of the model that `score` uses, as its fingerprint.
+        params: What `score` depends on beside the rule and the text, a tree of arrays:
+            the parameters, and the training set of the gradient statistics.
         tokens: The validation set.
         rule: All settings but the two rates.
         path: The file that trials are stored in, and found in again.

@@ -83,6 +83,7 @@ def _origin(
         numerics(matmul_precision),
         config,
         vocabulary_sha256(corpus.vocabulary),
+        splits_sha256=data.split_fingerprints(corpus),
     )
 
 

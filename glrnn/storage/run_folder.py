@@ -51,6 +51,7 @@ class Origin:
         vocabulary_sha256: The vocabulary's SHA-256; empty in runs of version 0.1.0.
         extension: The settings that `config.json` is about to have, while a run is
             being extended.
+        splits_sha256: The fingerprint of each split; empty in earlier runs.
     """
 
     data: str
@@ -60,6 +61,7 @@ class Origin:
     config: Config | None = None
     vocabulary_sha256: str = ""
     extension: Config | None = None
+    splits_sha256: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         check(self)
