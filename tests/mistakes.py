@@ -308,6 +308,7 @@ OPTIONS = {
             (["RUN", "--temperature", "x"], "--temperature"),
             (["RUN", "--temperature", "0"], "--temperature is 0.0; it must be above 0"),
             (["RUN", "--temperature", "nan"], "it must be above 0"),
+            (["RUN", "--temperature", "1e-40"], "it must be above 0"),  # 0 in float32
             (["RUN", "--temperature", "inf"], "it must be above 0"),
         ],
         "--tune-temperature": [
