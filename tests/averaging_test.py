@@ -196,7 +196,7 @@ def in_chain(inner):
 
 
 def in_named_chain(inner):
-    return optax.named_chain(("average", inner), ("active", optax.identity()))
+    return optax.named_chain(("count", optax.identity()), ("active", inner))
 
 
 def in_partition(inner):
@@ -424,6 +424,8 @@ def test_what_is_averaged_is_params_plus_updates():
         optax.chain(optax.chain(nt_asgd()), optax.scale(-0.1)),
         optax.chain(optax.masked(nt_asgd(), True), optax.scale(-0.1)),
         optax.MultiSteps(optax.chain(nt_asgd(), optax.scale(-0.1)), 2),
+        # In alphabetical order nt_asgd would be the last.
+        optax.named_chain(("z", nt_asgd()), ("a", optax.sgd(0.1))),
     ],
 )
 def test_a_transform_after_nt_asgd_is_refused(optimizer):
@@ -431,6 +433,54 @@ def test_a_transform_after_nt_asgd_is_refused(optimizer):
     for read in (start_averaging, is_averaging, lambda s: averaged_params(s, PARAMS)):
         with pytest.raises(ValueError, match="must be the last transform of its chain"):
             read(opt_state)
+
+
+@pytest.mark.parametrize("state_of", [jax.jit, lambda init: init])
+def test_the_order_of_a_named_chain_survives_jit(state_of):
+    """That of an nnx.Optimizer too, which wraps its leaves."""
+    optimizer = optax.named_chain(("z", nt_asgd()), ("a", optax.sgd(0.1)))
+    with pytest.raises(ValueError, match="must be the last transform of its chain"):
+        start_averaging(state_of(optimizer.init)(PARAMS))
+    linear = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    wrapped = nnx.Optimizer(linear, optimizer, wrt=nnx.Param)
+    with pytest.raises(ValueError, match="must be the last transform of its chain"):
+        start_averaging(wrapped.opt_state)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrap"),
+    [
+        ("Lookahead", lambda inner: optax.lookahead(inner, 3, 0.5)),
+        ("Mechanic", optax.contrib.mechanize),
+        ("ScheduleFree", lambda inner: optax.contrib.schedule_free(inner, 0.1)),
+    ],
+)
+def test_a_transform_around_nt_asgd_that_changes_its_updates_is_refused(name, wrap):
+    optimizer = optax.chain(optax.clip(1.0), wrap(SGD))
+    params = (
+        optax.LookaheadParams.init_synced(PARAMS) if name == "Lookahead" else PARAMS
+    )
+    opt_state = optimizer.init(params)
+    for read in (start_averaging, is_averaging, lambda s: averaged_params(s, PARAMS)):
+        with pytest.raises(ValueError, match=f"not be inside of optax's {name}, which"):
+            read(opt_state)
+
+
+def test_the_states_of_two_optimizers_are_no_chain():
+    states = SGD.init(PARAMS), optax.sgd(0.1).init(PARAMS)
+    with pytest.raises(ValueError, match=r"of several optimizers, give the one with"):
+        start_averaging(states)
+    by_name = start_averaging({"a": states[0], "b": states[1]})
+    assert is_averaging(by_name)
+
+
+def test_updates_of_another_shape_than_the_average_are_refused():
+    opt_state = start_averaging(SGD.init({"w": jnp.ones(2)}))
+    for shape in [(3, 2), (2, 1), (1,)]:
+        other = {"w": jnp.ones(shape)}
+        expected = rf"params\['w'\] \+ updates has the shape \({shape[0]},"
+        with pytest.raises(ValueError, match=expected):
+            SGD.update(other, opt_state, other)
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,21 @@ def test_empty_groups():
 
 @pytest.mark.parametrize(
     "limit",
-    [0.0, -1.0, math.nan, np.ones(3), jnp.ones((1,)), jnp.zeros(()), "0.1", object()],
+    [
+        *(0.0, -1.0, math.nan, np.zeros(()), "0.1", object()),
+        *(np.ones(3), jnp.ones((1,)), np.array("1")),
+        # No real numbers.
+        *(
+            True,
+            np.bool_(True),
+            jnp.array(True),
+            1 + 0j,
+            np.complex64(1),
+            jnp.array(1j),
+        ),
+        # Rounded to zero in float32, and no number in float64.
+        *(1e-38, 1e-46, np.float64(1e-40), 10**400, 10**5000),
+    ],
     ids=lambda limit: type(limit).__name__,
 )
 def test_limit_that_is_no_scalar_above_zero_is_refused(limit):
@@ -339,10 +353,41 @@ def test_a_limit_that_falls_below_zero_is_zero():
     np.testing.assert_array_equal(traced(-2.0), [0, 0])
 
 
-@pytest.mark.parametrize("limit", [lambda _: -1.0, lambda _: jnp.ones(2)])
-def test_schedule_is_refused_for_its_value(limit):
-    with pytest.raises(ValueError, match="a scheduled max_norm must be a scalar above"):
-        clip(make_updates(), limit)
+@pytest.mark.parametrize(
+    "value", [0.0, -1, np.float32(-1), np.zeros(()), jnp.zeros(())]
+)
+def test_a_scheduled_limit_of_zero_or_less_is_zero(value):
+    updates = {"w": jnp.array([3.0, 4.0])}
+    np.testing.assert_array_equal(clip(updates, lambda _: value)["w"], [0, 0])
+
+
+@pytest.mark.parametrize("value", [True, 1j, "1", None, jnp.ones(2), jnp.array(True)])
+def test_schedule_is_refused_for_its_shape_and_dtype(value):
+    with pytest.raises(ValueError, match="a scheduled max_norm must be a scalar; got"):
+        clip(make_updates(), lambda _: value)
+
+
+@pytest.mark.parametrize("compile_", [jax.jit, lambda update: update])
+def test_an_injected_limit_of_zero_or_less_is_zero_with_and_without_jit(compile_):
+    updates = {"w": jnp.array([3.0, 4.0])}
+    falling = optax.linear_schedule(1.0, -1.0, 2)
+    optimizer = optax.inject_hyperparams(layerwise_clip_by_norm)(falling)
+    state = optimizer.init(updates)
+    for expected in ([0.6, 0.8], [0, 0], [0, 0]):
+        clipped, state = compile_(optimizer.update)(updates, state, updates)
+        np.testing.assert_allclose(clipped["w"], expected, rtol=1e-6)
+    optimizer = optax.inject_hyperparams(layerwise_clip_by_norm)(1.0)
+    state = optimizer.init(updates)
+    for limit in (0.0, -1.0):
+        state.hyperparams["max_norm"] = jnp.asarray(limit)
+        clipped, _ = compile_(optimizer.update)(updates, state, updates)
+        np.testing.assert_array_equal(clipped["w"], [0, 0])
+
+
+@pytest.mark.parametrize("limit", [10**39, 1e39, np.float64(1e39)])
+def test_a_limit_above_float32_is_no_limit(limit):
+    updates = {"w": jnp.array([3e38, 3e38])}
+    assert_trees_equal(clip(updates, limit), updates)
 
 
 def test_name_without_a_limit_and_limit_without_a_leaf():

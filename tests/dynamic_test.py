@@ -368,6 +368,113 @@ def test_steps_smaller_than_half_precision_add_up(dtype):
     assert half == pytest.approx(full, abs=2e-4)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float8_e4m3fn", "bfloat16"])
+@pytest.mark.parametrize("size", [1e-9, 1e6])
+def test_gradients_need_not_fit_into_the_dtype_of_a_parameter(dtype, size):
+    """The statistics are 1e-9 and 1e6, and each step is a tenth as long as they are."""
+
+    def apply(params, carry, window):
+        return Outcome(size * params["w"].astype(jnp.float32), carry)
+
+    model, params = SLOPE._replace(apply=apply), {"w": jnp.ones((), dtype)}
+    text = np.zeros(7, int)
+    rms = gradient_rms(model, params, text, batch_size=1, window_length=1)
+    assert rms["w"] == pytest.approx(size, rel=4e-3)
+    rule = DynamicRule(0.25, 0.0, 1e-20, window_length=1)
+    found = dynamic_perplexity(model, params, rms, text, rule).nats_per_token
+    assert found == pytest.approx(size * np.mean(1 - 0.25 * np.arange(6)), rel=4e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float8_e4m3fn"])
+def test_narrow_parameters_of_the_network_are_those_of_its_float32_copy(drawn, dtype):
+    params, tokens, _ = drawn
+    narrow = jax.tree.map(lambda p: p.astype(dtype), params)
+    wide = jax.tree.map(lambda p: p.astype(jnp.float32), narrow)
+    found, expected = (
+        gradient_rms(MODEL, each, tokens[:101], batch_size=4) for each in (narrow, wide)
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("evaluated", ["gradient_rms", "dynamic_perplexity"])
+def test_a_carry_in_float16_is_refused_with_parameters_in_it(evaluated):
+    def apply(params, carry, window):
+        carry = jnp.tanh(params["w"] * carry + 1)
+        return Outcome(carry.astype(jnp.float32), carry)
+
+    def evaluate(dtype):
+        model = Own(lambda batch_size: jnp.zeros((), dtype), apply)
+        params, text = {"w": jnp.ones((), dtype)}, np.zeros(7, int)
+        if evaluated == "gradient_rms":
+            return gradient_rms(model, params, text, batch_size=1)["w"]
+        rms = {"w": jnp.float32(1)}
+        return dynamic_perplexity(model, params, rms, text, DynamicRule()).perplexity
+
+    with pytest.raises(UsageError, match=r"carry is float16; .* it must be float32"):
+        evaluate(jnp.float16)
+    assert evaluate(jnp.bfloat16) > 0
+
+
+def test_complex_parameters():
+    """By hand: the gradient of |p - c|^2 / 2 in the plane is p - c."""
+    points = np.array([1 + 2j, -1j, 3.0])
+
+    def apply(params, carry, window):
+        errors = params["p"] - jnp.asarray(points)[window.targets[:, 0]]
+        return Outcome(jnp.mean(jnp.abs(errors) ** 2) / 2, carry)
+
+    model, params = Own(lambda batch_size: (), apply), {"p": jnp.array([1 + 1j])}
+    text = np.array([0, 1, 2, 0, 1, 1])
+    rms = gradient_rms(model, params, text, batch_size=1, window_length=1)
+    targets = points[text[1:]]
+    expected = np.sqrt(np.mean(np.abs(1 + 1j - targets) ** 2))
+    assert rms["p"].dtype == jnp.float32
+    np.testing.assert_allclose(rms["p"], [expected], rtol=1e-6)
+
+    rule = DynamicRule(0.1, 0.25, 1e-3, window_length=1)
+    now, losses = 1 + 1j, []
+    for target in targets:
+        losses.append(abs(now - target) ** 2 / 2)
+        step = 0.1 * (now - target) / (expected + 1e-3)
+        now = now + 0.25 * (1 + 1j - now) - step
+    score = dynamic_perplexity(model, params, rms, text, rule)
+    assert score.nats_per_token == pytest.approx(np.mean(losses), rel=1e-6)
+
+    endless = {"p": jnp.array([complex(-np.inf, 1)])}
+    score = dynamic_perplexity(model, endless, rms, text, rule)
+    assert score.nats_per_token == np.inf
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1e25, 1.0, 1e-9), (1e-25, 1e-30, 0.0), (3e38, 1e25, 0.0), (1e-25,) * 3]
+)
+def test_squares_of_gradients_neither_overflow_nor_underflow(sizes):
+    def apply(params, carry, window):
+        return Outcome(jnp.sum(params["w"] * jnp.float32(sizes)), carry)
+
+    model, params, told = SLOPE._replace(apply=apply), {"w": jnp.zeros(3)}, []
+    rms = gradient_rms(
+        model, params, np.zeros(9, int), batch_size=1, advance=told.append
+    )
+    np.testing.assert_allclose(rms["w"], sizes, rtol=1e-6)
+    assert sum(told) == 8
+
+
+def test_statistics_of_another_shape_are_refused():
+    params, text = {"w": jnp.ones(3)}, np.zeros(9, int)
+    model = SLOPE._replace(
+        apply=lambda params, carry, window: Outcome(jnp.sum(params["w"]), carry)
+    )
+    for size, told in [
+        (jnp.ones(()), r"float32\[\]"),
+        (jnp.ones((2, 3)), r"float32\[2, 3\]"),
+        (jnp.ones(3) * 1j, r"complex64\[3\]"),
+    ]:
+        expected = rf"rms\['w'\] is {told}; that of the parameters is real\[3\]"
+        with pytest.raises(UsageError, match=expected):
+            dynamic_perplexity(model, params, {"w": size}, text, DynamicRule())
+
+
 def test_integers_and_keys_pass_through_untouched():
     others = {
         "count": jnp.int32(16_777_217),

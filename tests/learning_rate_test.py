@@ -78,6 +78,15 @@ def test_without_a_usual_length_a_windows_does_not_matter():
         assert updates.tolist() == [-0.5]
 
 
+@pytest.mark.parametrize("length", [-5, -1.0, np.nan, jnp.int32(-5), jnp.ones(1)])
+def test_a_length_below_zero_does_not_turn_the_step_round(length):
+    sgd = scale_by_learning_rate(0.5, usual_length=10)
+    with pytest.raises(ValueError, match="window_length must be a number of at least"):
+        sgd.update(jnp.ones(1), sgd.init(None), window_length=length)
+    with pytest.raises(ValueError, match="usual_length must be at least 1; got 0"):
+        scale_by_learning_rate(0.5, usual_length=0)
+
+
 def test_updates_keep_their_dtype():
     sgd = scale_by_learning_rate(0.5, usual_length=1)
     updates, _ = sgd.update(

@@ -1,17 +1,24 @@
 """Static evaluation of models of one's own, against means by hand."""
 
 from collections import namedtuple
-from functools import partial
+from functools import partial, wraps
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from glrnn.config import Config
 from glrnn.data.windows import ignores_padding
 from glrnn.errors import UsageError
-from glrnn.evaluation.perplexity import perplexity, unigram_score
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.evaluation.perplexity import (
+    perplexity,
+    stacked_windows,
+    unigram_score,
+    unpadded,
+)
 from glrnn.model import language_model
 
 Model = namedtuple("Model", "initial_carry apply")
@@ -26,6 +33,13 @@ def unigram(params, carry, window):
 
 
 UNIGRAM = Model(lambda batch_size: jnp.zeros((), int), unigram)
+EVALUATIONS = [
+    lambda model, params: perplexity(model, params, TEXT),
+    lambda model, params: gradient_rms(model, params, TEXT, batch_size=1),
+    lambda model, params: dynamic_perplexity(
+        model, params, params, TEXT, DynamicRule()
+    ),
+]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -64,6 +78,80 @@ def test_a_model_that_ignores_padding_is_traced_once():
     assert shapes == [(7, 1)]
     exact = perplexity(UNIGRAM, LOGS, TEXT, window_length=29).nats_per_token
     assert score.nats_per_token == pytest.approx(exact, rel=1e-6)
+
+
+@ignores_padding
+def masked(params, carry, window):
+    live = jnp.arange(len(window.targets))[:, None] < window.length
+    return Outcome(-jnp.sum(params[window.targets] * live) / window.length, carry)
+
+
+class Methods:
+    initial_carry = UNIGRAM.initial_carry
+
+    @ignores_padding
+    def apply(self, params, carry, window):
+        return masked(params, carry, window)
+
+
+def test_the_mark_of_a_function_is_not_that_of_its_wrapper():
+    stream = stacked_windows(np.zeros((8, 1), np.int32), 3)
+    for apply, stacks in (
+        (masked, 1),
+        (partial(masked), 1),
+        (Methods().apply, 1),
+        (wraps(masked)(lambda *args: unigram(*args)), 2),
+        (ignores_padding(wraps(masked)(lambda *args: masked(*args))), 1),
+    ):
+        model = Model(UNIGRAM.initial_carry, apply)
+        assert len(unpadded(model, stream)) == stacks
+        score = perplexity(model, LOGS, TEXT, window_length=7)
+        assert score.nats_per_token == pytest.approx(1.96796, abs=1e-5)
+
+
+@pytest.mark.parametrize("evaluate", EVALUATIONS)
+@pytest.mark.parametrize(
+    ("nll", "told"),
+    [
+        (lambda loss: loss + 1j, "complex64"),
+        (lambda loss: loss[None], r"float32\[1\]"),
+        (lambda loss: loss * jnp.ones((2, 3)), r"float32\[2, 3\]"),
+        (lambda loss: loss > 0, "bool"),
+    ],
+)
+def test_a_loss_that_is_not_one_real_number_is_refused(evaluate, nll, told):
+    def apply(params, carry, window):
+        return Outcome(nll(-jnp.mean(params[window.targets])), carry)
+
+    with pytest.raises(UsageError, match=f"the model's nll is {told}"):
+        evaluate(Model(lambda batch_size: (), apply), LOGS)
+
+
+@pytest.mark.parametrize("evaluate", EVALUATIONS)
+@pytest.mark.parametrize("leaf", [abs, "relu", np.array(["a"])])
+def test_a_leaf_that_is_no_array_is_refused(evaluate, leaf):
+    with pytest.raises(UsageError, match=r"params\['f'\] is no array: "):
+        evaluate(UNIGRAM, {"w": LOGS, "f": leaf})
+
+
+class Network(nnx.Module):
+    """A model whose apply would read its own weights."""
+
+    def initial_carry(self, batch_size):
+        return ()
+
+    def apply(self, params, carry, window):
+        return Outcome(jnp.float32(1), carry)
+
+
+@pytest.mark.parametrize("evaluate", EVALUATIONS)
+def test_a_model_that_would_go_stale_is_refused(evaluate):
+    network = Network()
+    for model in (network, Model(network.initial_carry, network.apply)):
+        with pytest.raises(UsageError, match=r"is an nnx\.Module, .*\(nnx\.split, nnx"):
+            evaluate(model, LOGS)
+    with pytest.raises(UsageError, match=r"the model is not hashable: \{\}"):
+        evaluate({}, LOGS)
 
 
 def test_the_network_is_scored_by_one_program_of_padded_windows():

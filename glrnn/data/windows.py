@@ -255,7 +255,8 @@ def ignores_padding(apply: Apply) -> Apply:
         ...     return nll, carry
     """
     marked: Any = apply
-    marked.ignores_padding = True
+    # Itself: functools.wraps copies the mark to functions that may not deserve it.
+    marked.ignores_padding = apply
     return apply
 
 

@@ -1,6 +1,7 @@
 """The perplexity of a language model on a token stream, with fixed parameters."""
 
 import math
+import sys
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -9,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax import Array, lax
+from jax.tree_util import keystr
 
 from glrnn.data.ids import Ids, check_ids
 from glrnn.data.windows import Window, columns, fixed_lengths, windows
+from glrnn.errors import UsageError
 from glrnn.losses import to_perplexity
+from glrnn.validation import shown
 
 
 class Score(NamedTuple):
@@ -31,7 +35,11 @@ class Score(NamedTuple):
 
 
 class LanguageModel(Protocol):
-    """The interface of a model that can be scored; hashable.
+    """The interface of a model that can be scored; hashable and immutable.
+
+    Programs are compiled once for each model, as `jax.jit` does with a static argument:
+    what a model reads of itself, or of anything but `params`, is what it was at the
+    first call. So all that changes, weights above all, belongs into `params`.
 
     Ids are checked against its `vocabulary_size`, V, if it has an attribute of that
     name.
@@ -62,8 +70,9 @@ def perplexity(
     left out.
 
     Args:
-        model: A `glrnn.model.Model`, or anything with the same two functions.
-        params: The parameters of the model.
+        model: A `glrnn.model.Model`, or anything hashable and immutable with the same
+            two functions; see `LanguageModel`.
+        params: The parameters of the model, a tree of arrays.
         tokens: The stream, integers `[N]`.
         batch_size: The number of columns that the stream is cut into, B.
         window_length: The time steps in a window, T; it does not change the result.
@@ -73,7 +82,7 @@ def perplexity(
 
     Raises:
         UsageError: if the stream is shorter than two rows, or is not token ids of the
-            model.
+            model; or if `check_model` or `loss_and_carry` refuses the model.
 
     Example:
         A model of your own: here one that gives each of 8 words the same probability.
@@ -91,6 +100,7 @@ def perplexity(
         >>> score.num_tokens
         99
     """
+    check_model(model, params)
     stream = stacked_windows(
         columns(tokens, batch_size, vocabulary_size=vocabulary_size(model)),
         window_length,
@@ -144,14 +154,69 @@ def _window_means(model: LanguageModel, params: Any, *stacks: Window) -> Array:
     """
 
     def score(carry, window):
-        outcome = model.apply(params, carry, window)
-        return outcome.carry, outcome.nll
+        nll, carry = loss_and_carry(model, params, carry, window)
+        return carry, nll
 
     carry, means = model.initial_carry(stacks[0].inputs.shape[2]), []
     for stack in stacks:
         carry, found = lax.scan(score, carry, stack)
         means.append(found)
     return means[0] if len(means) == 1 else jnp.concatenate(means)
+
+
+def check_model(model: LanguageModel, params: Any) -> None:
+    """Refuses a model that would be scored with weights that it no longer has.
+
+    Args:
+        model: The model.
+        params: Its parameters.
+
+    Raises:
+        UsageError: if the model is not hashable, is an `nnx.Module` or has the
+            functions of one, or `params` has a leaf that is no array.
+
+    Example:
+        >>> check_model([], ())
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: the model is not hashable: []
+    """
+    try:
+        hash(model)
+    except TypeError:
+        raise UsageError(f"the model is not hashable: {shown(model)}") from None
+    nnx = sys.modules.get("flax.nnx")  # without importing it
+    owners = model, getattr(getattr(model, "apply", None), "__self__", None)
+    if nnx is not None and any(isinstance(owner, nnx.Module) for owner in owners):
+        raise UsageError(
+            "the model is an nnx.Module, whose weights would stay what they are at the "
+            "first call; give one that takes them from params (nnx.split, nnx.merge)"
+        )
+    for path, leaf in jax.tree.leaves_with_path(params):
+        try:
+            jax.typeof(leaf)
+        except TypeError:
+            raise UsageError(
+                f"params{keystr(path)} is no array: {shown(leaf)}"
+            ) from None
+
+
+def loss_and_carry(
+    model: LanguageModel, params: Any, carry: Any, window: Window
+) -> tuple[Array, Any]:
+    """The mean loss of a window and the carry after it.
+
+    Raises:
+        UsageError: if the loss is not one real number.
+    """
+    outcome = model.apply(params, carry, window)
+    shape, dtype = jnp.shape(outcome.nll), jnp.result_type(outcome.nll)
+    if shape or not jnp.issubdtype(dtype, jnp.floating):
+        raise UsageError(
+            f"the model's nll is {dtype}{list(shape)}; it must be one real number, the "
+            "mean of the window"
+        )
+    return outcome.nll, outcome.carry
 
 
 def stacked_windows(stream: Ids, window_length: int) -> Window:
@@ -197,7 +262,9 @@ def unpadded(model: LanguageModel, stream: Window) -> list[Window]:
         apply = apply.func
     inputs, targets, lengths = map(np.asarray, stream)
     rest = int(lengths[-1])
-    if getattr(apply, "ignores_padding", False) or rest == inputs.shape[1]:
+    function = getattr(apply, "__func__", apply)  # of a method
+    ignores = getattr(function, "ignores_padding", None) is function
+    if ignores or rest == inputs.shape[1]:
         return [stream]
     whole = Window(inputs[:-1], targets[:-1], lengths[:-1])
     return [whole, Window(inputs[-1:, :rest], targets[-1:, :rest], lengths[-1:])]

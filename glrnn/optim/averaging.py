@@ -5,6 +5,7 @@ any tree of parameters. This module needs nothing but jax and optax.
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,13 @@ from jax.tree_util import keystr
 from glrnn.arrays import is_inexact, wide_dtype
 
 PyTree = Any
+
+# The states of transforms that change the updates of the transform inside them.
+_REWRITING = (
+    optax.LookaheadState,
+    optax.contrib.MechanicState,
+    optax.contrib.ScheduleFreeState,
+)
 
 
 class AveragingState(NamedTuple):
@@ -44,7 +52,8 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
     An iterate is `params + updates`, of what `update` is given. So `params` must be the
     current parameters, and the updates those that will be applied: put `nt_asgd` last
     in the chain, after the learning rate. `start_averaging` and the functions that read
-    the state refuse a chain in which another transform follows.
+    the state refuse a chain in which another transform follows, and an `nt_asgd` inside
+    of `optax.lookahead`, `optax.contrib.mechanize` or `schedule_free`.
 
     Leaves that are not inexact (counters, tables, PRNG keys) are not averaged, and
     neither are those that have no update: `None`, or an `optax.MaskedNode`.
@@ -53,8 +62,8 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
         A transform whose `update` needs `params`.
 
     Raises:
-        ValueError: if `update` was called without `params`, or outside the `vmap` that
-            made the state.
+        ValueError: if `update` was called without `params`, with leaves of another
+            shape than those of `init`, or outside the `vmap` that made the state.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -123,11 +132,6 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
             )
         count = jnp.asarray(optax.safe_increment(state.count))
 
-        def iterate(average: Any, update: Any, param: Any) -> Any:
-            if _is_left_out(average):
-                return None
-            return param if update is None else optax.apply_updates(param, update)
-
         # A select instead of lax.cond: on a CPU the select fuses with the update of the
         # parameters and costs little before averaging, but cond copies the average.
         def mean(average: Any, iterate: Any) -> Any:
@@ -137,8 +141,8 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
             moved = average + change / count.astype(average.dtype)
             return jnp.where(state.active, moved, average)
 
-        iterates = jax.tree.map(
-            iterate, state.average, updates, params, is_leaf=_is_left_out
+        iterates = jax.tree.map_with_path(
+            _iterate, state.average, updates, params, is_leaf=_is_left_out
         )
         # The barrier lets the caller overwrite the old parameters with the new ones;
         # without it they would be read again here.
@@ -167,7 +171,7 @@ def start_averaging(opt_state: PyTree) -> PyTree:
 
     Raises:
         ValueError: if `opt_state` holds no `AveragingState`, or more than one, or a
-            transform follows `nt_asgd` in a chain.
+            transform changes the updates after `nt_asgd`.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -203,8 +207,8 @@ def averaged_params(opt_state: PyTree, params: PyTree) -> PyTree:
 
     Raises:
         ValueError: if `opt_state` holds no `AveragingState`, or more than one, or a
-            transform follows `nt_asgd` in a chain, or `params` has other leaves or
-            shapes than the average.
+            transform changes the updates after `nt_asgd`, or `params` has other leaves
+            or shapes than the average.
 
     Example:
         >>> import jax.numpy as jnp, optax
@@ -253,7 +257,7 @@ def is_averaging(opt_state: PyTree) -> Array:
 
     Raises:
         ValueError: if `opt_state` holds no `AveragingState`, or more than one, or a
-            transform follows `nt_asgd` in a chain.
+            transform changes the updates after `nt_asgd`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -353,6 +357,18 @@ def _zeros(param: Any) -> Any:
     return jnp.zeros_like(param, dtype=wide_dtype(param))
 
 
+def _iterate(path: Any, average: Any, update: Any, param: Any) -> Any:
+    if _is_left_out(average):
+        return None
+    new = param if update is None else optax.apply_updates(param, update)
+    if jnp.shape(new) != average.shape:
+        raise ValueError(
+            f"params{keystr(path)} + updates has the shape {jnp.shape(new)}; what init "
+            f"was given has {average.shape}"
+        )
+    return new
+
+
 def _average(path: Any, count: Array, average: Array, now: Array) -> Array:
     if average.shape != now.shape or now.shape[: count.ndim] != count.shape:
         raise ValueError(
@@ -384,7 +400,15 @@ def _states_in(opt_state: PyTree) -> list[AveragingState]:
 
 def _is_followed(node: Any) -> bool:
     """Whether a node is the state of a chain with a transform after `nt_asgd`."""
+    # An OrderedDict is that of a named_chain; other dicts have no order.
+    if isinstance(node, OrderedDict):
+        node = tuple(node.values())
     return type(node) is tuple and any(map(_states_in, node[:-1]))
+
+
+def _is_rewritten(node: Any) -> bool:
+    """Whether a node is the state of a transform that changes the updates inside it."""
+    return isinstance(node, _REWRITING) and bool(_states_in(node))
 
 
 def _find(opt_state: PyTree) -> AveragingState:
@@ -396,6 +420,14 @@ def _find(opt_state: PyTree) -> AveragingState:
     if any(map(_is_followed, jax.tree.leaves(opt_state, is_leaf=_is_followed))):
         raise ValueError(
             "nt_asgd must be the last transform of its chain: it averages params + "
-            "updates, and the transforms after it change the updates"
+            "updates, and the transforms after it change the updates (if opt_state is "
+            "a tuple of the states of several optimizers, give the one with nt_asgd)"
         )
+    for node in jax.tree.leaves(opt_state, is_leaf=_is_rewritten):
+        if _is_rewritten(node):
+            name = type(node).__name__.removesuffix("State")
+            raise ValueError(
+                f"nt_asgd must not be inside of optax's {name}, which changes the "
+                "updates that it averages"
+            )
     return found[0]

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jax.core import Tracer
 
 from glrnn.arrays import is_inexact, wide_dtype
 from glrnn.optim.norm import l2_norm
+from glrnn.validation import shown
 
 PyTree = Any
 
@@ -41,7 +41,8 @@ def layerwise_clip_by_norm(
     NaN, and nothing else.
 
     A limit is a scalar above zero, `inf` for no limit, or a schedule: a function of the
-    number of updates so far, whose values below zero count as zero.
+    number of updates so far. A limit that was computed, by a schedule or as a JAX
+    array, counts as zero if it is below zero.
     `optax.MaskedNode` is an empty group, so the transform works inside `optax.masked`
     and `optax.partition`.
 
@@ -60,9 +61,10 @@ def layerwise_clip_by_norm(
         A transform; its state is a count if a limit is a schedule, and empty otherwise.
 
     Raises:
-        ValueError: if a limit is not a scalar above zero (only the shape of one that
-            is traced or computed by a schedule is checked), a name has no limit, or no
-            leaf has the name of a limit. If a prefix does not fit the tree, the error
+        ValueError: if a limit is not a real scalar, or not above the numbers that
+            float32 rounds to zero (of a JAX array and the value of a schedule only
+            shape and dtype are checked), a name has no limit, or no leaf has the name
+            of a limit. If a prefix does not fit the tree, the error
             is JAX's own.
 
     Example:
@@ -177,7 +179,7 @@ def _clip(updates: PyTree, names: PyTree, limits: Mapping[Any, Any]) -> PyTree:
     def clip_group(name: Any, group: PyTree) -> PyTree:
         divisor, excess = norms[name]
         # A limit that is computed may be below zero, which would change signs.
-        limit = jnp.maximum(jnp.asarray(limits[name], divisor.dtype), 0)
+        limit = jnp.maximum(_as_array(limits[name], divisor.dtype), 0)
         # "Not within" instead of "above": as in min(1, c / norm), a NaN norm reaches
         # the whole group. Groups within the limit use ones, so that neither 0 / 0 nor
         # inf / inf is computed.
@@ -188,6 +190,13 @@ def _clip(updates: PyTree, names: PyTree, limits: Mapping[Any, Any]) -> PyTree:
 
     clipped = jax.tree.map(clip_group, names, widened)
     return jax.tree.unflatten(jax.tree.structure(updates), jax.tree.leaves(clipped))
+
+
+def _as_array(limit: Any, dtype: Any) -> Array:
+    """A limit in the dtype of the norm; infinite where it overflows."""
+    if not isinstance(limit, Array) and limit > float(jnp.finfo(dtype).max):
+        limit = jnp.inf
+    return jnp.asarray(limit, dtype)
 
 
 def _rescaled(update: Any, divisor: Array, factor: Array) -> Any:
@@ -299,24 +308,39 @@ def _listed(names: Iterable[Any]) -> str:
 
 
 def _check_limit(name: str, limit: Any) -> None:
-    if callable(limit):
-        return
-    if (
-        isinstance(limit, int | float | np.number | np.ndarray | Array)
-        and jnp.ndim(limit) == 0
-        and (isinstance(limit, Tracer) or float(limit) > 0)
-    ):
-        return
-    raise ValueError(
-        f"{name} must be a scalar above zero (inf: unlimited) or a schedule of such; "
-        f"got {limit!r}"
-    )
+    if not (callable(limit) or (_is_real_scalar(limit) and _is_in_range(limit))):
+        raise ValueError(
+            f"{name} must be a scalar above zero (inf: unlimited) or a schedule of "
+            f"such; got {shown(limit)}"
+        )
+
+
+def _is_real_scalar(limit: Any) -> bool:
+    if isinstance(limit, np.number | np.ndarray | Array):
+        real = jnp.integer, jnp.floating
+        return limit.ndim == 0 and any(jnp.issubdtype(limit.dtype, r) for r in real)
+    return isinstance(limit, int | float) and not isinstance(limit, bool)
+
+
+def _is_in_range(limit: Any) -> bool:
+    """Whether a limit is above zero, as far as it is not the result of a computation.
+
+    A computed one, such as that of `inject_hyperparams`, is treated alike inside and
+    outside of `jax.jit`, where it cannot be read.
+    """
+    if isinstance(limit, Array):
+        return True
+    try:
+        # Anything smaller is rounded to zero, and so would the updates be.
+        return float(limit) >= float(jnp.finfo(jnp.result_type(float)).tiny)
+    except OverflowError:  # an integer with more digits than a float has room for
+        return False
 
 
 def _limit_at(count: Array, limit: Any) -> Any:
     if not callable(limit):
         return limit
     value = limit(count)
-    if not (isinstance(value, Array) and value.ndim == 0):
-        _check_limit("a scheduled max_norm", value)
+    if not _is_real_scalar(value):
+        raise ValueError(f"a scheduled max_norm must be a scalar; got {shown(value)}")
     return value

@@ -14,7 +14,7 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from glrnn.arrays import is_inexact, wide_dtype
+from glrnn.arrays import is_inexact, is_known, wide_dtype
 from glrnn.optim.averaging import epochs_since_best
 from glrnn.validation import above, at_least, check
 
@@ -101,6 +101,8 @@ def scale_by_learning_rate(
 
     Raises:
         TypeError: if `update` was called without a `window_length` that it needs.
+        ValueError: if `usual_length` is below 1, or the `window_length` is no scalar,
+            or below 0 where it is known, which is outside of `jax.jit`.
 
     Source:
         Merity, Keskar and Socher (2018), section 5.
@@ -110,6 +112,8 @@ def scale_by_learning_rate(
         >>> sgd.update(jnp.ones(1), sgd.init(None), window_length=40)[0].tolist()
         [-0.4000000059604645]
     """
+    if usual_length is not None and usual_length < 1:
+        raise ValueError(f"usual_length must be at least 1; got {usual_length}")
 
     def update(updates, state, params=None, *, window_length: Any = None, **extra):
         del params, extra
@@ -117,6 +121,12 @@ def scale_by_learning_rate(
         if usual_length is not None:
             if window_length is None:
                 raise TypeError("update needs the window_length")
+            if jnp.ndim(window_length) or (
+                is_known(window_length) and not window_length >= 0
+            ):
+                raise ValueError(
+                    f"window_length must be a number of at least 0; got {window_length}"
+                )
             rate = rate * (jnp.asarray(window_length, jnp.float32) / usual_length)
         return jax.tree.map(lambda g: _scaled(g, -rate), updates), state
 
