@@ -8,14 +8,13 @@ if __name__ == "__main__":
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import numpy as np
 import tyro
 
 from glrnn import data
@@ -23,13 +22,12 @@ from glrnn.console.bar import Bar
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.options import words
 from glrnn.console.sentence import print_sentence
-from glrnn.data.texts import read_given
-from glrnn.data.tokens import line_end_warnings, split_tokens
-from glrnn.data.vocabulary import UNK, Ids, Vocabulary
+from glrnn.data.vocabulary import UNK, Ids
 from glrnn.devices import require_devices
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
 from glrnn.evaluation.perplexity import Score, perplexity
+from glrnn.evaluation.scored_text import Text, read_text, split_of
 from glrnn.evaluation.temperature import TEMPERATURE_TOKENS, best_temperature, tempered
 from glrnn.evaluation.tuning import tune
 from glrnn.model import Model, Params
@@ -100,46 +98,6 @@ class Command:
     def scored_split(self) -> str | None:
         """The split to score; `None` for a text of one's own."""
         return (self.split or "test") if self.text is None else None
-
-
-class Text(NamedTuple):
-    """A text to score.
-
-    Attributes:
-        name: What it is, to a person.
-        ids: Its tokens.
-        vocabulary: The vocabulary of the ids.
-        tokens: Its words, if the unknown ones are to be listed.
-    """
-
-    name: str
-    ids: Ids
-    vocabulary: Vocabulary
-    tokens: Sequence[str] | None = None
-
-    @property
-    def symbol(self) -> str | None:
-        """The word that unknown ones are read as; `None` if there is none."""
-        return self.vocabulary.unknown_symbol
-
-    @property
-    def num_unknown(self) -> int:
-        """How many tokens are unknown words."""
-        if self.symbol is None:
-            return 0
-        return int(np.count_nonzero(self.ids == self.vocabulary.index[self.symbol]))
-
-    @property
-    def unknown_words(self) -> Mapping[str, int] | None:
-        """The counts of the unknown words, if they are to be listed."""
-        if self.tokens is None:
-            return None
-        return self.vocabulary.unknown_words(self.tokens)
-
-    def beginning(self, count: int) -> "Text":
-        """The text up to a number of tokens."""
-        tokens = None if self.tokens is None else self.tokens[:count]
-        return self._replace(ids=self.ids[:count], tokens=tokens)
 
 
 class Result(NamedTuple):
@@ -234,9 +192,9 @@ def _evaluate(command: Command) -> Result:
     # A text of one's own needs the corpus only for what is learned or tuned.
     corpus = cache(lambda: _corpus(run, command))
     text = (
-        _own_text(run, command.text, command.list_unknown)
+        read_text(command.text, run.vocabulary, command.list_unknown, _say)
         if command.text is not None
-        else _split(corpus(), command.split or "test")
+        else split_of(corpus(), command.split or "test")
     )
     model, temperature = phase_model(run, phase), command.temperature
     if command.tune_temperature:
@@ -436,18 +394,3 @@ def _show(result: Result) -> None:
     )
     for word, count in (text.unknown_words or {}).items():
         print(f"{count:>8,}  {printable(word)}")
-
-
-def _own_text(run: run_folder.Run, path: str, listed: bool) -> Text:
-    name = "standard input" if path == "-" else path
-    text = read_given(path)
-    tokens = split_tokens(text, name)
-    for warning in line_end_warnings(text):
-        _say(f"warning: {name}: {warning}")
-    ids, _ = run.vocabulary.encode(tokens, name)
-    return Text(name, ids, run.vocabulary, tokens if listed else None)
-
-
-def _split(corpus: data.Corpus, name: str) -> Text:
-    ids = getattr(corpus, name)
-    return Text(f"{name} split of {corpus.name}", ids, corpus.vocabulary)
