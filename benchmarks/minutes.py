@@ -12,7 +12,8 @@ from glrnn import data
 from glrnn.config import Config, Phase, Stage
 from glrnn.console.interruption import Interruption
 from glrnn.console.progress import Progress
-from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
+from glrnn.evaluation.gradient_statistics import gradient_rms
 from glrnn.model import Params
 from glrnn.storage import opening
 from glrnn.storage.best_params import best_params

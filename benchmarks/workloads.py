@@ -20,7 +20,7 @@ from glrnn.cells import CELLS
 from glrnn.config import Config, Layer
 from glrnn.data.windows import Window
 from glrnn.devices import PRECISIONS, platform
-from glrnn.evaluation import dynamic, perplexity
+from glrnn.evaluation import dynamic, gradient_statistics, perplexity
 from glrnn.evaluation.dynamic import DynamicRule
 from glrnn.model import Model, language_model
 from glrnn.training.train_state import TrainState
@@ -117,7 +117,9 @@ def _measure(config: Config, model: Model, mesh: Mesh) -> Any:
     params, batch_size = _params(model, mesh), rule.statistics_batch_size
     carry = on_devices(mesh, jax.eval_shape(lambda: model.initial_carry(batch_size)))
     stream = _windows(mesh, NUM_WINDOWS, rule.window_length, batch_size)
-    return dynamic._add_squares.lower(model, params, (params, carry), stream)
+    return gradient_statistics._add_squares.lower(
+        model, params, (params, carry), stream
+    )
 
 
 def _key() -> jax.ShapeDtypeStruct:

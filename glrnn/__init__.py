@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from glrnn.config import Config as Config
     from glrnn.evaluation.dynamic import DynamicRule as DynamicRule
     from glrnn.evaluation.dynamic import dynamic_perplexity as dynamic_perplexity
-    from glrnn.evaluation.dynamic import gradient_rms as gradient_rms
+    from glrnn.evaluation.gradient_statistics import gradient_rms as gradient_rms
     from glrnn.evaluation.perplexity import perplexity as perplexity
     from glrnn.heads import HEADS as HEADS
     from glrnn.model import language_model as language_model
@@ -63,7 +63,7 @@ _HOMES = {
     "HEADS": "heads",
     "averaged_params": "optim.averaging",
     "dynamic_perplexity": "evaluation.dynamic",
-    "gradient_rms": "evaluation.dynamic",
+    "gradient_rms": "evaluation.gradient_statistics",
     "language_model": "model",
     "layerwise_clip_by_norm": "optim.clipping",
     "non_monotonic_trigger": "optim.averaging",

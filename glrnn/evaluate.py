@@ -25,7 +25,8 @@ from glrnn.console.sentence import print_sentence
 from glrnn.data.vocabulary import UNK, Ids
 from glrnn.devices import require_devices
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
-from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
+from glrnn.evaluation.gradient_statistics import gradient_rms
 from glrnn.evaluation.perplexity import Score, perplexity
 from glrnn.evaluation.scored_text import Text, read_text, split_of
 from glrnn.evaluation.temperature import TEMPERATURE_TOKENS, best_temperature, tempered

@@ -17,13 +17,10 @@ from hypothesis import strategies as st
 from glrnn.config import Config, Dropout, Layer, Phase
 from glrnn.data.windows import columns
 from glrnn.errors import UsageError
-from glrnn.evaluation.dynamic import (
-    CHUNK,
-    DynamicRule,
-    dynamic_perplexity,
-    gradient_rms,
-)
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
+from glrnn.evaluation.gradient_statistics import gradient_rms
 from glrnn.evaluation.perplexity import mean_score, perplexity, stacked_windows
+from glrnn.evaluation.window_gradient import CHUNK
 from glrnn.model import language_model
 
 V = 11

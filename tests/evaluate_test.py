@@ -12,7 +12,8 @@ import pytest
 
 from glrnn import data, evaluate
 from glrnn.evaluation import temperature, tuning
-from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
+from glrnn.evaluation.gradient_statistics import gradient_rms
 from glrnn.evaluation.perplexity import Score
 from glrnn.evaluation.temperature import TEMPERATURES, best_temperature
 from glrnn.losses import to_perplexity

@@ -12,7 +12,8 @@ from flax import nnx
 from glrnn.config import Config
 from glrnn.data.windows import ignores_padding
 from glrnn.errors import UsageError
-from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
+from glrnn.evaluation.gradient_statistics import gradient_rms
 from glrnn.evaluation.perplexity import (
     perplexity,
     stacked_windows,

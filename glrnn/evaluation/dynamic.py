@@ -6,8 +6,7 @@ the trained parameters. Krause, Kahembwe, Murray and Renals (2018), "Dynamic eva
 of neural sequence models", the RMS rule with a decay to the prior.
 """
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -25,20 +24,20 @@ from glrnn.evaluation.perplexity import (
     LanguageModel,
     Score,
     check_model,
-    loss_and_carry,
     mean_score,
     perplexity,
     stacked_windows,
     unpadded,
     vocabulary_size,
 )
+from glrnn.evaluation.window_gradient import (
+    chunks,
+    copy,
+    map_learned,
+    num_tokens,
+    window_gradient,
+)
 from glrnn.validation import above, at_least, check
-
-# Where the square of a gradient overflows or underflows in float32, that of the
-# gradient times a power of two does not: of one of more than 2^64 or less than 2^-36.
-_SMALLEST, _UP, _DOWN = 2.0**-72, 2.0**96, 2.0**-80
-# The number of windows in one call of a compiled loop; the last call has the rest.
-CHUNK = 100
 
 
 @dataclass(frozen=True)
@@ -67,102 +66,6 @@ class DynamicRule:
 
     def __post_init__(self):
         check(self)
-
-
-def gradient_rms(
-    model: LanguageModel,
-    params: Any,
-    tokens: Any,
-    *,
-    batch_size: int = 70,
-    window_length: int = 5,
-    advance: Callable[[int], None] = lambda num_tokens: None,
-) -> Any:
-    """The root mean square of each parameter's gradient over the windows of a text.
-
-    M = sqrt(1/n sum_i |g_i|^2), g_i the gradient of the mean loss of window i, without
-    dropout, at fixed parameters. The squares are added up in float32 at least. If some
-    overflow, or all are close to underflow, the statistics are taken once more in
-    another unit, which takes as long again. A gradient below 1e-22 counts as zero
-    beside one above 1e-11.
-
-    Parameters in float16 or narrower are handed to the model as float32 copies, for
-    their gradients would not fit into their own dtypes.
-
-    Args:
-        model: A `glrnn.model.Model`, or anything hashable and immutable with the same
-            two functions; see `LanguageModel`.
-        params: The trained parameters.
-        tokens: The training set, integers `[N]`.
-        batch_size: The number of columns that it is cut into.
-        window_length: The time steps in a window, T.
-        advance: Called every `CHUNK` windows with the number of tokens in them.
-
-    Returns:
-        M, a tree like `params`, real and in float32 at least; leaves that cannot be
-        learned, such as integers and PRNG keys, are those of `params`.
-
-    Raises:
-        UsageError: if the stream is shorter than two rows, or is not token ids of the
-            model; or if `check_model` or `loss_and_carry` refuses the model.
-
-    Example:
-        >>> import collections, numpy as np
-        >>> Model = collections.namedtuple("Model", "initial_carry apply")
-        >>> Outcome = collections.namedtuple("Outcome", "nll carry")
-        >>> bigram = Model(
-        ...     lambda batch_size: (),
-        ...     lambda params, carry, window: Outcome(
-        ...         jnp.mean(params * window.targets), carry
-        ...     ),
-        ... )
-        >>> gradient_rms(bigram, 1.0, np.ones(11, int), batch_size=1).item()
-        1.0
-    """
-    check_model(model, params)
-    stream = stacked_windows(
-        columns(
-            tokens, batch_size, "train split", vocabulary_size=vocabulary_size(model)
-        ),
-        window_length,
-    )
-    sums = _sums_of_squares(model, params, stream, 1.0, advance)
-    num_windows = len(stream.inputs)
-    rms = _map_learned(lambda s: jnp.sqrt(s / num_windows), sums)
-    largest = [float(jnp.max(s)) for s in _learned(sums) if s.size]
-    if math.inf in largest:
-        scale, is_better = _DOWN, jnp.isinf
-    elif largest and max(largest) < _SMALLEST:
-        scale, is_better = _UP, lambda s: s < _SMALLEST
-    else:
-        return rms
-    return _map_learned(
-        lambda s, m, other: jnp.where(
-            is_better(s), jnp.sqrt(other / num_windows) / scale, m
-        ),
-        *(sums, rms, _sums_of_squares(model, params, stream, scale)),
-    )
-
-
-def _sums_of_squares(
-    model: LanguageModel,
-    params: Any,
-    stream: Window,
-    scale: float,
-    advance: Callable[[int], None] = lambda num_tokens: None,
-) -> Any:
-    """Of each element, the sum over windows of (scale |g|)^2."""
-    zeros = _map_learned(_real_zeros, in_float32(params))
-    sums_and_carry = _copy((zeros, model.initial_carry(stream.inputs.shape[2])))
-    for chunk in _chunks(unpadded(model, stream)):
-        sums_and_carry = _add_squares(model, params, sums_and_carry, chunk, scale)
-        jax.block_until_ready(sums_and_carry)
-        advance(_num_tokens(chunk))
-    return sums_and_carry[0]
-
-
-def _real_zeros(leaf: Array) -> Array:
-    return jnp.zeros(leaf.shape, jnp.finfo(leaf.dtype).dtype)
 
 
 def dynamic_perplexity(
@@ -234,15 +137,15 @@ def dynamic_perplexity(
     )
     _check_rms(params, rms)
     rates = rule.learning_rate, rule.decay_rate, rule.epsilon
-    params = _map_learned(_finite, params)
-    params_and_carry = _copy((in_float32(params), model.initial_carry(1)))
+    params = map_learned(_finite, params)
+    params_and_carry = copy((in_float32(params), model.initial_carry(1)))
     means = []
-    for chunk in _chunks(unpadded(model, stream)):
+    for chunk in chunks(unpadded(model, stream)):
         params_and_carry, found = _adapt(
             model, params, rms, rates, params_and_carry, chunk
         )
         means.append(np.asarray(found))
-        advance(_num_tokens(chunk))
+        advance(num_tokens(chunk))
     return mean_score(np.concatenate(means), stream)
 
 
@@ -273,115 +176,6 @@ def _finite(leaf: Any) -> Any:
     return jnp.clip(leaf, limits.min, limits.max)
 
 
-def _copy(tree: Any) -> Any:
-    """Arrays of their own, to be donated."""
-    return jax.tree.map(jnp.array, tree)
-
-
-def _chunks(stacks: Iterable[Window]) -> Iterator[Window]:
-    """The windows of some stacks, at most `CHUNK` at a time."""
-    for stack in stacks:
-        for start in range(0, len(stack.inputs), CHUNK):
-            yield Window(*(np.asarray(each)[start : start + CHUNK] for each in stack))
-
-
-def _num_tokens(chunk: Window) -> int:
-    return int(np.sum(chunk.length)) * chunk.inputs.shape[2]
-
-
-def _map_learned(update: Callable[..., Any], params: Any, *others: Any) -> Any:
-    """Maps a function over trees like `params`, whose other leaves stay as they are."""
-
-    def map_leaf(param, *rest):
-        return update(param, *rest) if is_inexact(param) else param
-
-    return jax.tree.map(map_leaf, params, *others)
-
-
-def _learned(params: Any) -> list[Any]:
-    return [leaf for leaf in jax.tree.leaves(params) if is_inexact(leaf)]
-
-
-def _window_gradient(model: LanguageModel, trained: Any) -> Any:
-    """`(params, carry, window) -> ((nll, carry), gradient of nll)`.
-
-    The model is applied to `params` in the dtypes of `trained`. The gradient has `None`
-    for leaves that cannot be learned.
-    """
-    leaves, structure = jax.tree.flatten(trained)
-    leaves = [jnp.asarray(leaf) for leaf in leaves]
-    dtypes = [leaf.dtype for leaf in _learned(leaves)]
-
-    def loss(learned: Any, carry: Any, window: Window) -> tuple[Array, Any]:
-        each = iter(
-            leaf if _is_narrow(dtype) else leaf.astype(dtype)
-            for leaf, dtype in zip(learned, dtypes, strict=True)
-        )
-        inside = [next(each) if is_inexact(leaf) else leaf for leaf in leaves]
-        return loss_and_carry(model, structure.unflatten(inside), carry, window)
-
-    def gradient(params: Any, carry: Any, window: Window) -> tuple[Any, Any]:
-        learned = [
-            # Rounded out here, for in there the gradient would be rounded too.
-            leaf.astype(dtype).astype(leaf.dtype) if _is_narrow(dtype) else leaf
-            for leaf, dtype in zip(_learned(params), dtypes, strict=True)
-        ]
-        value, grads = jax.value_and_grad(loss, has_aux=True)(learned, carry, window)
-        _check_carry(carry, value[1], dtypes)
-        each = iter(grads)
-        everywhere = [next(each) if is_inexact(leaf) else None for leaf in leaves]
-        return value, structure.unflatten(everywhere)
-
-    return gradient
-
-
-def _is_narrow(dtype: Any) -> bool:
-    """Whether gradients may not fit into a dtype; bfloat16 has the range of float32."""
-    return jnp.finfo(dtype).bits < 32 and dtype != jnp.bfloat16
-
-
-def _check_carry(before: Any, after: Any, dtypes: list[Any]) -> None:
-    narrow = [dtype for dtype in dtypes if _is_narrow(dtype)]
-    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=False)
-    for old, new in pairs:
-        was_half = is_inexact(old) and jnp.finfo(old.dtype).bits < 32
-        if narrow and was_half and jnp.result_type(new) == jnp.float32:
-            raise UsageError(
-                f"the model's carry is {old.dtype}; with parameters in {narrow[0]} it "
-                "must be float32, for the model gets float32 copies of them"
-            )
-
-
-@partial(jax.jit, static_argnums=(0, 4), donate_argnums=2)
-@jax.default_matmul_precision("float32")
-def _add_squares(
-    model: LanguageModel,
-    params: Any,
-    sums_and_carry: Any,
-    chunk: Window,
-    scale: float,
-) -> Any:
-    """Adds the squared gradients, times a power of two, of some windows."""
-    gradient, wide = _window_gradient(model, params), in_float32(params)
-
-    def add(sums_and_carry, window):
-        sums, carry = sums_and_carry
-        (_, carry), grads = gradient(wide, carry, window)
-        return (_map_learned(add_square, sums, grads), carry), None
-
-    def add_square(total, grad):
-        if scale != 1:
-            # The minimum changes no square, as in `glrnn.optim.norm`: it keeps XLA from
-            # multiplying by the square of the scale.
-            root = 2.0 ** (jnp.finfo(total.dtype).maxexp / 2)
-            grad = jnp.minimum(jnp.abs(grad * scale), root)
-        if jnp.iscomplexobj(grad):
-            return total + (grad.real * grad.real + grad.imag * grad.imag)
-        return total + grad * grad
-
-    return lax.scan(add, sums_and_carry, chunk)[0]
-
-
 @partial(jax.jit, static_argnums=0, donate_argnums=4)
 @jax.default_matmul_precision("float32")
 def _adapt(
@@ -399,7 +193,7 @@ def _adapt(
         window.
     """
     learning_rate, decay_rate, epsilon = rates
-    gradient = _window_gradient(model, trained)
+    gradient = window_gradient(model, trained)
     anchors, rms = in_float32((trained, rms))
     relative_decay = _relative_decay(decay_rate, anchors, rms)
 
@@ -414,7 +208,7 @@ def _adapt(
         # Otherwise XLA would compute all that depends on the sizes alone before the
         # loop and store it, which takes longer to read than to compute.
         sizes, nll = lax.optimization_barrier((rms, nll))
-        return (_map_learned(adapt, params, anchors, sizes, grads), carry), nll
+        return (map_learned(adapt, params, anchors, sizes, grads), carry), nll
 
     return lax.scan(score, params_and_carry, chunk)
 

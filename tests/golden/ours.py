@@ -14,7 +14,8 @@ from glrnn.cells.lstm import LSTMParams, LSTMState
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.data.windows import Window
 from glrnn.dropout import LayerMasks, Masks
-from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity, gradient_rms
+from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
+from glrnn.evaluation.gradient_statistics import gradient_rms
 from glrnn.evaluation.perplexity import perplexity
 from glrnn.heads import head
 from glrnn.heads.mixture import MixtureParams
