@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import Array
+from jax.tree_util import keystr
 
 from glrnn.arrays import in_float32, is_known
 from glrnn.cells import CELLS, Cell, unroll
@@ -31,6 +32,8 @@ from glrnn.losses import token_weights
 
 Tree = Any
 Carry = tuple[Tree, ...]
+# Of arrays, by their paths in a tree.
+_Shapes = dict[str, tuple[int, ...]]
 
 
 @struct.dataclass
@@ -102,6 +105,9 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
         The same `Model` for the same network, whatever else the config says, so that
         compiled programs are shared.
 
+    Raises:
+        UsageError: There are not so many layers, or no word.
+
     Example:
         >>> model = language_model(Config(), vocabulary_size=50, num_layers=2)
         >>> params = model.init(jax.random.key(0))
@@ -113,6 +119,12 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
         >>> language_model(Config(seed=1), 50, 2) is model
         True
     """
+    if vocabulary_size < 1:
+        raise UsageError(f"vocabulary_size is {vocabulary_size}; it must be at least 1")
+    if not 1 <= num_layers <= len(config.layers):
+        raise UsageError(
+            f"num_layers is {num_layers}; the config has {len(config.layers)} layers"
+        )
     return _model(
         Network(
             vocabulary_size=vocabulary_size,
@@ -237,6 +249,7 @@ def _apply(
 ) -> Outcome:
     if masks is None:
         masks = Masks(layers=(LayerMasks(),) * len(cells))
+    _check_params(network, params)
     _check_window(window, network.vocabulary_size)
     params = in_float32(params)
     num_steps, batch_size = window.targets.shape
@@ -266,11 +279,43 @@ def _apply(
     return Outcome(nll, tuple(states), outputs[-1], dropped)
 
 
+def _check_params(network: Network, params: Params) -> None:
+    """Refuses the parameters of another network, whose indices would be clamped."""
+    _check_shapes(_shapes_of(params), _shapes(network))
+
+
+@lru_cache(maxsize=64)
+def _shapes(network: Network) -> _Shapes:
+    return _shapes_of(jax.eval_shape(_model(network).init, jax.random.key(0)))
+
+
+def _check_shapes(found: _Shapes, right: _Shapes) -> None:
+    for path in right | found:
+        if right.get(path) != found.get(path):
+            raise UsageError(
+                f"params{path} has the shape {found.get(path, 'of nothing')}; the "
+                f"network has {right.get(path, 'nothing')} there"
+            )
+
+
+def _shapes_of(tree: Tree) -> _Shapes:
+    leaves = jax.tree.leaves_with_path(tree)
+    return {keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+
+
 def _check_window(window: Window, num_words: int) -> None:
     """Refuses ids outside the vocabulary, which indexing would clamp, and the like."""
     check_known_ids(window.inputs, "window of inputs", num_words)
     check_known_ids(window.targets, "window of targets", num_words)
+    shapes = jnp.shape(window.inputs), jnp.shape(window.targets)
+    if shapes[0] != shapes[1]:
+        raise UsageError(
+            f"the window's inputs have the shape {shapes[0]} and its targets "
+            f"{shapes[1]}; they must have the same"
+        )
     num_steps, length = len(window.targets), window.length
+    if not jnp.issubdtype(jnp.result_type(length), jnp.integer):
+        raise UsageError(f"the window's length is {length}; it must be an integer")
     if is_known(length) and not np.all((length >= 0) & (length <= num_steps)):
         raise UsageError(
             f"the window's length is {length}; it must be in 0 .. {num_steps}"
@@ -347,6 +392,9 @@ def grow(params: Params, fresh: Params, inherit_head: bool = True) -> Params:
         `fresh` with the embedding, the first l layers and, if inherited, the head of
         `params`, bit for bit.
 
+    Raises:
+        UsageError: `fresh` is not deeper, or what it inherits has other shapes there.
+
     Source:
         Aharoni, Rattner and Permuter (2017), section 4.2.
 
@@ -359,8 +407,15 @@ def grow(params: Params, fresh: Params, inherit_head: bool = True) -> Params:
         >>> grown.layers[0] is small.layers[0], grown.layers[1] is large.layers[1]
         (True, True)
     """
-    return Params(
+    depth = len(params.layers)
+    if len(fresh.layers) <= depth:
+        raise UsageError(
+            f"a network of {depth} layers does not grow to {len(fresh.layers)}"
+        )
+    grown = Params(
         embedding=params.embedding,
-        layers=params.layers + fresh.layers[len(params.layers) :],
+        layers=params.layers + fresh.layers[depth:],
         head=params.head if inherit_head else fresh.head,
     )
+    _check_shapes(_shapes_of(grown), _shapes_of(fresh))
+    return grown

@@ -354,6 +354,7 @@ def test_a_cpu_is_compared_with_itself_on_request_alone(texts, trained, capsys):
     assert all(line.split()[-2] == "0.0e+00" for line in lines[3:-2])
 
 
+@pytest.mark.thorough
 def test_a_check_with_other_texts_than_the_run_s_says_so(
     trained, texts, capsys, monkeypatch
 ):

@@ -62,6 +62,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.thorough
 def test_two_passes_in_three_turns_are_two_passes(tmp_path, corpus):
     """The second turn ends one pass and begins the next."""
     passes, of_passes = trained(tmp_path / "passes", corpus, 2)

@@ -178,6 +178,7 @@ with Progress() as progress, Interruption().awaited():
 """
 
 
+@pytest.mark.thorough
 def test_a_live_display_keeps_the_message():
     pty = pytest.importorskip("pty", reason="there are no terminals here")
     terminal, there = pty.openpty()

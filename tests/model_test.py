@@ -191,12 +191,40 @@ def test_a_padded_window_equals_the_unpadded(head):
         ({"inputs": np.ones(T, int)}, r"inputs has shape \(7,\)"),
         ({"length": T + 1}, r"length is 8; it must be in 0 \.\. 7"),
         ({"length": -1}, "length is -1"),
+        ({"length": 2.5}, "length is 2.5; it must be an integer"),
+        ({"inputs": np.ones((T, 1), int)}, r"\(7, 1\) and its targets"),
     ],
 )
 def test_a_window_that_is_not_ids_is_refused(changes, message):
     model = make_model()
     with pytest.raises(UsageError, match=message):
         model.apply(*start(model), make_window()._replace(**changes))
+
+
+def test_the_parameters_of_another_network_are_refused():
+    """Under jit too, where an id beyond the table would be clamped."""
+    model, other = make_model(1), language_model(make_config(), V + 5, 1)
+    params = jax.eval_shape(other.init, jax.random.key(0))
+    arguments = model.initial_carry(B), make_window()
+    with pytest.raises(UsageError, match=r"params\.embedding\.table has the shape"):
+        jax.eval_shape(model.apply, params, *arguments)
+    deeper = jax.eval_shape(make_model(2).init, jax.random.key(0))
+    with pytest.raises(UsageError, match=r"params\.layers\[1\].*nothing there"):
+        jax.eval_shape(model.apply, deeper, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary_size", "num_layers", "message"),
+    [
+        (0, 1, "vocabulary_size is 0"),
+        (9, 0, "num_layers is 0; the config has 3 layers"),
+        (9, 4, "num_layers is 4"),
+        (9, -1, "num_layers is -1"),
+    ],
+)
+def test_a_network_that_there_is_not_is_refused(vocabulary_size, num_layers, message):
+    with pytest.raises(UsageError, match=message):
+        language_model(Config(), vocabulary_size, num_layers)
 
 
 @pytest.mark.thorough
@@ -443,6 +471,17 @@ def test_growth_inherits_all_but_the_new_layer(depth, num_inherited):
     assert len(inherited) == num_inherited + 4
     assert_equal(grown, Params(before.embedding, grown.layers, before.head))
     assert_equal(grown.layers, (*before.layers, fresh.layers[-1]))
+
+
+def test_what_does_not_grow_is_refused():
+    shapes = [jax.eval_shape(make_model(n).init, jax.random.key(0)) for n in (1, 2)]
+    with pytest.raises(UsageError, match="of 2 layers does not grow to 1"):
+        grow(*shapes[::-1])
+    other = jax.eval_shape(
+        language_model(make_config(), V + 5, 2).init, jax.random.key(0)
+    )
+    with pytest.raises(UsageError, match=r"params\.embedding\.table has the shape"):
+        grow(shapes[0], other)
 
 
 def test_growth_can_begin_with_a_random_head():

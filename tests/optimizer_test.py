@@ -142,6 +142,7 @@ def test_one_limit_clips_the_whole_gradient():
 # Properties.
 
 
+@pytest.mark.thorough
 @settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 2**16),

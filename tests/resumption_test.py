@@ -136,7 +136,9 @@ def test_a_run_extended_at_its_end_is_the_longer_run(tmp_path, corpus, whole, ca
             go_on(tmp_path, corpus, other)
 
 
-@pytest.mark.parametrize("writes", [0, 1, 2])
+@pytest.mark.parametrize(
+    "writes", [1, *(pytest.param(n, marks=pytest.mark.thorough) for n in (0, 2))]
+)
 def test_an_extension_that_is_interrupted_is_done_again(
     tmp_path, corpus, monkeypatch, writes
 ):

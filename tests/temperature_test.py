@@ -17,6 +17,7 @@ CONFIG = Config(embedding_size=4, layers=(Layer(hidden_size=4),) * 3, head="soft
 MODEL = language_model(CONFIG, 7, num_layers=1)
 
 
+@pytest.mark.thorough
 def test_temperatures_multiply():
     twice = tempered(tempered(MODEL, 2), np.float32(3))
     assert twice is tempered(tempered(MODEL, 2.0), 3)

@@ -206,6 +206,7 @@ def test_a_log_that_cannot_be_read_does_not_fail_a_run(sentence, capsys):
     assert last.startswith("the warnings of earlier epochs cannot be read: ")
 
 
+@pytest.mark.thorough
 def test_a_run_that_loses_what_it_learned_warns(sentence, capsys, monkeypatch):
     """Of its raw parameters, and from one stage to the next."""
     main = [0.1, 1.3]

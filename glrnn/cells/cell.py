@@ -45,9 +45,11 @@ class Cell(NamedTuple):
             the whole window at once.
         step: `(params, state, projection [B, ...], affine) -> (state, output [B, H])`.
             It multiplies by weights only through `affine(x, matrix, bias)`, never
-            inside a loop or jit of its own. A matrix that depends on the state or the
-            input is not a weight: multiply by it with a plain `@`. Arrays that the
-            backward pass should not compute again go through `save_for_backward`.
+            inside a loop or jit of its own. A matrix or bias that depends on the state
+            or the input is not a weight, and `unroll` would use that of the first time
+            step throughout: multiply by it with a plain `@`, and add it with `+`.
+            Arrays that the backward pass should not compute again go through
+            `save_for_backward`.
 
     Weight-drop masks `params.recurrent`. `params.mask`, if a cell has it, is a dropout
     mask `[B, H]` on the hidden state, constant over the window.
