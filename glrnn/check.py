@@ -73,12 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prog="python -m glrnn.check",
             args=words(arguments),
         )
+        devices.require_devices()
         config, origin = _experiment(command.experiment)
         count = len(config.phases)
         number = count if command.phase is None else command.phase
         if not 1 <= number <= count:
             raise UsageError(f"there is no phase {number}: there are {count}")
-        devices.require_devices()
         keep_programs()
         return_memory()
         corpus = data.load(

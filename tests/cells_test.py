@@ -17,6 +17,7 @@ from jax import lax
 from glrnn import devices
 from glrnn.cells import CELLS, Cell, affine, unroll
 from glrnn.cells.cell import UNROLL
+from glrnn.errors import UsageError
 
 # What has settings of its own is tested with others than the default ones, too.
 VARIANTS = {
@@ -345,6 +346,50 @@ def test_state_in_is_state_out(name, dtype):
         assert (new.shape, new.dtype) == (old.shape, old.dtype)
         assert not np.array_equal(new, old)
     assert (outputs.shape, outputs.dtype) == ((T, B, H), dtype)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"length": 2.5}, r"the length is float64\[\]; it must be an integer"),
+        ({"length": np.ones(B + 1, int)}, "one for each of 3 sequences"),
+        ({"length": T + 1}, r"the length is 7; it must be in 0 \.\. 6"),
+        ({"length": -1}, "the length is -1"),
+        ({"window": np.ones((0, B, INPUTS))}, "with T and B at least 1"),
+        ({"state": make("lstm", INPUTS, H).initial_state(1)}, "the window's B, 3"),
+    ],
+)
+def test_what_does_not_fit_a_window_is_refused(changes, message):
+    cell = make("lstm", INPUTS, H)
+    arguments = {
+        "params": cell.init(jax.random.key(0)),
+        "state": cell.initial_state(B),
+        "window": np.ones((T, B, INPUTS), np.float32),
+    }
+    with pytest.raises(UsageError, match=message):
+        unroll(cell, **arguments | changes)
+
+
+@pytest.mark.thorough
+def test_the_gradient_of_a_bias_in_half_precision_is_summed_in_float32():
+    """In bfloat16 a sum of 8,000 terms stops growing."""
+    cell = make("lstm", INPUTS, H)
+    params = jax.tree.map(
+        lambda leaf: leaf.astype(jnp.bfloat16), cell.init(jax.random.key(0))
+    )
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        dtype = params.input.dtype
+        state = jax.tree.map(lambda leaf: leaf.astype(dtype), cell.initial_state(4))
+        window = jnp.full((2_000, 4, INPUTS), 0.1, dtype)
+        return unroll(cell, params, state, window)[1].astype(jnp.float32).sum()
+
+    expected = gradient(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params))
+    for name in ("input_bias", "recurrent_bias"):
+        found = getattr(gradient(params), name).astype(jnp.float32)
+        np.testing.assert_allclose(found, getattr(expected, name), rtol=0.04, atol=4)
 
 
 def test_integers_and_keys_have_no_gradient():

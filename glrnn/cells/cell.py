@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
 from glrnn import devices
-from glrnn.arrays import is_inexact
+from glrnn.arrays import in_float32, is_inexact, is_known
+from glrnn.errors import UsageError
 
 Tree = Any
 
@@ -72,7 +74,13 @@ def affine(x: Array, matrix: Array, bias: Array | None = None) -> Array:
     tokens = x.reshape(-1, x.shape[-1])
     multiply = _multiply_few if len(tokens) <= FEW else jnp.matmul
     y = multiply(tokens, matrix).reshape(*x.shape[:-1], matrix.shape[-1])
-    return y if bias is None else y + jnp.broadcast_to(bias, y.shape)
+    return y if bias is None else _add(y, bias)
+
+
+def _add(y, bias):
+    """y + b; in half precision the gradient of b, a sum over tokens, is in float32."""
+    wide, bias = in_float32((y, bias))
+    return (wide + jnp.broadcast_to(bias, y.shape)).astype(y.dtype)
 
 
 @jax.custom_vjp
@@ -139,12 +147,16 @@ def unroll(
         params: The cell's parameters in this window, after weight-drop.
         state: The state before the window.
         window: Inputs, `[T, B, I]`.
-        length: The true number of time steps: one number, or one for each sequence,
-            `[B]`. The state does not change after it. `None` means T.
+        length: The true number of time steps, in 0 .. T: one integer, or one for each
+            sequence, `[B]`. The state does not change after it. `None` means T.
 
     Returns:
         The state after the last true time step, and the outputs `[T, B, H]`, which are
         meaningless from time step `length` on.
+
+    Raises:
+        UsageError: T or B is 0, the state has another B than the window, or `length` is
+            not such integers; traced ones may be outside 0 .. T.
 
     Example:
         >>> from glrnn.cells import CELLS
@@ -156,12 +168,42 @@ def unroll(
         >>> outputs.shape
         (5, 4, 3)
     """
+    _check_shapes(state, window)
     state = _widened(state, (params, window))
     live = None
     if length is not None:
+        _check_length(length, *window.shape[:2])
         steps = jnp.arange(window.shape[0])[:, None, None]
         live = steps < jnp.reshape(length, (1, -1, 1))
     return _scan(cell.step, params, state, (cell.project_inputs(params, window), live))
+
+
+def _check_shapes(state, window):
+    num_steps, batch_size, *_ = (*jnp.shape(window), 0, 0)
+    if not num_steps or not batch_size:
+        raise UsageError(
+            f"the window has shape {jnp.shape(window)}; it must be [T, B, I], with T "
+            f"and B at least 1"
+        )
+    for leaf in jax.tree.leaves(state):
+        shape = jnp.shape(leaf)
+        if shape and shape[0] != batch_size:
+            raise UsageError(
+                f"the state holds an array {list(shape)}; its first axis must be the "
+                f"window's B, {batch_size}"
+            )
+
+
+def _check_length(length, num_steps, batch_size):
+    array = length if isinstance(length, jax.Array) else np.asarray(length)
+    shapes = (), (1,), (batch_size,)
+    if not jnp.issubdtype(array.dtype, jnp.integer) or array.shape not in shapes:
+        raise UsageError(
+            f"the length is {array.dtype}{list(array.shape)}; it must be an integer, "
+            f"or one for each of {batch_size} sequences"
+        )
+    if is_known(array) and not np.all((array >= 0) & (array <= num_steps)):
+        raise UsageError(f"the length is {length}; it must be in 0 .. {num_steps}")
 
 
 def _widened(state, others):
@@ -264,7 +306,7 @@ def _forward(step, params, state, inputs):
                 weight, offset = pairs[index]
                 y = _product(x, weight, transposed[index], probes[index])
                 y = save_for_backward(y)
-                return y if bias is None else y + jnp.broadcast_to(offset, y.shape)
+                return y if bias is None else _add(y, offset)
 
             state, output = _advance(step, params, state, inputs, deferred)
             return state, (output, seen)
