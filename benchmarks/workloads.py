@@ -117,9 +117,8 @@ def _measure(config: Config, model: Model, mesh: Mesh) -> Any:
     params, batch_size = _params(model, mesh), rule.statistics_batch_size
     carry = on_devices(mesh, jax.eval_shape(lambda: model.initial_carry(batch_size)))
     stream = _windows(mesh, NUM_WINDOWS, rule.window_length, batch_size)
-    return gradient_statistics._add_squares.lower(
-        model, params, (params, carry), stream
-    )
+    start = params, carry
+    return gradient_statistics._add_squares.lower(model, params, start, stream, 1.0)
 
 
 def _key() -> jax.ShapeDtypeStruct:
