@@ -392,6 +392,12 @@ def test_the_gradient_of_a_bias_in_half_precision_is_summed_in_float32():
         np.testing.assert_allclose(found, getattr(expected, name), rtol=0.04, atol=4)
 
 
+def test_a_wider_bias_widens_what_it_is_added_to():
+    half = jnp.ones((2, 2), jnp.bfloat16)
+    assert affine(half, half, jnp.ones(2)).dtype == jnp.float32
+    assert affine(half, half, jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
 def test_integers_and_keys_have_no_gradient():
     """Among the parameters and in the state, of whatever rank its arrays are."""
     lstm, *values, (last, outputs) = draw("lstm")

@@ -79,8 +79,9 @@ def affine(x: Array, matrix: Array, bias: Array | None = None) -> Array:
 
 def _add(y, bias):
     """y + b; in half precision the gradient of b, a sum over tokens, is in float32."""
+    dtype = jnp.result_type(y, bias)
     wide, bias = in_float32((y, bias))
-    return (wide + jnp.broadcast_to(bias, y.shape)).astype(y.dtype)
+    return (wide + jnp.broadcast_to(bias, y.shape)).astype(dtype)
 
 
 @jax.custom_vjp
