@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     from glrnn.heads import HEADS as HEADS
     from glrnn.model import language_model as language_model
     from glrnn.optim.averaging import averaged_params as averaged_params
-    from glrnn.optim.averaging import non_monotonic_trigger as non_monotonic_trigger
     from glrnn.optim.averaging import nt_asgd as nt_asgd
     from glrnn.optim.averaging import start_averaging as start_averaging
     from glrnn.optim.clipping import layerwise_clip_by_norm as layerwise_clip_by_norm
+    from glrnn.optim.trigger import non_monotonic_trigger as non_monotonic_trigger
 
     __version__: str
 
@@ -66,7 +66,7 @@ _HOMES = {
     "gradient_rms": "evaluation.gradient_statistics",
     "language_model": "model",
     "layerwise_clip_by_norm": "optim.clipping",
-    "non_monotonic_trigger": "optim.averaging",
+    "non_monotonic_trigger": "optim.trigger",
     "nt_asgd": "optim.averaging",
     "perplexity": "evaluation.perplexity",
     "start_averaging": "optim.averaging",

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from glrnn.config.network import Dropout
 from glrnn.errors import UsageError
-from glrnn.optim.averaging import TRIGGERS
 from glrnn.optim.learning_rate import Schedule
+from glrnn.optim.trigger import TRIGGERS
 from glrnn.validation import above, at_least, check, choice
 
 

@@ -118,7 +118,8 @@ def _open_closed_streams() -> None:
     closed = [name for name in STREAMS if getattr(sys, name) is None]
     for name in closed:
         # It takes the lowest number that is free: that of the stream.
-        setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115
+        nothing = os.open(os.devnull, os.O_RDWR)
+        setattr(sys, name, os.fdopen(nothing, "r+", encoding="utf-8"))
     if "stdout" in closed:
         raise UsageError(
             "standard output is closed; send it to a file, or to /dev/null"

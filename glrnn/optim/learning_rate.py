@@ -15,7 +15,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from glrnn.arrays import is_inexact, is_known, wide_dtype
-from glrnn.optim.averaging import epochs_since_best
+from glrnn.optim.trigger import epochs_since_best
 from glrnn.validation import above, at_least, check
 
 # The update rules by name, applied to clipped gradients. rms is Adam without a first

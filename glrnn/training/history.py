@@ -6,7 +6,7 @@ from typing import Any
 
 from glrnn.config import Stage
 from glrnn.errors import UsageError
-from glrnn.optim.averaging import epochs_since_best, non_monotonic_trigger
+from glrnn.optim.trigger import epochs_since_best, non_monotonic_trigger
 from glrnn.storage.run_folder import STAGES
 from glrnn.validation import at_least, check, from_values, measured
 

@@ -20,12 +20,12 @@ from glrnn.evaluation.perplexity import perplexity
 from glrnn.losses import to_perplexity
 from glrnn.model import Params
 from glrnn.optim.averaging import (
-    TRIGGERS,
     averaged_params,
     is_averaging,
     start_averaging,
 )
 from glrnn.optim.learning_rate import rate_factor
+from glrnn.optim.trigger import TRIGGERS
 from glrnn.storage.best_params import largest_checkpoint
 from glrnn.storage.checkpoint_folder import CheckpointFolder
 from glrnn.storage.metrics_log import EpochRecord, Sign
