@@ -37,6 +37,15 @@ def corpora() -> Path:
 
 
 @pytest.fixture
+def unread():
+    """The end of a pipe to write into, whose other end is closed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
+
+
+@pytest.fixture
 def compiled():
     """The names of the functions that XLA compiles during a test, as they come."""
     names = []

@@ -63,19 +63,16 @@ def test_a_bar_without_a_reader_is_no_error(number, monkeypatch):
         bar.advance(5)
 
 
-def test_the_output_of_others_stays_where_it_is():
+def test_the_output_of_others_stays_where_it_is(unread):
     """rich would put /dev/null in the place of standard output."""
     program = (
         "from glrnn.console.output import output_console\n"
         "output_console(lambda error: None, stderr=True).print('bar')\n"
         "print('result')"
     )
-    reading, writing = os.pipe()
-    os.close(reading)
     done = subprocess.run(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=writing
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=unread
     )
-    os.close(writing)
     assert (done.returncode, done.stdout) == (0, b"result\n")
 
 
@@ -84,16 +81,13 @@ def test_a_stream_that_is_closed_is_silent(monkeypatch):
     output_console(print).print("nothing")
 
 
-def test_a_table_that_nobody_reads_ends_the_command_with_141():
+def test_a_table_that_nobody_reads_ends_the_command_with_141(unread):
     program = (
         "from glrnn.console.table import print_table\n"
         "from glrnn.errors import told_plainly\n"
         "with told_plainly(): print_table([{'a': 1}])"
     )
-    reading, writing = os.pipe()
-    os.close(reading)
     done = subprocess.run(
-        [sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE
+        [sys.executable, "-c", program], stdout=unread, stderr=subprocess.PIPE
     )
-    os.close(writing)
     assert (done.returncode, done.stderr) == (141, b"")
