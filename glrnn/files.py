@@ -12,7 +12,7 @@ import json
 import operator
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,26 +107,12 @@ def kind_of(entry: os.DirEntry[str]) -> str:
     return "" if entry.is_file(follow_symlinks=False) else "not a regular file"
 
 
-def read_text(path: PathLike) -> str:
-    """Reads a user's file of UTF-8 text, of any size, through links.
-
-    Raises:
-        UsageError: if it cannot be read or is not UTF-8; the message names the path.
-
-    Example:
-        >>> read_text("nowhere.txt")
-        Traceback (most recent call last):
-        ...
-        glrnn.errors.UsageError: cannot read nowhere.txt: No such file or directory
-    """
-    return _decoded(path, lambda: Path(path).read_bytes())
-
-
 def read_text_of_run(path: PathLike, largest: int = SMALL) -> str:
     """Reads a run's file of UTF-8 text: a regular file of at most `largest` bytes.
 
     Raises:
-        UsageError: As `read_text`, or the file is something else or larger.
+        UsageError: It cannot be read, is something else or larger, or is not UTF-8; the
+            message names the path.
 
     Example:
         >>> read_text_of_run("/dev/zero")
@@ -134,12 +120,8 @@ def read_text_of_run(path: PathLike, largest: int = SMALL) -> str:
         ...
         glrnn.errors.UsageError: cannot read /dev/zero: it is not a regular file
     """
-    return _decoded(path, lambda: read_regular(path, largest))
-
-
-def _decoded(path: PathLike, read: Callable[[], bytes]) -> str:
     try:
-        return read().decode("utf-8")
+        return read_regular(path, largest).decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path} is not UTF-8 text: {error.reason} at byte {error.start}"
@@ -182,7 +164,7 @@ def write_text(path: PathLike, text: str) -> None:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_text(Path(folder, "a.txt"), "whole")
-        ...     read_text(Path(folder, "a.txt"))
+        ...     read_text_of_run(Path(folder, "a.txt"))
         'whole'
     """
     path = Path(path)
