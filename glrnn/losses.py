@@ -19,7 +19,7 @@ def token_weights(num_steps: int, batch_size: int, length: Array) -> Array:
         length: The true number of time steps.
 
     Returns:
-        1/(length B) at true tokens, 0 at padding.
+        1/(length B) at true tokens, 0 at padding. A loss there must still be finite.
 
     Example:
         >>> token_weights(3, 1, jnp.int32(2)).ravel().tolist()
@@ -35,7 +35,8 @@ def activation_regularization(outputs: Array, length: Array) -> Array:
     """AR: the mean of o^2.
 
     Args:
-        outputs: Outputs of the last layer after its dropout, `[T, B, H]`.
+        outputs: Outputs of the last layer after its dropout, `[T, B, H]`. Their padding
+            is multiplied by 0, so it must be finite, and so must its squares.
         length: The true number of time steps.
 
     Returns:
@@ -52,7 +53,8 @@ def temporal_activation_regularization(outputs: Array, length: Array) -> Array:
     """TAR: the mean of (h_{t+1} - h_t)^2, within the window only.
 
     Args:
-        outputs: Raw outputs of the last layer, `[T, B, H]`.
+        outputs: Raw outputs of the last layer, `[T, B, H]`. Their padding is multiplied
+            by 0, so it must be finite, and so must the squares of its differences.
         length: The true number of time steps.
 
     Returns:

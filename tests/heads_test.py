@@ -293,6 +293,36 @@ def test_targets_outside_the_vocabulary_are_refused():
             mixture_nll(*values, bad, weights)
 
 
+@pytest.mark.parametrize(
+    ("place", "shape", "message"),
+    [
+        (3, (9,), r"bias of the loss must have shape \[7\] .* got \[9\]"),
+        (3, (1,), r"got \[1\]"),
+        (5, (3, 1), r"weights of the loss must have shape \[3, 2\]"),
+        (0, (3, 2, 1, 4), "latent vectors of the loss"),
+        (4, (3, 0), r"at least 1; got \[3, 0\] and \[7, 4\]"),
+    ],
+)
+def test_shapes_that_would_be_broadcast_are_refused(place, shape, message):
+    arguments = list(draw(0, 3, 2, 2, 4, 7))
+    arguments[place] = jnp.zeros(shape, arguments[place].dtype)
+    with pytest.raises(UsageError, match=message):
+        jax.eval_shape(mixture_nll, *arguments)
+
+
+def test_a_wider_table_is_computed_with_in_its_dtype():
+    with jax.enable_x64(True):
+        latents, log_prior, table, *rest = draw(0, 3, 2, 2, 4, 7)
+        run = jax.value_and_grad(mixture_nll, argnums=(0, 2))
+        value, grads = run(latents, log_prior, table.astype(jnp.float64), *rest)
+        exact, _ = run(
+            *(each.astype(jnp.float64) for each in (latents, log_prior, table)), *rest
+        )
+    assert value.dtype == jnp.float64
+    np.testing.assert_allclose(value, exact, rtol=1e-12)
+    assert [grad.dtype.name for grad in grads] == ["float32", "float64"]
+
+
 def test_large_logits_are_no_trouble():
     latents, log_prior, table, bias, targets, weights = draw(0, 3, 2, 2, 4, 7)
     value, grads = jax.jit(jax.value_and_grad(mixture_nll, argnums=(0, 1, 2, 3)))(

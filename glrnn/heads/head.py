@@ -18,6 +18,7 @@ from jax import Array, lax
 from glrnn import devices
 from glrnn.arrays import in_float32, is_known
 from glrnn.data.ids import check_ids
+from glrnn.errors import UsageError
 from glrnn.heads.scatter import add_rows
 
 Tree = Any
@@ -80,14 +81,16 @@ def mixture_nll(
         table: D, `[V, E]`.
         bias: b, `[V]`.
         targets: y, `[T, B]`, integers below V.
-        weights: w, `[T, B]`; 0 leaves a token out.
+        weights: w, `[T, B]`; 0 leaves out a token whose latent vectors and logits are
+            finite, a bias of -inf aside.
 
     Returns:
-        A scalar in nats, in float32 where the arguments are in half precision.
+        A scalar in nats, in the widest dtype of the arguments, float32 at least.
 
     Raises:
-        UsageError: if `targets` are not integers below V. They can be compared with V
-            where they are known, which is outside of `jax.jit`.
+        UsageError: if shapes do not fit, T, B or V is 0, or `targets` are not integers
+            below V. They can be compared with V where they are known, which is outside
+            of `jax.jit`.
 
     Source:
         Yang, Dai, Salakhutdinov and Cohen (2018), "Breaking the softmax bottleneck".
@@ -106,11 +109,34 @@ def mixture_nll(
         >>> print(f"{nll:.4f} {jnp.log(5):.4f}")
         1.6094 1.6094
     """
+    _check_shapes(latents, log_prior, table, bias, targets, weights)
     check_known_ids(targets, "array of targets", len(table))
-    latents, log_prior, table, bias, weights = in_float32(
-        (latents, log_prior, table, bias, weights)
-    )
+    values = in_float32((latents, log_prior, table, bias, weights))
+    dtype = jnp.result_type(*values)
+    latents, log_prior, table, bias, weights = (x.astype(dtype) for x in values)
     return _weighted_nll(latents, log_prior, table, bias, targets, weights)
+
+
+def _check_shapes(latents, log_prior, table, bias, targets, weights):
+    """Refuses shapes that would be broadcast, or leave nothing to compute."""
+    tokens, table_shape = jnp.shape(targets), jnp.shape(table)
+    if len(tokens) != 2 or len(table_shape) != 2 or 0 in (*tokens, table_shape[0]):
+        raise UsageError(
+            f"the loss takes targets [T, B] and a table [V, E], with T, B and V at "
+            f"least 1; got {list(tokens)} and {list(table_shape)}"
+        )
+    prior = *tokens, *jnp.shape(log_prior)[-1:]
+    for name, array, shape in (
+        ("latent vectors", latents, (*prior, table_shape[1])),
+        ("log prior", log_prior, prior),
+        ("bias", bias, table_shape[:1]),
+        ("weights", weights, tokens),
+    ):
+        if jnp.shape(array) != shape:
+            raise UsageError(
+                f"the {name} of the loss must have shape {list(shape)} to fit the "
+                f"targets and the table; got {list(jnp.shape(array))}"
+            )
 
 
 def check_known_ids(ids: Any, what: str, vocabulary_size: int) -> None:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from glrnn.arrays import in_float32
 from glrnn.cells import affine, uniform
 from glrnn.dropout import drop
 from glrnn.heads.head import Head, mixture_nll
@@ -66,6 +67,7 @@ def mixture(hidden_size: int, embedding_size: int, num_softmaxes: int) -> Head:
         weights: Array,
         mask: Array | None = None,
     ) -> Array:
+        params, outputs = in_float32((params, outputs))
         latents = affine(outputs, params.latent)
         latents = drop(jnp.tanh(latents + params.latent_bias[None, None]), mask)
         latents = latents.reshape(*targets.shape, num_softmaxes, embedding_size)

@@ -4,6 +4,7 @@ import jax
 from flax import struct
 from jax import Array
 
+from glrnn.arrays import in_float32
 from glrnn.cells import affine
 from glrnn.dropout import drop
 from glrnn.heads.head import Head
@@ -49,7 +50,8 @@ def projected(hidden_size: int, embedding_size: int, num_softmaxes: int = 1) -> 
         weights: Array,
         mask: Array | None = None,
     ) -> Array:
-        latents = drop(affine(outputs, params.down), mask)
+        outputs, down = in_float32((outputs, params.down))
+        latents = drop(affine(outputs, down), mask)
         return plain.nll((), table, bias, latents, targets, weights)
 
     return Head(init, nll, embedding_size)
