@@ -20,6 +20,7 @@ from glrnn.errors import UsageError
         (jnp.ones(3), "dtype float32"),
         (["the", "cat"], "token ids must be integers"),
         ([True, False], "dtype bool"),
+        (np.array([1, 2], "m8[s]"), "dtype timedelta64.*must be integers"),
         (np.zeros((5, 4), int), r"shape \(5, 4\); token ids must have 1 axis"),
         (3, r"shape \(\); token ids must have 1 axis"),
         ([[1], [2, 3]], r"no array; give token ids \[N\]"),
@@ -38,6 +39,12 @@ def test_integers_of_any_kind_are_ids(kind):
     found = check_ids(given)
     assert found.dtype == np.int32
     assert found.tolist() == ids
+
+
+def test_integers_of_four_bits_are_ids():
+    assert check_ids(jnp.array([3, 7], jnp.int4)).tolist() == [3, 7]
+    with pytest.raises(UsageError, match="must be integers"):
+        check_ids(jnp.ones(2, jnp.float8_e4m3fn))
 
 
 def test_without_a_vocabulary_ids_must_fit_int32():

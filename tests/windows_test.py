@@ -101,6 +101,30 @@ def test_small_windows_stay_small():
     assert np.mean(lengths) < 5
 
 
+def test_sizes_that_are_no_integers_are_refused():
+    rng, stream = np.random.default_rng(0), np.arange(8)
+    for refuse, value in (
+        (lambda: windows.columns(stream, 2.0), "2.0"),
+        (lambda: windows.columns(stream, True), "True"),
+        (lambda: windows.draw_lengths(rng, 50, 10.5), "10.5"),
+        (lambda: windows.draw_lengths(rng, 50.5), "50.5"),
+        (lambda: windows.draw_lengths(rng, 50, max_extra=0.5), "0.5"),
+        (lambda: windows.fixed_lengths(10, 2.5), "2.5"),
+        (lambda: windows.paddings(10.5), "10.5"),
+        (lambda: windows.windows(stream[:, None], [1.5], (2,)), "1.5"),
+        (lambda: windows.windows(stream[:, None], [True], (2,)), "True"),
+        (lambda: windows.windows(stream[:, None], [1], (2,), 0.5), "0.5"),
+    ):
+        with pytest.raises(UsageError, match=f"must be an integer, got {value}"):
+            refuse()
+
+
+@pytest.mark.parametrize("paddings", [(), (3, 2), (2, 2)])
+def test_paddings_that_do_not_ascend_are_refused(paddings):
+    with pytest.raises(ValueError, match="paddings must ascend"):
+        windows.windows(windows.columns(np.arange(8), 1), [2], paddings)
+
+
 @pytest.mark.parametrize("rows", [0, 2])
 def test_training_on_too_few_rows_is_refused(rows):
     with pytest.raises(UsageError, match=f"at least 3 rows a column, got {rows}"):

@@ -47,7 +47,9 @@ def check_ids(
         )
     if not array.size:  # an empty list has no integers to be recognised by
         return array.astype(np.int32)
-    if not np.issubdtype(array.dtype, np.integer):
+    if array.dtype.kind == "V" and np.can_cast(array.dtype, np.int32):
+        array = array.astype(np.int32)  # integers of 4 bits, which NumPy does not know
+    if array.dtype.kind not in "iu":
         raise UsageError(
             f"the {what} has dtype {array.dtype}; token ids must be integers"
         )

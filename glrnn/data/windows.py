@@ -11,6 +11,7 @@ Optimizing LSTM Language Models", ICLR 2018.
 
 import bisect
 import itertools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from glrnn.data.ids import Ids, check_ids
 from glrnn.errors import UsageError
+from glrnn.validation import shown
 
 
 def columns(
@@ -42,8 +44,8 @@ def columns(
         int32 `[N // B, B]`; column b holds tokens `b * rows .. (b + 1) * rows - 1`.
 
     Raises:
-        UsageError: if B is below 1, there are fewer than `min_rows` rows, or
-            `check_ids` refuses the stream.
+        UsageError: if B is no integer of at least 1, there are fewer than `min_rows`
+            rows, or `check_ids` refuses the stream.
 
     Example:
         >>> columns(np.arange(7), 2)
@@ -51,6 +53,7 @@ def columns(
                [1, 4],
                [2, 5]], dtype=int32)
     """
+    _check_integers("batch size", batch_size)
     if batch_size < 1:
         raise UsageError(f"the batch size must be at least 1, got {batch_size}")
     stream = check_ids(tokens, what, vocabulary_size)
@@ -62,6 +65,19 @@ def columns(
             f"({min_rows} rows)"
         )
     return np.ascontiguousarray(stream[: rows * batch_size].reshape(batch_size, rows).T)
+
+
+def _check_integers(what: str, *values: Any) -> None:
+    """Refuses floats, which cannot count, and booleans, which Python counts with."""
+    for value in values:
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            operator.index(value)
+        except TypeError:
+            raise UsageError(
+                f"the {what} must be an integer, got {shown(value)}"
+            ) from None
 
 
 def draw_lengths(
@@ -86,8 +102,8 @@ def draw_lengths(
         The lengths, in order.
 
     Raises:
-        UsageError: if `rows` or `window_length` is too small, or `max_extra` is
-            negative.
+        UsageError: if `rows`, `window_length` or `max_extra` is too small or no
+            integer.
 
     Source: Merity et al. 2018, section 5, as in their code and that of Aharoni et al.
 
@@ -95,6 +111,7 @@ def draw_lengths(
         >>> draw_lengths(np.random.default_rng(0), rows=200)
         [69, 70, 60]
     """
+    _check_integers("number of rows", rows)
     if rows < 3:
         raise UsageError(f"training needs at least 3 rows a column, got {rows}")
     _check_window(window_length, max_extra)
@@ -110,6 +127,8 @@ def draw_lengths(
 
 
 def _check_window(window_length: int, max_extra: int) -> None:
+    _check_integers("window length", window_length)
+    _check_integers("excess of a window, max_extra,", max_extra)
     if window_length < 2:
         raise UsageError(f"the window length must be at least 2, got {window_length}")
     if max_extra < 0:
@@ -127,12 +146,14 @@ def fixed_lengths(rows: int, window_length: int = 70) -> list[int]:
         The lengths, in order.
 
     Raises:
-        UsageError: if `rows` or `window_length` is too small.
+        UsageError: if `rows` or `window_length` is too small or no integer.
 
     Example:
         >>> fixed_lengths(rows=10, window_length=4)
         [4, 4, 1]
     """
+    _check_integers("number of rows", rows)
+    _check_integers("window length", window_length)
     if rows < 2:
         raise UsageError(f"evaluation needs at least 2 rows a column, got {rows}")
     if window_length < 1:
@@ -202,7 +223,7 @@ def paddings(
         Ascending lengths: at most six on a CPU, at most three elsewhere.
 
     Raises:
-        UsageError: if `window_length` is too small, or `max_extra` is negative.
+        UsageError: if `window_length` or `max_extra` is too small or no integer.
 
     Example:
         >>> paddings(70)
@@ -276,8 +297,9 @@ def windows(
 
     Raises:
         ValueError: if the lengths exceed the stream, one is below 1 or exceeds every
-            padding, or `start` is outside `0 .. len(lengths)`.
-        UsageError: if `check_ids` refuses the stream.
+            padding, the paddings do not ascend, or `start` is outside
+            `0 .. len(lengths)`.
+        UsageError: if `check_ids` refuses the stream, or one of these is no integer.
 
     Example:
         >>> stream = columns(np.arange(8), 2)
@@ -288,6 +310,11 @@ def windows(
         ([[2, 6], [0, 0]], [[3, 7], [0, 0]], 1)
     """
     stream = check_ids(stream, num_axes=2)
+    _check_integers("length of a window", *lengths)
+    _check_integers("padding of a window", *paddings)
+    _check_integers("start", start)
+    if not paddings or sorted(set(paddings)) != list(paddings):
+        raise ValueError(f"paddings must ascend, got {tuple(paddings)}")
     offsets = [0, *itertools.accumulate(lengths)]
     if offsets[-1] > len(stream) - 1:
         raise ValueError(
