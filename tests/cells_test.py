@@ -327,8 +327,53 @@ def test_a_matrix_made_of_state_or_input_is_found_out(culprit):
         hidden = affine(state.hidden, params.recurrent * gate)
         return lstm.step(params, state.replace(hidden=hidden[:, :H]), drive, affine)
 
-    _, no_weights = recorded_weights(cell=lstm._replace(step=step))
+    culprit_cell = lstm._replace(step=step)
+    _, no_weights = recorded_weights(cell=culprit_cell)
     assert (H, 4 * H) in no_weights
+    arguments = lstm.init(jax.random.key(0)), lstm.initial_state(B)
+    with pytest.raises(UsageError, match="matrix or bias that depends on the state"):
+        unroll(culprit_cell, *arguments, jnp.ones((T, B, INPUTS)))
+
+
+def bare_cell(step):
+    """A cell of one matrix whose input is its projection."""
+    return Cell(
+        lambda key: jax.random.normal(key, (H, H)),
+        lambda batch_size: jnp.zeros((batch_size, H)),
+        lambda params, window: window,
+        step,
+    )
+
+
+def test_a_bias_that_is_the_projection_is_refused_under_jit_too():
+    def step(matrix, state, projection, affine=affine):
+        state = jnp.tanh(affine(state, matrix, projection))
+        return state, state
+
+    cell = bare_cell(step)
+    loss = jax.grad(lambda matrix, *rest: unroll(cell, matrix, *rest)[1].sum())
+    with pytest.raises(UsageError, match="matrix or bias that depends on the state"):
+        jax.eval_shape(loss, jnp.eye(H), jnp.zeros((B, H)), jnp.ones((T, B, H)))
+
+
+def test_a_weight_may_be_computed_and_the_state_printed():
+    printed = []
+
+    def step(matrix, state, projection, affine=affine):
+        jax.debug.callback(printed.append, state)
+        state = jnp.tanh(affine(state, 2 * matrix) + projection)
+        return state, state
+
+    unroll(bare_cell(step), jnp.eye(H), jnp.zeros((B, H)), jnp.ones((T, B, H)))
+    jax.effects_barrier()
+    assert printed
+
+
+def test_dtypes_that_are_not_promoted_are_named():
+    cell, params, state, window, _ = draw("lstm")
+    narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.float8_e4m3fn), params)
+    with pytest.raises(UsageError, match="promote float32, float8_e4m3fn; cast"):
+        unroll(cell, narrow, state, window)
 
 
 # Properties of the recurrence.

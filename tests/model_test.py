@@ -250,6 +250,21 @@ def test_half_precision_is_computed_with_in_float32(dtype):
     )
 
 
+def test_a_table_in_float64_has_a_gradient():
+    """Under JAX_ENABLE_X64 the carry is float64 as well."""
+    model = make_model(1, head="softmax")
+    params = initial_params(model, 0)
+    with jax.enable_x64(True):
+        table = params.embedding.table.astype(jnp.float64)
+        wide = params.replace(embedding=params.embedding.replace(table=table))
+        rest = model.initial_carry(B), make_window()
+        gradient = jax.grad(lambda params: model.apply(params, *rest).nll)
+        for given in (params, wide):
+            grads = jax.eval_shape(gradient, given)
+            dtypes = [jax.tree.map(jnp.result_type, each) for each in (grads, given)]
+            assert dtypes[0] == dtypes[1]
+
+
 def test_two_windows_equal_one():
     model = make_model()
     params, carry = start(model)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.interpreters import partial_eval
 
 from glrnn import devices
 from glrnn.arrays import in_float32, is_inexact, is_known
@@ -48,8 +49,8 @@ class Cell(NamedTuple):
         step: `(params, state, projection [B, ...], affine) -> (state, output [B, H])`.
             It multiplies by weights only through `affine(x, matrix, bias)`, never
             inside a loop or jit of its own. A matrix or bias that depends on the state
-            or the input is not a weight, and `unroll` would use that of the first time
-            step throughout: multiply by it with a plain `@`, and add it with `+`.
+            or the input is not a weight, and `unroll` refuses it: multiply by it with a
+            plain `@`, and add it with `+`.
             Arrays that the backward pass should not compute again go through
             `save_for_backward`.
 
@@ -64,17 +65,41 @@ class Cell(NamedTuple):
 
 
 def affine(x: Array, matrix: Array, bias: Array | None = None) -> Array:
-    """x W + b, for x `[..., I]` and W `[I, O]`.
+    """x W + b, for x `[..., I]` and W `[I, O]`, in the widest of their dtypes.
 
     Example:
         >>> affine(jnp.ones((2, 3)), jnp.eye(3), jnp.arange(3.0)).tolist()
         [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]
     """
+    x, matrix, bias = _in_one_dtype(x, matrix, bias)
     # With two axes, or XLA would transpose the operands of the gradient's product.
     tokens = x.reshape(-1, x.shape[-1])
     multiply = _multiply_few if len(tokens) <= FEW else jnp.matmul
     y = multiply(tokens, matrix).reshape(*x.shape[:-1], matrix.shape[-1])
     return y if bias is None else _add(y, bias)
+
+
+def _in_one_dtype(
+    x: Array, matrix: Array, bias: Array | None
+) -> tuple[Array, Array, Array | None]:
+    """The operands of `affine` in the widest of their dtypes."""
+    dtypes = {array.dtype for array in (x, matrix, bias) if array is not None}
+    if len(dtypes) == 1:
+        return x, matrix, bias
+    widest = _widest(dtypes)
+    wide_bias = None if bias is None else bias.astype(widest)
+    return x.astype(widest), matrix.astype(widest), wide_bias
+
+
+def _widest(dtypes):
+    try:
+        return jnp.result_type(*dtypes)
+    except ValueError:  # such as float8, which JAX promotes to nothing
+        names = ", ".join(sorted({dtype.name for dtype in dtypes}))
+        raise UsageError(
+            f"a cell computes in one dtype, and JAX does not promote {names}; cast its "
+            f"parameters, state and window to one"
+        ) from None
 
 
 def _add(y, bias):
@@ -156,8 +181,10 @@ def unroll(
         meaningless from time step `length` on.
 
     Raises:
-        UsageError: T or B is 0, the state has another B than the window, or `length` is
-            not such integers; traced ones may be outside 0 .. T.
+        UsageError: T or B is 0, the state has another B than the window, `length` is
+            not such integers (traced ones may be outside 0 .. T), the step gives
+            `affine` a matrix or bias that depends on the state or the input, or JAX
+            does not promote the dtypes to one.
 
     Example:
         >>> from glrnn.cells import CELLS
@@ -176,7 +203,29 @@ def unroll(
         _check_length(length, *window.shape[:2])
         steps = jnp.arange(window.shape[0])[:, None, None]
         live = steps < jnp.reshape(length, (1, -1, 1))
-    return _scan(cell.step, params, state, (cell.project_inputs(params, window), live))
+    inputs = cell.project_inputs(params, window), live
+    _check_weights(cell.step, params, state, inputs)
+    return _scan(cell.step, params, state, inputs)
+
+
+def _check_weights(step, params, state, inputs):
+    """Refuses matrices and biases of `affine` that the scan would take from step 0."""
+    first = jax.eval_shape(_first, inputs)
+    jaxpr = _weights.trace(step, params, state, first).jaxpr.jaxpr
+    # Without prints, which nothing depends on.
+    jaxpr = jaxpr.replace(eqns=[eqn for eqn in jaxpr.eqns if eqn.outvars])
+    _, used = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    if any(used[len(jax.tree.leaves(params)) :]):
+        raise UsageError(
+            "the cell gives `affine` a matrix or bias that depends on the state or the "
+            "input; multiply by it with a plain `@`, and add it with `+`"
+        )
+
+
+@partial(jax.jit, static_argnums=0)
+def _weights(step, params, state, first):
+    """The (matrix, bias) pairs of a step: traced once for each step, never run."""
+    return _operands(step, params, state, first)[0]
 
 
 def _check_shapes(state, window):
@@ -213,7 +262,7 @@ def _widened(state, others):
     dtypes = [jnp.asarray(leaf).dtype for leaf in leaves if is_inexact(leaf)]
     if len(set(dtypes)) <= 1:
         return state
-    widest = jnp.result_type(*dtypes)
+    widest = _widest(dtypes)
     return jax.tree.map(
         lambda leaf: jnp.asarray(leaf, widest) if is_inexact(leaf) else leaf, state
     )
@@ -236,23 +285,29 @@ def _where(live, new, old):
     return jnp.where(live.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
-def _operands(step, params, state, inputs):
-    """The (matrix, bias) pairs of a step in order of use, and the first products."""
+def _first(inputs):
+    """The inputs of the first time step."""
+    return jax.tree.map(lambda leaf: leaf[0], inputs)
+
+
+def _operands(step, params, state, first):
+    """The (matrix, bias) pairs of a step in order of use, and their products."""
     pairs, products = [], []
 
     def record(x, matrix, bias=None):
+        x, matrix, bias = _in_one_dtype(x, matrix, bias)
         pairs.append((matrix, bias))
         products.append(affine(x, matrix, bias))
         return products[-1]
 
-    _advance(step, params, state, jax.tree.map(lambda leaf: leaf[0], inputs), record)
+    _advance(step, params, state, first, record)
     return pairs, products
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _scan(step, params, state, inputs):
     # Outside the loop, since a highway network slices its matrices from one array.
-    pairs, _ = _operands(step, params, state, inputs)
+    pairs, _ = _operands(step, params, state, _first(inputs))
 
     def body(state, inputs):
         weights = iter(pairs)
@@ -286,7 +341,9 @@ _product.defvjp(_product_forward, _product_backward)
 
 def _forward(step, params, state, inputs):
     pairs, pull_operands, products = jax.vjp(
-        lambda params: _operands(step, params, state, inputs), params, has_aux=True
+        lambda params: _operands(step, params, state, _first(inputs)),
+        params,
+        has_aux=True,
     )
     num_steps = jax.tree.leaves(inputs)[0].shape[0]
     # Transposed once here, or XLA would transpose at every step of the backward scan.
@@ -303,8 +360,9 @@ def _forward(step, params, state, inputs):
 
             def deferred(x, matrix, bias=None):
                 index = len(seen)
-                seen.append(x)
                 weight, offset = pairs[index]
+                x = x.astype(weight.dtype)
+                seen.append(x)
                 y = _product(x, weight, transposed[index], probes[index])
                 y = save_for_backward(y)
                 return y if bias is None else _add(y, offset)
