@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
-from jax.interpreters import partial_eval
 
 from glrnn import devices
 from glrnn.arrays import in_float32, is_inexact, is_known
@@ -210,22 +209,25 @@ def unroll(
 
 def _check_weights(step, params, state, inputs):
     """Refuses matrices and biases of `affine` that the scan would take from step 0."""
-    first = jax.eval_shape(_first, inputs)
-    jaxpr = _weights.trace(step, params, state, first).jaxpr.jaxpr
-    # Without prints, which nothing depends on.
-    jaxpr = jaxpr.replace(eqns=[eqn for eqn in jaxpr.eqns if eqn.outvars])
-    _, used = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-    if any(used[len(jax.tree.leaves(params)) :]):
+    shapes = jax.eval_shape(_first, inputs)
+    jax.eval_shape(partial(_weights, step), params, state, shapes)
+    try:
+        # Only what depends on a mapped argument may not leave unmapped.
+        mapped = jax.vmap(partial(_weights, step), (None, 0, 0), None, axis_size=1)
+        jax.eval_shape(mapped, params, *jax.tree.map(_with_axis, (state, shapes)))
+    except ValueError:
         raise UsageError(
             "the cell gives `affine` a matrix or bias that depends on the state or the "
             "input; multiply by it with a plain `@`, and add it with `+`"
-        )
+        ) from None
 
 
-@partial(jax.jit, static_argnums=0)
 def _weights(step, params, state, first):
-    """The (matrix, bias) pairs of a step: traced once for each step, never run."""
     return _operands(step, params, state, first)[0]
+
+
+def _with_axis(leaf):
+    return jax.ShapeDtypeStruct((1, *jnp.shape(leaf)), jnp.result_type(leaf))
 
 
 def _check_shapes(state, window):
