@@ -33,6 +33,7 @@ from glrnn.evaluation.perplexity import (
 from glrnn.evaluation.window_gradient import (
     chunks,
     copy,
+    learned_leaves,
     map_learned,
     num_tokens,
     window_gradient,
@@ -137,8 +138,9 @@ def dynamic_perplexity(
     )
     _check_rms(params, rms)
     rates = rule.learning_rate, rule.decay_rate, rule.epsilon
-    params = map_learned(_finite, params)
-    params_and_carry = copy((in_float32(params), model.initial_carry(1)))
+    if _has_infinities(params):
+        params = map_learned(_finite, params)
+    params_and_carry = _start(model, params)
     means = []
     for chunk in chunks(unpadded(model, stream)):
         params_and_carry, found = _adapt(
@@ -162,18 +164,28 @@ def _check_rms(params: Any, rms: Any) -> None:
     jax.tree.map_with_path(check_leaf, params, rms)
 
 
+@jax.jit
+def _has_infinities(params: Any) -> Array:
+    found = [jnp.isinf(in_float32(leaf)).any() for leaf in learned_leaves(params)]
+    return jnp.array(found).any()
+
+
 def _finite(leaf: Any) -> Any:
     """A leaf without infinities, whose distance to themselves is no number.
 
     The bias of a word that is ruled out may be -inf, and is as good as the lowest.
     """
     leaf = jnp.asarray(leaf)
-    if not jnp.isinf(in_float32(leaf)).any():
-        return leaf
     if jnp.iscomplexobj(leaf):
         return lax.complex(_finite(leaf.real), _finite(leaf.imag))
     limits = jnp.finfo(leaf.dtype)
     return jnp.clip(leaf, limits.min, limits.max)
+
+
+@partial(jax.jit, static_argnums=0)
+def _start(model: LanguageModel, params: Any) -> tuple[Any, Any]:
+    """The parameters and the carry to begin with, to be donated."""
+    return copy((in_float32(params), model.initial_carry(1)))
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=4)
