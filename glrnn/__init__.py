@@ -53,6 +53,12 @@ if TYPE_CHECKING:
     from glrnn.optim.averaging import start_averaging as start_averaging
     from glrnn.optim.clipping import layerwise_clip_by_norm as layerwise_clip_by_norm
     from glrnn.optim.trigger import non_monotonic_trigger as non_monotonic_trigger
+    from glrnn.scoring.interpolated import interpolated as interpolated
+    from glrnn.scoring.tokens import log_likelihoods as log_likelihoods
+    from glrnn.scoring.tokens import next_log_probs as next_log_probs
+    from glrnn.scoring.trained import Trained as Trained
+    from glrnn.scoring.trained import encode as encode
+    from glrnn.scoring.trained import load as load
 
     __version__: str
 
@@ -61,11 +67,17 @@ _HOMES = {
     "Config": "config",
     "DynamicRule": "evaluation.dynamic",
     "HEADS": "heads",
+    "Trained": "scoring.trained",
     "averaged_params": "optim.averaging",
     "dynamic_perplexity": "evaluation.dynamic",
+    "encode": "scoring.trained",
     "gradient_rms": "evaluation.gradient_statistics",
+    "interpolated": "scoring.interpolated",
     "language_model": "model",
     "layerwise_clip_by_norm": "optim.clipping",
+    "load": "scoring.trained",
+    "log_likelihoods": "scoring.tokens",
+    "next_log_probs": "scoring.tokens",
     "non_monotonic_trigger": "optim.trigger",
     "nt_asgd": "optim.averaging",
     "perplexity": "evaluation.perplexity",

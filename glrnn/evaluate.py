@@ -33,7 +33,7 @@ from glrnn.evaluation.temperature import TEMPERATURE_TOKENS, best_temperature, t
 from glrnn.evaluation.tuning import tune
 from glrnn.model import Model, Params
 from glrnn.storage import run_folder
-from glrnn.storage.best_params import best_params, find_best_params, phase_model
+from glrnn.storage.best_params import newest_params, phase_model
 from glrnn.storage.numerics import numerics, require_same
 
 # Beyond these the logits of float32 lose the differences between words.
@@ -189,7 +189,7 @@ def _check(command: Command) -> None:
 def _evaluate(command: Command) -> Result:
     run = run_folder.read(command.run)
     require_same(run.folder, run.origin.numerics, numerics(), ["enable_x64"])
-    phase, params = _chosen(run, command.phase, command.stage)
+    phase, params = newest_params(run, command.phase, command.stage)
     # A text of one's own needs the corpus only for what is learned or tuned.
     corpus = cache(lambda: _corpus(run, command))
     text = (
@@ -258,22 +258,6 @@ def _tune_temperature(
 def _say(line: str) -> None:
     with suppress(OSError):  # the result is worth having, though nobody sees this
         print(printable(line), file=sys.stderr, flush=True)
-
-
-def _chosen(
-    run: run_folder.Run, phase: int | None, stage: str | None
-) -> tuple[int, Params]:
-    """A phase, by default the deepest that has a checkpoint, and its parameters."""
-    count = len(run.config.phases)
-    if phase is not None and not 1 <= phase <= count:
-        raise UsageError(f"there is no phase {phase} in {run.folder}: it has {count}")
-    if phase is not None:
-        return phase, best_params(run, phase, stage)
-    for number in range(count, 0, -1):
-        params = find_best_params(run, number, stage)
-        if params is not None:
-            return number, params
-    raise UsageError(f"no checkpoint in {run.folder} yet")
 
 
 def _corpus(run: run_folder.Run, command: Command) -> data.Corpus:

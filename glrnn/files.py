@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from glrnn.errors import UsageError
 
@@ -167,13 +167,33 @@ def write_text(path: PathLike, text: str) -> None:
         ...     read_text_of_run(Path(folder, "a.txt"))
         'whole'
     """
+    with whole_file(path) as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def whole_file(path: PathLike) -> Iterator[TextIO]:
+    """A file to write in UTF-8 that takes its name once the block has ended well.
+
+    Raises:
+        UsageError: if the file cannot be written; the message names the path.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with whole_file(Path(folder, "a.txt")) as file:
+        ...         _ = file.write("whole")
+        ...         before = os.path.exists(Path(folder, "a.txt"))
+        ...     before, os.path.exists(Path(folder, "a.txt"))
+        (False, True)
+    """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unfinished.unlink(missing_ok=True)
         # A file of its own: what had this name may have been a link.
         with open(unfinished, "x", encoding="utf-8", newline="") as file:
-            file.write(text)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)

@@ -84,13 +84,19 @@ class Model(NamedTuple):
             in float32. Ids and the window's length are checked where they are known,
             which is outside of `jax.jit`.
         vocabulary_size: V, which all ids are below.
+        log_likelihoods: `(params, carry, window, masks=None, temperature=None) ->
+            ([T, B], carry)`, the log-probability of each target in nats.
+        log_probs: `(params, carry, window, masks=None, temperature=None) ->
+            ([T, B, V], carry)`, those of all words; the targets are not read.
     """
 
-    init: Callable[[Array], Params]
+    init: Callable[[Array], Any]
     initial_carry: Callable[[int], Carry]
     mask_shapes: Callable[[int, int], Masks]
     apply: Callable[..., Outcome]
-    vocabulary_size: int | None = None
+    vocabulary_size: int
+    log_likelihoods: Callable[..., tuple[Array, Carry]]
+    log_probs: Callable[..., tuple[Array, Carry]]
 
 
 def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Model:
@@ -183,6 +189,8 @@ def _model(network: Network) -> Model:
         mask_shapes,
         partial(_apply, network, cells, head),
         network.vocabulary_size,
+        partial(_log_likelihoods, network, cells, head),
+        partial(_log_probs, network, cells, head),
     )
 
 
@@ -247,19 +255,82 @@ def _apply(
     masks: Masks | None = None,
     temperature: float | None = None,
 ) -> Outcome:
+    read = _read(network, cells, params, carry, window, masks, temperature)
+    num_steps, batch_size = window.targets.shape
+    weights = token_weights(num_steps, batch_size, jnp.asarray(window.length))
+    nll = head.nll(*read.output_layer, window.targets, weights, read.latent_mask)
+    return Outcome(nll, read.carry, read.outputs, read.dropped)
+
+
+def _log_likelihoods(
+    network: Network,
+    cells: Sequence[Cell],
+    head: Head,
+    params: Params,
+    carry: Carry,
+    window: Window,
+    masks: Masks | None = None,
+    temperature: float | None = None,
+) -> tuple[Array, Carry]:
+    read = _read(network, cells, params, carry, window, masks, temperature)
+    found = head.log_likelihoods(*read.output_layer, window.targets, read.latent_mask)
+    return found, read.carry
+
+
+def _log_probs(
+    network: Network,
+    cells: Sequence[Cell],
+    head: Head,
+    params: Params,
+    carry: Carry,
+    window: Window,
+    masks: Masks | None = None,
+    temperature: float | None = None,
+) -> tuple[Array, Carry]:
+    read = _read(network, cells, params, carry, window, masks, temperature)
+    return head.log_probs(*read.output_layer, read.latent_mask), read.carry
+
+
+class _Read(NamedTuple):
+    """What the layers make of a window.
+
+    Attributes:
+        carry: The layers' states after the last true step.
+        outputs: The raw outputs, `[T, B, H]`.
+        dropped: These after their dropout.
+        output_layer: The head's first arguments: its parameters, the table, the bias
+            and the outputs to predict from.
+        latent_mask: The dropout mask on the head's latent vectors, or `None`.
+    """
+
+    carry: Carry
+    outputs: Array
+    dropped: Array
+    output_layer: tuple[Tree, Array, Array, Array]
+    latent_mask: Array | None
+
+
+def _read(
+    network: Network,
+    cells: Sequence[Cell],
+    params: Params,
+    carry: Carry,
+    window: Window,
+    masks: Masks | None,
+    temperature: float | None,
+) -> _Read:
     if masks is None:
         masks = Masks(layers=(LayerMasks(),) * len(cells))
     _check_params(network, params)
     _check_window(window, network.vocabulary_size)
     params = in_float32(params)
-    num_steps, batch_size = window.targets.shape
     length = jnp.asarray(window.length)
     x, table = _look_up(params.embedding.table, window.inputs)
     bias = params.embedding.bias
     if masks.embedding is not None:
         words = jnp.asarray(masks.embedding)
         # One column for all sequences, or a column each.
-        column = jnp.arange(batch_size) % words.shape[1]
+        column = jnp.arange(window.inputs.shape[1]) % words.shape[1]
         x = x * words[window.inputs, column[None]][..., None]
     if masks.carry is not None:
         carry = jax.tree.map(partial(_forget, masks.carry), carry)
@@ -272,11 +343,13 @@ def _apply(
         outputs = [summed]
     if temperature is not None:
         table, bias = table / temperature, bias / temperature
-    weights = token_weights(num_steps, batch_size, length)
-    nll = head.nll(
-        params.head, table, bias, dropped, window.targets, weights, masks.latent
+    return _Read(
+        tuple(states),
+        outputs[-1],
+        dropped,
+        (params.head, table, bias, dropped),
+        masks.latent,
     )
-    return Outcome(nll, tuple(states), outputs[-1], dropped)
 
 
 def _check_params(network: Network, params: Params) -> None:

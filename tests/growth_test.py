@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from glrnn import data, evaluate
+from glrnn import data
 from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
@@ -20,7 +20,7 @@ from glrnn.evaluation.perplexity import perplexity
 from glrnn.optim.averaging import is_averaging
 from glrnn.optim.learning_rate import Schedule
 from glrnn.storage import opening, run_folder
-from glrnn.storage.best_params import best_params
+from glrnn.storage.best_params import best_params, newest_params
 from glrnn.storage.checkpoint_folder import CheckpointFolder
 from glrnn.storage.metrics_log import MetricsLog
 from glrnn.storage.run_folder import StageId
@@ -208,7 +208,7 @@ def test_the_deepest_phase_with_a_checkpoint_is_evaluated(finished, tmp_path):
     shutil.copytree(run.folder, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "phase_2")
     (tmp_path / "run" / "phase_2" / "main").mkdir(parents=True)
-    phase, params = evaluate._chosen(run_folder.read(tmp_path / "run"), None, None)
+    phase, params = newest_params(run_folder.read(tmp_path / "run"))
     assert phase == 1
     assert same(params, best_params(run, 1))
 

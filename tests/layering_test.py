@@ -9,8 +9,9 @@ PACKAGE = Path(__file__).parents[1] / "glrnn"
 
 # Rooms from the top: each may import itself and what stands on the lines below.
 ROOMS = """
-train study runs evaluate check
+train study runs evaluate check score
 training
+scoring
 evaluation console
 storage
 model

@@ -253,6 +253,59 @@ OPTIONS = {
             (["EXPERIMENT", "twice"], "twice"),
         ],
     },
+    "score": {
+        "RUN": [
+            ([], "RUN"),
+            (["nowhere"], "no run in nowhere"),
+            (["new"], "no checkpoint in new yet"),
+        ],
+        "FILE": [
+            (["RUN", "nowhere.txt"], "cannot read nowhere.txt"),
+            (["RUN", "DATA"], "Is a directory"),
+            (["RUN", "pipes/train.txt"], "it is a pipe, not a file"),
+            (["RUN"], "cannot read standard input: it is closed"),
+        ],
+        "--phase": [
+            (["RUN", "--phase", "0"], "there is no phase 0 in run: it has 1"),
+            (["RUN", "--phase", "x"], "--phase"),
+        ],
+        "--stage": [
+            (["RUN", "--stage", "mian"], "--stage"),
+            (["new", "--stage", "main"], "no checkpoint in new yet"),
+        ],
+        "--words": [
+            (["RUN", "--words", "--format", "json"], "--words is --format words; drop"),
+        ],
+        "--format": [(["RUN", "--format", "jsno"], "--format")],
+        "--columns": [
+            (["RUN", "--words", "--columns", "rnak"], "unknown column 'rnak'; choose"),
+            (["RUN", "--columns", "rank"], "--columns needs --words"),
+        ],
+        "--base": [
+            (["RUN", "--base", "3"], "--base"),
+            (["RUN", "--format", "kenlm", "--base", "e"], "--base is of no use to"),
+        ],
+        "--unknown": [
+            (["RUN", "--unknown", "drop"], "--unknown"),
+            (
+                ["RUN", "--format", "kenlm", "--unknown", "skip"],
+                "--unknown skip is of no use to --format kenlm",
+            ),
+        ],
+        "--context": [(["RUN", "--context", "flie"], "--context")],
+        "--debug": [
+            (["RUN", "--debug", "1"], "--debug needs --format srilm"),
+            (["RUN", "--format", "srilm", "--debug", "3"], "--debug"),
+        ],
+        "--interpolate": [
+            (["RUN", "--interpolate", "RUN", "x"], "--interpolate"),
+            (["RUN", "--interpolate", "RUN", "1.5"], "the weight -0.5 is not above 0"),
+            (["RUN", "--interpolate", "nowhere", "0.5"], "no run in nowhere"),
+        ],
+        "--output": [
+            (["RUN", "DATA/test.txt", "--output", "nowhere/x"], "cannot write nowhere"),
+        ],
+    },
     "evaluate": {
         "RUN": [
             ([], "RUN"),

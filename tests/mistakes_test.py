@@ -31,7 +31,7 @@ from mistakes import (
 )
 from tensorflow_datasets.core import constants
 
-from glrnn import check, data, evaluate, runs, study, train
+from glrnn import check, data, evaluate, runs, score, study, train
 from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage, experiment
 from glrnn.errors import UsageError
 from glrnn.optim.learning_rate import Schedule
@@ -44,6 +44,7 @@ KINDS = [Config, Layer, Dropout, Averaging, Stage, Schedule, Phase]
 MAINS = {
     "train": train.main,
     "evaluate": evaluate.main,
+    "score": score.main,
     "runs": runs.main,
     "study": study.main,
     "check": check.main,

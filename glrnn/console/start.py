@@ -71,6 +71,11 @@ def runs() -> None:
     start("glrnn.runs")
 
 
+def score() -> None:
+    """Starts `glrnn-score`."""
+    start("glrnn.score")
+
+
 def study() -> None:
     """Starts `glrnn-study`."""
     start("glrnn.study")

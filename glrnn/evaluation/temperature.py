@@ -64,7 +64,11 @@ def _check(temperature: float) -> None:
 
 @cache
 def _tempered(model: Model, temperature: float) -> Model:
-    return model._replace(apply=partial(model.apply, temperature=temperature))
+    return model._replace(
+        apply=partial(model.apply, temperature=temperature),
+        log_likelihoods=partial(model.log_likelihoods, temperature=temperature),
+        log_probs=partial(model.log_probs, temperature=temperature),
+    )
 
 
 def best_temperature(

@@ -54,11 +54,78 @@ class Head(NamedTuple):
             or `None`.
         latent_size: The number of features of the latent vectors that the mask
             multiplies, or `None`.
+        log_likelihoods: `(params, table, bias, outputs, targets, mask) -> [T, B]`, the
+            log-probability of each target in nats.
+        log_probs: `(params, table, bias, outputs, mask) -> [T, B, V]`, those of all
+            words.
     """
 
     init: Callable[[Array], Tree]
     nll: Callable[..., Array]
     latent_size: int | None
+    log_likelihoods: Callable[..., Array]
+    log_probs: Callable[..., Array]
+
+
+def mixture_head(
+    init: Callable[[Array], Tree],
+    latents_and_prior: Callable[..., tuple[Array, Array]],
+    latent_size: int | None,
+) -> Head:
+    """A head whose distribution is a mixture of softmaxes over the table.
+
+    Args:
+        init: As in `Head`.
+        latents_and_prior: `(params, outputs [T, B, H], mask) -> (latents [T, B, K, E],
+            log_prior [T, B, K])`.
+        latent_size: As in `Head`.
+
+    Example:
+        An ordinary softmax over outputs as wide as the embedding.
+
+        >>> def certain(params, outputs, mask):
+        ...     return outputs[:, :, None], jnp.zeros((*outputs.shape[:2], 1))
+        >>> head = mixture_head(lambda key: (), certain, None)
+        >>> head.log_probs(
+        ...     (), jnp.ones((5, 4)), jnp.zeros(5), jnp.ones((2, 3, 4))
+        ... ).shape
+        (2, 3, 5)
+    """
+
+    def nll(
+        params: Tree,
+        table: Array,
+        bias: Array,
+        outputs: Array,
+        targets: Array,
+        weights: Array,
+        mask: Array | None = None,
+    ) -> Array:
+        latents, log_prior = latents_and_prior(params, outputs, mask)
+        return mixture_nll(latents, log_prior, table, bias, targets, weights)
+
+    def log_likelihoods(
+        params: Tree,
+        table: Array,
+        bias: Array,
+        outputs: Array,
+        targets: Array,
+        mask: Array | None = None,
+    ) -> Array:
+        latents, log_prior = latents_and_prior(params, outputs, mask)
+        return mixture_log_likelihoods(latents, log_prior, table, bias, targets)
+
+    def log_probs(
+        params: Tree,
+        table: Array,
+        bias: Array,
+        outputs: Array,
+        mask: Array | None = None,
+    ) -> Array:
+        latents, log_prior = latents_and_prior(params, outputs, mask)
+        return mixture_log_probs(latents, log_prior, table, bias)
+
+    return Head(init, nll, latent_size, log_likelihoods, log_probs)
 
 
 def mixture_nll(
@@ -117,6 +184,85 @@ def mixture_nll(
     return _weighted_nll(latents, log_prior, table, bias, targets, weights)
 
 
+def mixture_log_likelihoods(
+    latents: Array, log_prior: Array, table: Array, bias: Array, targets: Array
+) -> Array:
+    """log sum_k pi_tbk softmax(D z_tbk + b)[y_tb], of each token.
+
+    Args:
+        latents: z, `[T, B, K, E]`.
+        log_prior: log pi, `[T, B, K]`.
+        table: D, `[V, E]`.
+        bias: b, `[V]`.
+        targets: y, `[T, B]`, integers below V.
+
+    Returns:
+        `[T, B]`, in nats. As in `mixture_nll`, no more than a chunk of logits is held.
+
+    Example:
+        >>> log_prior = jnp.log(jnp.full((2, 1, 3), 1 / 3))
+        >>> found = mixture_log_likelihoods(
+        ...     jnp.zeros((2, 1, 3, 4)),
+        ...     log_prior,
+        ...     jnp.ones((5, 4)),
+        ...     jnp.zeros(5),
+        ...     jnp.zeros((2, 1), int),
+        ... )
+        >>> jnp.exp(found).round(3).tolist()
+        [[0.20000000298023224], [0.20000000298023224]]
+    """
+    tiles = _tiles(table, bias, log_prior.size)
+
+    def score(_, chunk):
+        joint = _joint(_normalizer(chunk[0], tiles), *chunk)
+        return (), jax.nn.logsumexp(joint, axis=-1)
+
+    chunks = _chunks(
+        _num_logits(), table, latents, log_prior, table[targets], bias[targets]
+    )
+    _, found = _scan(score, (), chunks)
+    return found.ravel()[: targets.size].reshape(targets.shape)
+
+
+def mixture_log_probs(
+    latents: Array, log_prior: Array, table: Array, bias: Array
+) -> Array:
+    """log sum_k pi_tbk softmax(D z_tbk + b), of all words.
+
+    Args:
+        latents: z, `[T, B, K, E]`.
+        log_prior: log pi, `[T, B, K]`.
+        table: D, `[V, E]`.
+        bias: b, `[V]`.
+
+    Returns:
+        `[T, B, V]`, in nats.
+
+    Example:
+        >>> found = mixture_log_probs(
+        ...     jnp.zeros((1, 1, 1, 4)),
+        ...     jnp.zeros((1, 1, 1)),
+        ...     jnp.ones((4, 4)),
+        ...     jnp.zeros(4),
+        ... )
+        >>> jnp.exp(found).tolist()
+        [[[0.25, 0.25, 0.25, 0.25]]]
+    """
+
+    def mix(_, chunk):
+        latents, log_prior = chunk
+        rows = latents.reshape(-1, table.shape[1])
+        each = jax.nn.log_softmax(_logits(rows, (table, bias)), axis=-1)
+        each = each.reshape(*log_prior.shape, -1) + log_prior[..., None]
+        return (), jax.nn.logsumexp(each, axis=1)
+
+    chunks = _chunks(_num_logits(), table, latents, log_prior)
+    _, found = _scan(mix, (), chunks)
+    num_tokens = math.prod(log_prior.shape[:-1])
+    found = found.reshape(-1, len(table))[:num_tokens]
+    return found.reshape(*log_prior.shape[:-1], len(table))
+
+
 def _check_shapes(latents, log_prior, table, bias, targets, weights):
     """Refuses shapes that would be broadcast, or leave nothing to compute."""
     tokens, table_shape = jnp.shape(targets), jnp.shape(table)
@@ -162,14 +308,10 @@ def _weighted_nll(latents, log_prior, table, bias, targets, weights):
     tiles = _tiles(table, bias, log_prior.size)
 
     def add(total, chunk):
-        rows = chunk[0].reshape(-1, table.shape[1])
-        parts = [jax.nn.logsumexp(_logits(rows, tile), axis=1) for tile in tiles]
-        normalizer = jax.nn.logsumexp(jnp.stack(parts), axis=0)
-        return total + _mix(normalizer, *chunk)[0], None
+        return total + _mix(_normalizer(chunk[0], tiles), *chunk)[0], None
 
     chunks = _chunks(
-        # Twice as many logits as in training, since none are held for a gradient.
-        2 * _block().logits,
+        _num_logits(),
         table,
         latents,
         log_prior,
@@ -179,6 +321,18 @@ def _weighted_nll(latents, log_prior, table, bias, targets, weights):
     )
     total, _ = _scan(add, jnp.zeros((), latents.dtype), chunks)
     return total
+
+
+def _num_logits():
+    """Twice as many logits as in training, since none are held for a gradient."""
+    return 2 * _block().logits
+
+
+def _normalizer(latents, tiles):
+    """The log of the sum over words, of each token's softmaxes, `[n K]`."""
+    rows = latents.reshape(-1, latents.shape[-1])
+    parts = [jax.nn.logsumexp(_logits(rows, tile), axis=1) for tile in tiles]
+    return jax.nn.logsumexp(jnp.stack(parts), axis=0)
 
 
 def _own_bias(bias, targets, weights):
@@ -198,11 +352,16 @@ def _logits(rows, tile):
 
 def _mix(normalizer, latents, log_prior, own, own_bias, weights):
     """The weighted loss of a chunk, and the share of each softmax in the gradient."""
-    score = jnp.sum(latents * own[:, None], axis=-1) + own_bias[:, None]
-    joint = log_prior + score - normalizer.reshape(log_prior.shape)
+    joint = _joint(normalizer, latents, log_prior, own, own_bias)
     log_likelihood = jax.nn.logsumexp(joint, axis=-1)
     responsibility = jnp.exp(joint - log_likelihood[:, None]) * weights[:, None]
     return -jnp.sum(weights * log_likelihood), responsibility
+
+
+def _joint(normalizer, latents, log_prior, own, own_bias):
+    """The log-probability of each softmax and the target together, `[n, K]`."""
+    score = jnp.sum(latents * own[:, None], axis=-1) + own_bias[:, None]
+    return log_prior + score - normalizer.reshape(log_prior.shape)
 
 
 def _forward(latents, log_prior, table, bias, targets, weights):

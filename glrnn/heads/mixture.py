@@ -8,7 +8,7 @@ from jax import Array
 from glrnn.arrays import in_float32
 from glrnn.cells import affine, uniform
 from glrnn.dropout import drop
-from glrnn.heads.head import Head, mixture_nll
+from glrnn.heads.head import Head, mixture_head
 
 
 @struct.dataclass
@@ -58,20 +58,13 @@ def mixture(hidden_size: int, embedding_size: int, num_softmaxes: int) -> Head:
         )
         return MixtureParams(*uniform(key, hidden_size**-0.5, *shapes))
 
-    def nll(
-        params: MixtureParams,
-        table: Array,
-        bias: Array,
-        outputs: Array,
-        targets: Array,
-        weights: Array,
-        mask: Array | None = None,
-    ) -> Array:
+    def latents_and_prior(
+        params: MixtureParams, outputs: Array, mask: Array | None
+    ) -> tuple[Array, Array]:
         params, outputs = in_float32((params, outputs))
         latents = affine(outputs, params.latent)
         latents = drop(jnp.tanh(latents + params.latent_bias[None, None]), mask)
-        latents = latents.reshape(*targets.shape, num_softmaxes, embedding_size)
-        log_prior = jax.nn.log_softmax(affine(outputs, params.prior), axis=-1)
-        return mixture_nll(latents, log_prior, table, bias, targets, weights)
+        latents = latents.reshape(*outputs.shape[:2], num_softmaxes, embedding_size)
+        return latents, jax.nn.log_softmax(affine(outputs, params.prior), axis=-1)
 
-    return Head(init, nll, latent_size)
+    return mixture_head(init, latents_and_prior, latent_size)

@@ -6,9 +6,8 @@ from jax import Array
 
 from glrnn.arrays import in_float32
 from glrnn.cells import affine
-from glrnn.dropout import drop
-from glrnn.heads.head import Head
-from glrnn.heads.softmax import softmax
+from glrnn.heads.head import Head, mixture_head
+from glrnn.heads.softmax import check_one, one_softmax
 
 
 @struct.dataclass
@@ -35,23 +34,16 @@ def projected(hidden_size: int, embedding_size: int, num_softmaxes: int = 1) -> 
         >>> projected(6, 4).init(jax.random.key(0)).down.shape
         (6, 4)
     """
-    plain = softmax(embedding_size, embedding_size, num_softmaxes)
+    check_one(num_softmaxes)
 
     def init(key: Array) -> ProjectedParams:
         shape = hidden_size, embedding_size
         return ProjectedParams(jax.nn.initializers.orthogonal()(key, shape))
 
-    def nll(
-        params: ProjectedParams,
-        table: Array,
-        bias: Array,
-        outputs: Array,
-        targets: Array,
-        weights: Array,
-        mask: Array | None = None,
-    ) -> Array:
+    def latents_and_prior(
+        params: ProjectedParams, outputs: Array, mask: Array | None
+    ) -> tuple[Array, Array]:
         outputs, down = in_float32((outputs, params.down))
-        latents = drop(affine(outputs, down), mask)
-        return plain.nll((), table, bias, latents, targets, weights)
+        return one_softmax((), affine(outputs, down), mask)
 
-    return Head(init, nll, embedding_size)
+    return mixture_head(init, latents_and_prior, embedding_size)

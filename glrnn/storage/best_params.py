@@ -46,6 +46,33 @@ def find_best_params(run: Run, phase: int, stage: str | None = None) -> Params |
     return None
 
 
+def newest_params(
+    run: Run, phase: int | None = None, stage: str | None = None
+) -> tuple[int, Params]:
+    """A phase, by default the deepest that has a checkpoint, and its best parameters.
+
+    Args:
+        run: The run.
+        phase: The number of the phase, from 1.
+        stage: The name of its stage; the last one that has a checkpoint if not given.
+
+    Raises:
+        UsageError: There is no such phase or stage, or no checkpoint yet.
+    """
+    count = len(run.config.phases)
+    if stage is not None and stage not in STAGES:
+        raise UsageError(f"unknown stage {stage!r}; choose from: {', '.join(STAGES)}")
+    if phase is not None and not (type(phase) is int and 1 <= phase <= count):
+        raise UsageError(f"there is no phase {phase} in {run.folder}: it has {count}")
+    if phase is not None:
+        return phase, best_params(run, phase, stage)
+    for number in range(count, 0, -1):
+        params = find_best_params(run, number, stage)
+        if params is not None:
+            return number, params
+    raise UsageError(f"no checkpoint in {run.folder} yet")
+
+
 def phase_model(run: Run, phase: int) -> Model:
     """The network of a phase."""
     num_layers = run.config.phases[phase - 1].num_layers

@@ -1,0 +1,232 @@
+"""Scores sentences word by word with a trained model: `python -m glrnn.score RUN`."""
+
+if __name__ == "__main__":
+    from glrnn.console.start import start
+
+    start("glrnn.score")  # before the imports that follow, which take a second
+
+import contextlib
+import itertools
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal
+
+import numpy as np
+import tyro
+
+from glrnn.console.compilation import keep_programs, return_memory
+from glrnn.console.options import words
+from glrnn.data.texts import check_regular
+from glrnn.devices import require_devices
+from glrnn.errors import DivergedError, UsageError, printable, told_plainly
+from glrnn.files import whole_file
+from glrnn.scoring import layouts
+from glrnn.scoring.interpolated import interpolated
+from glrnn.scoring.sentences import (
+    Sentence,
+    SentenceScore,
+    read_sentences,
+    score_sentences,
+    score_stream,
+)
+from glrnn.scoring.trained import Trained, load
+
+# Layouts and columns that need whole distributions.
+DETAILED = {"complexity", "entropy", "rank"}
+
+
+@dataclass(frozen=True)
+class Command:
+    """Score sentences, one a line, with the best model of a run.
+
+    Each sentence is read from a fresh state after <eos> and ends in <eos>. Words are
+    separated by ASCII whitespace.
+
+    Attributes:
+        run: The run's folder.
+        file: The texts, in UTF-8; - or none for standard input. Several are read as
+            one.
+        phase: The phase whose model to use, from 1; by default the deepest one that has
+            a checkpoint.
+        stage: The stage whose best model to use; by default the last one of the phase.
+        words: Print a row a token instead of a row a sentence: sentence_id, token_id,
+            token and surprisal, separated by tabs. Short for --format words.
+        format: The layout: a row a sentence with its log-probability, the tokens that
+            this is the sum of, the unknown words and the perplexity (sentences), a row
+            a token (words), an object a sentence (json), or what neural-complexity
+            (complexity), ngram -ppl (srilm) or query (kenlm) print.
+        columns: Further columns of --words, separated by commas: surface, unknown,
+            entropy, rank, line.
+        base: The base of logarithms: 2 for bits, e for nats, or 10. The layouts of
+            other tools have their own.
+        unknown: Whether unknown words are scored as <unk>, or left out of sums and
+            rows. They are read in either case.
+        context: Where the state comes from: a fresh one for each sentence, or the line
+            before, of a file that is one text. Blank lines are then scored, as <eos>.
+        debug: How much --format srilm prints, 0 to 2, as -debug of ngram.
+        interpolate: Further runs and their weights, RUN WEIGHT ...: the mean of the
+            probabilities of all runs, of which the first has the weight that is left.
+        output: A file to write instead of standard output, once all is scored.
+    """
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    file: Annotated[
+        tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FILE")
+    ] = ()
+    phase: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    stage: Literal["main", "finetune"] | None = None
+    words: bool = False
+    format: Literal["sentences", "words", "json", "complexity", "srilm", "kenlm"] = (
+        "sentences"
+    )
+    columns: Annotated[str, tyro.conf.arg(metavar="NAMES")] = ""
+    base: Literal["2", "e", "10"] = "2"
+    unknown: Literal["score", "skip"] = "score"
+    context: Literal["sentence", "file"] = "sentence"
+    debug: Literal[0, 1, 2] = 0
+    interpolate: Annotated[
+        tuple[tuple[Path, float], ...], tyro.conf.arg(metavar="RUN WEIGHT")
+    ] = ()
+    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+
+    @property
+    def layout(self) -> str:
+        """The name of the layout."""
+        return "words" if self.words else self.format
+
+    @property
+    def chosen_columns(self) -> tuple[str, ...]:
+        """The further columns."""
+        return tuple(self.columns.split(",")) if self.columns else ()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line.
+
+    Args:
+        arguments: The words of the command; `sys.argv` by default.
+    """
+    with told_plainly():
+        command = tyro.cli(Command, prog="python -m glrnn.score", args=words(arguments))
+        _check(command)
+        require_devices()
+        keep_programs()
+        return_memory()
+        trained = _loaded(command)
+        lines = layouts.LAYOUTS[command.layout](
+            _scores(command, trained), _options(command)
+        )
+        if command.output is None:
+            for line in lines:
+                print(line)
+            return
+        with whole_file(command.output) as file:
+            file.writelines(line + "\n" for line in lines)
+
+
+def _check(command: Command) -> None:
+    """Refuses options that would have no effect."""
+    layout = command.layout
+    if command.words and command.format not in ("sentences", "words"):
+        raise UsageError(f"--words is --format words; drop it, or --format {layout}")
+    unknown = [name for name in command.chosen_columns if name not in layouts.COLUMNS]
+    if unknown:
+        raise UsageError(
+            f"unknown column {unknown[0]!r}; choose from: {', '.join(layouts.COLUMNS)}"
+        )
+    if command.columns and layout != "words":
+        raise UsageError("--columns needs --words")
+    own = ("sentences", "words", "json")
+    if command.base != "2" and layout not in own:
+        raise UsageError(f"--base is of no use to --format {layout}, which has its own")
+    if command.debug and layout != "srilm":
+        raise UsageError("--debug needs --format srilm")
+    if command.unknown == "skip" and layout == "kenlm":
+        raise UsageError(
+            "--unknown skip is of no use to --format kenlm, which scores unknown words "
+            "and has both perplexities"
+        )
+
+
+def _loaded(command: Command) -> Trained:
+    first = load(command.run, command.phase, command.stage)
+    if not command.interpolate:
+        return first
+    others = [load(run) for run, _ in command.interpolate]
+    weights = [weight for _, weight in command.interpolate]
+    return interpolated([first, *others], [1 - sum(weights), *weights])
+
+
+def _options(command: Command) -> layouts.Options:
+    return layouts.Options(
+        base=command.base,
+        skips_unknown=command.unknown == "skip",
+        columns=command.chosen_columns,
+        scores_blank=command.context == "file",
+        debug=command.debug,
+        name=" ".join(command.file) or "-",
+    )
+
+
+def _scores(command: Command, trained: Trained) -> Iterator[SentenceScore]:
+    details = bool(DETAILED & {command.layout, *command.chosen_columns})
+    details = details or command.layout == "json"
+    score = score_stream if command.context == "file" else score_sentences
+    for found in score(trained, _sentences(command.file, trained), details):
+        if np.isnan(found.log_likelihoods).any():
+            raise DivergedError(
+                f"a probability of line {found.sentence.line:,} is not a number"
+            )
+        yield found
+
+
+def _sentences(names: Sequence[str], trained: Trained) -> Iterator[Sentence]:
+    """The sentences of some texts, numbered throughout."""
+    before = 0
+    for name in names or ("-",):
+        told = "standard input" if name == "-" else name
+        last = 0
+        with _opened(name) as stream:
+            lines = read_sentences(stream, trained.vocabulary, told, trained.eos)
+            for sentence in _warned(lines, trained, told):
+                last = sentence.line
+                yield sentence._replace(line=before + last)
+        before += last
+
+
+@contextlib.contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    if name == "-":
+        if sys.stdin is None:
+            raise UsageError("cannot read standard input: it is closed")
+        yield sys.stdin.buffer
+        return
+    check_regular(name)
+    try:
+        with open(name, "rb") as stream:
+            yield stream
+    except OSError as error:
+        raise UsageError(f"cannot read {name}: {error.strerror}") from error
+
+
+def _warned(
+    sentences: Iterable[Sentence], trained: Trained, name: str
+) -> Iterator[Sentence]:
+    """The sentences; says once that the normal form NFC would make words known."""
+    said = False
+    for sentence in sentences:
+        if not said:
+            for word in itertools.compress(sentence.words, sentence.unknown):
+                normal = unicodedata.normalize("NFC", word)
+                if normal != word and normal in trained.vocabulary.index:
+                    said = True
+                    told = printable(
+                        f"warning: {name}: line {sentence.line:,} has unknown words "
+                        f"such as {word!r} that the model knows in the normal form NFC"
+                    )
+                    print(told, file=sys.stderr, flush=True)
+                    break
+        yield sentence

@@ -1,0 +1,1 @@
+"""A trained model in use: its probabilities, token by token."""

@@ -1,0 +1,108 @@
+"""A trained model, loaded from the folder of its run."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from glrnn.config import Config
+from glrnn.data.tokens import EOS
+from glrnn.data.vocabulary import Ids, Vocabulary
+from glrnn.errors import UsageError
+from glrnn.model import Model
+from glrnn.storage import run_folder
+from glrnn.storage.best_params import newest_params, phase_model
+from glrnn.storage.numerics import numerics, require_same
+
+
+class Trained(NamedTuple):
+    """A trained model.
+
+    Attributes:
+        model: Its functions.
+        params: Its parameters; of an ensemble, a tuple of those of each model.
+        vocabulary: The words of its ids.
+        config: The settings that it was trained with.
+        phase: The number of the phase that trained it, from 1.
+    """
+
+    model: Model
+    params: Any
+    vocabulary: Vocabulary
+    config: Config
+    phase: int
+
+    @property
+    def eos(self) -> int:
+        """The id of `<eos>`, after which every sentence begins.
+
+        Raises:
+            UsageError: The vocabulary has none.
+        """
+        if EOS not in self.vocabulary.index:
+            raise UsageError(
+                f"the vocabulary has no {EOS}, after which sentences begin; the texts "
+                f"that the model was trained on had no lines"
+            )
+        return self.vocabulary.index[EOS]
+
+
+def load(
+    run: str | os.PathLike[str], phase: int | None = None, stage: str | None = None
+) -> Trained:
+    """Loads the best model of a run.
+
+    Nothing in the folder is executed.
+
+    Args:
+        run: The run's folder.
+        phase: The phase whose model to load, from 1; by default the deepest one that
+            has a checkpoint.
+        stage: The stage whose best model to load, `main` or `finetune`; by default the
+            last one of the phase.
+
+    Raises:
+        UsageError: There is no such run, phase or stage, it has no checkpoint yet, it
+            is damaged, or JAX's `enable_x64` is not what the run was trained with.
+
+    Example:
+        >>> load("nowhere")
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: no run in nowhere: it has no config.json
+    """
+    return load_run(run_folder.read(Path(run)), phase, stage)
+
+
+def load_run(
+    run: run_folder.Run, phase: int | None = None, stage: str | None = None
+) -> Trained:
+    """As `load`, of a run that was read."""
+    require_same(run.folder, run.origin.numerics, numerics(), ["enable_x64"])
+    phase, params = newest_params(run, phase, stage)
+    return Trained(phase_model(run, phase), params, run.vocabulary, run.config, phase)
+
+
+def encode(trained: Trained, text: str) -> Ids:
+    r"""The ids of a text's words.
+
+    Words are separated by ASCII whitespace; unknown ones get the id of the vocabulary's
+    symbol for them.
+
+    Args:
+        trained: The model.
+        text: Some words.
+
+    Returns:
+        int32 `[N]`.
+
+    Raises:
+        UsageError: There are unknown words, and the vocabulary has no symbol for them.
+
+    Example:
+        >>> vocabulary = Vocabulary(("<eos>", "the", "<unk>"))
+        >>> trained = Trained(None, None, vocabulary, Config(), 1)
+        >>> encode(trained, "the cat\n").tolist()
+        [1, 2]
+    """
+    words = [word.decode() for word in text.encode().split()]
+    return trained.vocabulary.encode(words)[0]

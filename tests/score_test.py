@@ -1,0 +1,110 @@
+"""`python -m glrnn.score`: what it prints, from where, and to where."""
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import glrnn
+from glrnn import evaluate, score
+
+
+def printed(capsys, *words):
+    score.main(list(map(str, words)))
+    return capsys.readouterr().out.splitlines()
+
+
+def given(monkeypatch, text):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+
+@pytest.fixture
+def mine(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text("the cat sat\n\na dog")
+    return path
+
+
+def test_words_are_those_of_the_library(trained, mine, capsys):
+    run, _, _ = trained
+    _, *rows = printed(capsys, run, mine, "--words")
+    model = glrnn.load(run)
+    found = np.concatenate(
+        [
+            glrnn.log_likelihoods(model, [*glrnn.encode(model, line), model.eos])[0]
+            for line in ("the cat sat", "a dog")
+        ]
+    )
+    surprisals = [float(row.split("\t")[-1]) for row in rows]
+    np.testing.assert_allclose(surprisals, -found / np.log(2), atol=2e-6)
+    assert [row.split("\t")[:3] for row in rows][-2:] == [
+        ["3", "2", "<unk>"],
+        ["3", "3", "<eos>"],
+    ]
+
+
+def test_standard_input_and_several_files_are_one_text(
+    trained, mine, capsys, monkeypatch
+):
+    run, _, _ = trained
+    given(monkeypatch, mine.read_text())
+    once = printed(capsys, run)
+    given(monkeypatch, mine.read_text())
+    assert printed(capsys, run, "-") == once
+    _, *rows = printed(capsys, run, mine, mine)
+    assert [row.split("\t")[0] for row in rows] == ["1", "3", "4", "6"]
+    assert rows[2].split("\t")[1:] == once[1].split("\t")[1:]
+
+
+def test_a_text_read_as_a_whole_has_the_score_of_evaluate(trained, mine, capsys):
+    run, _, _ = trained
+    _, *rows = printed(capsys, run, mine, "--context", "file", "--base", "e")
+    total = -sum(float(row.split("\t")[1]) for row in rows)
+    # `evaluate` does not score the first token: that of a blank line is `<eos>`.
+    mine.write_text("\n" + mine.read_text())
+    evaluate.main([str(run), "--text", str(mine), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert total == pytest.approx(
+        found["nats_per_token"] * found["num_tokens"], abs=1e-5
+    )
+
+
+def test_an_output_file_is_whole_or_not_there(trained, mine, tmp_path, capsys):
+    run, _, _ = trained
+    expected = printed(capsys, run, mine)
+    assert printed(capsys, run, mine, "--output", tmp_path / "out.txt") == []
+    assert (tmp_path / "out.txt").read_text().splitlines() == expected
+    mine.write_bytes(b"a\n" * 3000 + b"\xff\n")
+    with pytest.raises(SystemExit):
+        score.main([str(run), str(mine), "--output", str(tmp_path / "out.txt")])
+    assert "line 3,001 of" in capsys.readouterr().err
+    assert (tmp_path / "out.txt").read_text().splitlines() == expected
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.txt", "out.txt"}
+
+
+def test_a_model_interpolated_with_itself_is_itself(trained, mine, capsys):
+    run, _, _ = trained
+    alone = printed(capsys, run, mine, "--words")
+    mixed = printed(capsys, run, mine, "--words", "--interpolate", run, "0.25")
+    for one, other in zip(alone[1:], mixed[1:], strict=True):
+        assert other.split("\t")[:3] == one.split("\t")[:3]
+        assert float(other.split("\t")[3]) == pytest.approx(
+            float(one.split("\t")[3]), abs=2e-6
+        )
+
+
+def test_a_word_that_is_known_in_another_normal_form_is_told(
+    trained, mine, capsys, monkeypatch
+):
+    run, _, _ = trained
+    model = glrnn.load(run)
+    words = (*model.vocabulary.words[:-1], "é")
+    other = model._replace(vocabulary=type(model.vocabulary)(words))
+    monkeypatch.setattr(score, "load", lambda *_: other)
+    mine.write_text("the e\u0301 cat e\u0301\n", encoding="utf-8")
+    score.main([str(run), str(mine)])
+    said = capsys.readouterr().err
+    assert said.count("warning") == 1
+    assert "line 1 has unknown words such as" in said

@@ -1,0 +1,388 @@
+"""Probabilities token by token: against numpy, `evaluate`, and KenLM's own numbers."""
+
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import glrnn
+from glrnn.config import Config, Layer, Phase
+from glrnn.data.vocabulary import Vocabulary
+from glrnn.data.windows import Window
+from glrnn.errors import UsageError
+from glrnn.model import language_model
+from glrnn.scoring import sentences as scoring
+from glrnn.scoring.interpolated import interpolated
+from glrnn.scoring.layouts import LAYOUTS, Options
+from glrnn.scoring.sentences import read_sentences, score_sentences, score_stream
+from glrnn.scoring.tokens import beginning, log_likelihoods, next_log_probs
+from glrnn.scoring.trained import Trained, encode
+
+ORACLE = json.loads(
+    Path(__file__).with_name("golden").joinpath("kenlm.json").read_text()
+)
+WORDS = Vocabulary(("a", "<eos>", "<unk>", *(f"w{i}" for i in range(17))))
+
+
+def network(head="softmax", num_softmaxes=1, cell="lstm", seed=0):
+    """A trained model of one layer, with random parameters."""
+    hidden_size = 8 if head == "softmax" else 12
+    config = Config(
+        embedding_size=8,
+        layers=(Layer(cell, hidden_size),),
+        head=head,
+        num_softmaxes=num_softmaxes,
+        phases=(Phase(1),),
+    )
+    model = language_model(config, len(WORDS), 1)
+    params = jax.tree.map(lambda x: 3 * x, model.init(jax.random.key(seed)))
+    return Trained(model, params, WORDS, config, 1)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return network()
+
+
+def text_of(*lengths, seed=0):
+    """Lines of so many words, some of them unknown."""
+    rng = np.random.default_rng(seed)
+    return "\n".join(
+        " ".join(f"w{i}" for i in rng.integers(20, size=n)) for n in lengths
+    )
+
+
+def scored(trained, text, score=score_sentences, **options):
+    lines = read_sentences(
+        io.BytesIO(text.encode()), trained.vocabulary, "a text", trained.eos
+    )
+    return list(score(trained, lines, **options))
+
+
+@pytest.mark.parametrize(
+    ("head", "num_softmaxes"), [("softmax", 1), ("projected", 1), ("mixture", 3)]
+)
+def test_the_probabilities_are_those_of_the_loss(head, num_softmaxes):
+    model, params, *_ = network(head, num_softmaxes)
+    tokens = np.random.default_rng(0).integers(len(WORDS), size=(9, 3))
+    window, carry = Window(tokens[:-1], tokens[1:], 8), model.initial_carry(3)
+    nll = model.apply(params, carry, window).nll
+    found, after = model.log_likelihoods(params, carry, window)
+    everything, same = model.log_probs(params, carry, window)
+    np.testing.assert_allclose(-found.mean(), nll, rtol=1e-6)
+    own = jnp.take_along_axis(everything, window.targets[..., None], -1)[..., 0]
+    np.testing.assert_allclose(own, found, atol=1e-6)
+    np.testing.assert_allclose(jnp.exp(everything).sum(-1), 1, atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, after, same)
+
+
+def test_probabilities_equal_an_independent_loop(plain):
+    """The LSTM and its softmax in numpy, in double precision."""
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), plain.params)
+    (layer,), table, bias = params.layers, params.embedding.table, params.embedding.bias
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    ids = encode(plain, text_of(12).replace("\n", " "))
+    hidden, cell, last, expected = np.zeros(8), np.zeros(8), plain.eos, []
+    for token in ids:
+        gates = table[last] @ layer.input + layer.input_bias
+        gates += hidden @ layer.recurrent + layer.recurrent_bias
+        i, f, g, o = np.split(gates, 4)
+        cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+        hidden = sigmoid(o) * np.tanh(cell)
+        logits = table @ hidden + bias
+        expected.append(logits[token] - np.log(np.exp(logits).sum()))
+        last = token
+    found, context = log_likelihoods(plain, ids)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    logits = next_log_probs(plain, context)
+    assert logits.shape == (len(WORDS),)
+
+
+def test_a_context_carries_on(plain):
+    ids = encode(plain, text_of(150))
+    whole, end = log_likelihoods(plain, ids)
+    context = beginning(plain)
+    for start, stop in ((0, 1), (1, 70), (70, 70), (70, 150)):
+        following = next_log_probs(plain, context)[ids[start]]
+        assert following == pytest.approx(whole[start], abs=1e-6)
+        found, context = log_likelihoods(plain, ids[start:stop], context)
+        np.testing.assert_allclose(found, whole[start:stop], atol=1e-6)
+    assert context.last == end.last == ids[-1]
+
+
+def test_sentences_are_scored_as_each_alone(plain, monkeypatch):
+    """In whatever company: no state leaks, padding is not seen, long ones in pieces."""
+    text = text_of(3, 0, 20, 300, 7, 1, 128, 127, 129, 8, 9, *[5] * 20)
+    found = scored(plain, text)
+    assert [score.sentence.line for score in found] == list(range(1, 32))
+    monkeypatch.setattr(scoring, "BLOCK", 4)
+    monkeypatch.setattr(scoring, "BATCH_SIZES", (1,))
+    alone = scored(plain, text)
+    detailed = scored(plain, text, details=True)
+    for score, one, more, line in zip(
+        found, alone, detailed, text.split("\n"), strict=True
+    ):
+        expected, _ = log_likelihoods(plain, [*encode(plain, line), plain.eos])
+        for each in (score, one, more):
+            np.testing.assert_allclose(each.log_likelihoods, expected, atol=1e-5)
+        assert more.ranks.min() >= 1 and more.ranks.max() <= len(WORDS)
+
+
+def test_entropies_and_ranks_are_those_of_the_distributions(plain):
+    (score,) = scored(plain, text_of(10), details=True)
+    context = beginning(plain)
+    for index, token in enumerate(score.sentence.ids):
+        log_probs = np.float64(next_log_probs(plain, context))
+        entropy = -np.sum(np.exp(log_probs) * log_probs)
+        assert score.entropies[index] == pytest.approx(entropy, abs=1e-5)
+        assert score.ranks[index] == 1 + np.sum(log_probs > log_probs[token])
+        _, context = log_likelihoods(plain, [token], context)
+
+
+def test_a_file_that_is_one_text_has_the_perplexity_of_evaluate(plain):
+    text = text_of(6, 0, 40, 3)
+    found = scored(plain, text, score_stream)
+    total = np.sum([score.log_likelihoods.sum(dtype=np.float64) for score in found])
+    stream = np.concatenate([[plain.eos], *(score.sentence.ids for score in found)])
+    score = glrnn.perplexity(plain.model, plain.params, stream)
+    assert -total == pytest.approx(score.nats_per_token * score.num_tokens, rel=1e-6)
+
+
+def test_words_are_what_ascii_whitespace_separates():
+    text = "\ufeffa\u00a0b \t a\r\n\n\u3000\x0bw1\x0ca"
+    lines = read_sentences(io.BytesIO(text.encode()), WORDS, "a text", eos=1)
+    assert [line.words for line in lines] == [
+        ("a\u00a0b", "a"),
+        (),
+        ("\u3000", "w1", "a"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"", "a text is empty"),
+        (b"a\nb\xff", "line 2 of a text is not UTF-8 text: invalid start byte"),
+        ("a".encode("utf-16"), "line 1 of a text is not UTF-8"),
+        (b"a\0", "line 1 of a text is not UTF-8 text: it has a NUL"),
+    ],
+)
+def test_what_is_no_text_is_refused(text, told):
+    with pytest.raises(UsageError, match=re.escape(told)):
+        list(read_sentences(io.BytesIO(text), WORDS, "a text", eos=1))
+
+
+def test_without_a_symbol_an_unknown_word_is_refused():
+    vocabulary = Vocabulary(("a", "<eos>"))
+    with pytest.raises(UsageError, match="line 2 of a text are not in the vocab"):
+        list(read_sentences(io.BytesIO(b"a\nb"), vocabulary, "a text", eos=1))
+
+
+def test_an_ensemble_is_the_mean_of_probabilities(plain):
+    other, third = network("mixture", 2, seed=1), network(cell="gru", seed=2)
+    weights = 0.5, 0.3, 0.2
+    mixed = interpolated([plain, other, third], weights)
+    ids = encode(plain, text_of(9))
+    each = [np.exp(log_likelihoods(one, ids)[0]) for one in (plain, other, third)]
+    expected = np.log(np.average(each, axis=0, weights=weights))
+    np.testing.assert_allclose(log_likelihoods(mixed, ids)[0], expected, atol=1e-5)
+    np.testing.assert_allclose(np.exp(next_log_probs(mixed)).sum(), 1, atol=1e-5)
+    score = glrnn.perplexity(mixed.model, mixed.params, [plain.eos, *ids])
+    assert -score.nats_per_token == pytest.approx(expected.mean(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ((0.5, 0.4), "the weights 0.5 + 0.4 sum to 0.9, not 1"),
+        ((1.5, -0.5), "the weight 1.5 is not above 0, at most 1"),
+        ((1.0,), "there are 2 models and 1 weights"),
+    ],
+)
+def test_weights_that_are_none_are_refused(plain, weights, told):
+    with pytest.raises(UsageError, match=re.escape(told)):
+        interpolated([plain, plain], weights)
+
+
+def test_models_of_other_words_are_refused(plain):
+    other = plain._replace(vocabulary=Vocabulary(WORDS.words[::-1]))
+    with pytest.raises(UsageError, match="the vocabularies of the models differ"):
+        interpolated([plain, other], [0.5, 0.5])
+
+
+class Tree(NamedTuple):
+    """The interface of a model that can be scored with."""
+
+    initial_carry: Any
+    log_likelihoods: Any
+    log_probs: Any
+
+
+@pytest.fixture(scope="module")
+def kenlm():
+    """KenLM's trigram model as far as its conditional tables go: a tree of histories.
+
+    The state is a node of the tree; the first token that is read, `<eos>`, leads to its
+    root. Reading a token follows its branch.
+    """
+    events = ORACLE["events"]
+    vocabulary = Vocabulary(
+        tuple({"</s>": "<eos>"}.get(event, event) for event in events)
+    )
+    unknown, end = events.index("<unk>"), events.index("</s>")
+    tables, branches = [np.zeros(len(events))], [{}]
+    for sentence in ORACLE["sentences"]:
+        ids = vocabulary.encode(sentence["text"].split())[0].tolist()
+        node = 0
+        for token, log10, row in zip(
+            [*ids, end], sentence["log10"], sentence["table"], strict=True
+        ):
+            if not branches[node]:
+                tables[node] = np.array(row) * np.log(10)
+            tables[node][token] = log10 * np.log(10)
+            if token not in branches[node]:
+                branches[node][token] = len(tables)
+                tables.append(np.zeros(len(events)))
+                branches.append({})
+            node = branches[node][token]
+    following = np.zeros((len(tables), len(events)), np.int32)
+    for node, branch in enumerate(branches):
+        for token, child in branch.items():
+            following[node, token] = child
+    params = {"table": jnp.asarray(tables, jnp.float32), "next": jnp.asarray(following)}
+
+    def log_probs(params, carry, window):
+        def step(node, token):
+            node = jnp.where(node < 0, 0, params["next"][node, token])
+            return node, params["table"][node]
+
+        carry, found = jax.lax.scan(step, carry, window.inputs)
+        return found, carry
+
+    def log_likelihoods(params, carry, window):
+        found, carry = log_probs(params, carry, window)
+        return jnp.take_along_axis(found, window.targets[..., None], -1)[..., 0], carry
+
+    model = Tree(
+        initial_carry=lambda batch_size: jnp.full(batch_size, -1),
+        log_likelihoods=log_likelihoods,
+        log_probs=log_probs,
+    )
+    assert vocabulary.unknown_symbol == "<unk>" and unknown == 0
+    return Trained(model, params, vocabulary, Config(), 1)
+
+
+def layout(kind, trained, **options):
+    text = "\n".join(sentence["text"] for sentence in ORACLE["sentences"])
+    scores = scored(trained, text, details=kind == "complexity")
+    return list(LAYOUTS[kind](scores, Options(**options)))
+
+
+def numbers(line):
+    return [float(number) for number in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", line)]
+
+
+def test_kenlm_prints_the_same_lines(kenlm):
+    found = layout("kenlm", kenlm)
+    assert len(found) == len(ORACLE["printed"])
+    for ours, theirs in zip(found, ORACLE["printed"], strict=True):
+        assert numbers(ours) == pytest.approx(numbers(theirs), rel=1e-6)
+        # Ids and lengths of n-grams are its own; the id of unknown words is 0 in both.
+        shape = re.compile(r"(?<==)[1-9]\d* \d+ \S+|(?<==0) \d+ \S+|-?\d+\.\d+")
+        assert shape.sub("#", ours) == shape.sub("#", theirs)
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_srilm_prints_its_perplexities(kenlm, skips):
+    expected = ORACLE["srilm"]["oov_skipped" if skips else "oov_scored"]
+    *_, counts, sums = layout("srilm", kenlm, skips_unknown=skips, name="x")
+    assert counts == f"file x: 11 sentences, 49 words, {expected['oovs']} OOVs"
+    figures = re.fullmatch(r"0 zeroprobs, logprob= (\S+) ppl= (\S+) ppl1= (\S+)", sums)
+    assert [float(figure) for figure in figures.groups()] == pytest.approx(
+        [expected[name] for name in ("logprob", "ppl", "ppl1")], rel=1e-6
+    )
+
+
+def test_srilm_has_the_probability_in_field_10(kenlm):
+    lines = layout("srilm", kenlm, debug=2, skips_unknown=True)
+    fields = [line.split() for line in lines if line.startswith("\tp( ")]
+    expected = [
+        log10
+        for sentence in ORACLE["sentences"]
+        if sentence["text"].strip()
+        for log10 in sentence["log10"]
+    ]
+    for each, log10 in zip(fields, expected, strict=True):
+        if each[6] == "[OOV]":
+            assert each[6:] == ["[OOV]", "0", "[", "-inf", "]"]
+        else:
+            assert float(each[9]) == pytest.approx(log10, rel=1e-6)
+            assert float(each[7]) == pytest.approx(10**log10, rel=1e-5)
+    assert fields[0][:5] == ["p(", "the", "|", "<s>", ")"]
+    assert fields[1][:5] == ["p(", "cat", "|", "the", "...)"]
+    assert sum(each[6] == "[OOV]" for each in fields) == 7
+    assert "the cat ran" in lines  # single-spaced
+
+
+def test_words_are_the_table_of_lm_zoo(kenlm):
+    header, *rows = layout("words", kenlm)
+    assert header == "sentence_id\ttoken_id\ttoken\tsurprisal"
+    cells = [row.split("\t") for row in rows]
+    assert cells[0] == ["1", "1", "the", "1.514573"]  # 0.4559320 / log10(2)
+    assert {row[2] for row in cells if row[0] == "6"} == {"<unk>", "<eos>"}
+    assert not any(row[0] == "4" for row in cells)  # a blank line keeps its number
+    assert all(re.fullmatch(r"\d+\.\d{6}", row[3]) for row in cells)
+
+
+def test_a_certain_word_has_the_surprisal_0_without_a_sign(kenlm):
+    (score,) = scored(kenlm, "the")
+    for value in (0.0, -0.0, 1e-7):
+        certain = score._replace(log_likelihoods=np.full(2, value, np.float32))
+        _, first, _ = LAYOUTS["words"]([certain], Options())
+        assert first.split("\t")[-1] == "0.000000"
+
+
+def test_further_columns_and_another_base(kenlm):
+    columns = ("surface", "unknown", "line")
+    header, *rows = layout("words", kenlm, columns=columns, base="10")
+    assert header.split("\t")[3:] == ["surprisal_log10", *columns]
+    (unknown,) = (row for row in rows if "zebra" in row and row.startswith("3\t"))
+    assert unknown == "3\t2\t<unk>\t2.481827\tzebra\t1\t3"
+
+
+def test_a_row_a_sentence(kenlm):
+    header, first, *_, last = layout("sentences", kenlm, base="10")
+    assert header == "sentence_id\tlog_prob_log10\ttokens\tunknown\tperplexity"
+    assert first == "1\t-2.382203\t8\t0\t1.98507"
+    assert last.split("\t")[2:4] == ["7", "2"]
+    *_, skipped = layout("sentences", kenlm, base="10", skips_unknown=True)
+    assert skipped.split("\t")[2:4] == ["5", "2"]
+
+
+def test_complexity_counts_from_0_and_leaves_out_the_end(kenlm):
+    header, *rows = layout("complexity", kenlm)
+    assert header == "word sentid sentpos wlen surp entropy entred"
+    cells = [row.split() for row in rows]
+    assert cells[0][:4] == ["the", "0", "0", "3"] and cells[0][6] == "0"
+    assert cells[-1][:4] == ["<unk>", "10", "5", "5"]
+    assert not any(row[0] == "<eos>" for row in cells)
+    entropies = [float(row[5]) for row in cells[:7]]
+    reductions = [float(row[6]) for row in cells[:7]]
+    expected = [0, *np.maximum(0, -np.diff(entropies))]
+    assert reductions == pytest.approx(expected)
+
+
+def test_json_has_an_object_a_sentence(kenlm):
+    first, *_ = map(json.loads, layout("json", kenlm, base="e"))
+    assert first["sentence_id"] == 1 and first["unit"] == "nats"
+    total = sum(token["surprisal"] for token in first["tokens"])
+    assert total == pytest.approx(2.3822026 * np.log(10), rel=1e-6)
