@@ -14,12 +14,16 @@ import numpy as np
 from jax import Array
 
 from glrnn import devices
+from glrnn.errors import UsageError
+from glrnn.validation import shown
 
 Leaf = Any
 
 # The number of random words drawn at a time: few enough to stay in the cache while the
 # generator works on them, and to need no new memory in every window.
 BLOCK = 2**19
+# The rate above which the share of what is kept is counted.
+HIGH = 0.99
 # The size of the last axis of a TPU's registers.
 LANES = 128
 
@@ -75,7 +79,10 @@ def draw_masks(key: Array, rates: Masks, shapes: Masks) -> Masks:
 
     Returns:
         Masks of those shapes with values 0 and 1/(1 - rate); `None` where the rate is
-        `None` or 0.
+        `None` or 0. Rates are those of 16 bits.
+
+    Raises:
+        UsageError: A rate is not in [0, 1).
 
     Example:
         >>> rates = Masks(input=0.5, layers=(LayerMasks(output=0.0),))
@@ -88,6 +95,9 @@ def draw_masks(key: Array, rates: Masks, shapes: Masks) -> Masks:
         True
     """
     leaves, structure = jax.tree.flatten(rates, is_leaf=lambda rate: rate is None)
+    for rate in leaves:
+        if rate is not None and not 0 <= rate < 1:
+            raise UsageError(f"the dropout rate is {shown(rate)}; it must be in [0, 1)")
     places = [
         (rate, shape)
         for rate, shape in zip(leaves, structure.flatten_up_to(shapes), strict=True)
@@ -185,4 +195,6 @@ def _halves_on_tpu(words):
 def _mask(bits, rate, dtype):
     threshold = min(round(rate * 2**16), 2**16 - 1)
     kept = bits >= threshold
-    return jnp.where(kept, jnp.asarray(1 / (1 - rate), dtype), jnp.zeros((), dtype))
+    # Near 1, a rate of 16 bits is not the one that was asked for.
+    share = 1 - (threshold / 2**16 if rate > HIGH else rate)
+    return jnp.where(kept, jnp.asarray(1 / share, dtype), jnp.zeros((), dtype))

@@ -8,6 +8,7 @@ gradients are clipped by, one for each layer. Growing, grafting, clipping and av
 are maps over it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial, reduce
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from glrnn.heads import HEADS, Head
 from glrnn.heads.head import check_known_ids
 from glrnn.heads.scatter import add_rows
 from glrnn.losses import token_weights
+from glrnn.validation import check_integers, shown
 
 Tree = Any
 Carry = tuple[Tree, ...]
@@ -112,7 +114,8 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
         compiled programs are shared.
 
     Raises:
-        UsageError: There are not so many layers, or no word.
+        UsageError: There are not so many layers, or no word, or a number of them is no
+            integer.
 
     Example:
         >>> model = language_model(Config(), vocabulary_size=50, num_layers=2)
@@ -125,6 +128,8 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
         >>> language_model(Config(seed=1), 50, 2) is model
         True
     """
+    check_integers("vocabulary size", vocabulary_size)
+    check_integers("number of layers", num_layers)
     if vocabulary_size < 1:
         raise UsageError(f"vocabulary_size is {vocabulary_size}; it must be at least 1")
     if not 1 <= num_layers <= len(config.layers):
@@ -255,8 +260,13 @@ def _apply(
     masks: Masks | None = None,
     temperature: float | None = None,
 ) -> Outcome:
-    read = _read(network, cells, params, carry, window, masks, temperature)
+    read = _read(network, cells, head, params, carry, window, masks, temperature)
     num_steps, batch_size = window.targets.shape
+    if jnp.ndim(window.length):
+        raise UsageError(
+            f"the window's length has the shape {jnp.shape(window.length)}; for the "
+            f"loss it must be one integer for all sequences"
+        )
     weights = token_weights(num_steps, batch_size, jnp.asarray(window.length))
     nll = head.nll(*read.output_layer, window.targets, weights, read.latent_mask)
     return Outcome(nll, read.carry, read.outputs, read.dropped)
@@ -272,7 +282,7 @@ def _log_likelihoods(
     masks: Masks | None = None,
     temperature: float | None = None,
 ) -> tuple[Array, Carry]:
-    read = _read(network, cells, params, carry, window, masks, temperature)
+    read = _read(network, cells, head, params, carry, window, masks, temperature)
     found = head.log_likelihoods(*read.output_layer, window.targets, read.latent_mask)
     return found, read.carry
 
@@ -287,7 +297,7 @@ def _log_probs(
     masks: Masks | None = None,
     temperature: float | None = None,
 ) -> tuple[Array, Carry]:
-    read = _read(network, cells, params, carry, window, masks, temperature)
+    read = _read(network, cells, head, params, carry, window, masks, temperature)
     return head.log_probs(*read.output_layer, read.latent_mask), read.carry
 
 
@@ -313,16 +323,20 @@ class _Read(NamedTuple):
 def _read(
     network: Network,
     cells: Sequence[Cell],
+    head: Head,
     params: Params,
     carry: Carry,
     window: Window,
     masks: Masks | None,
     temperature: float | None,
 ) -> _Read:
-    if masks is None:
-        masks = Masks(layers=(LayerMasks(),) * len(cells))
     _check_params(network, params)
     _check_window(window, network.vocabulary_size)
+    _check_temperature(temperature)
+    if masks is None:
+        masks = Masks(layers=(LayerMasks(),) * len(cells))
+    num_steps, batch_size = window.inputs.shape
+    _check_masks(masks, _mask_shapes(network, head, params, batch_size, num_steps))
     params = in_float32(params)
     length = jnp.asarray(window.length)
     x, table = _look_up(params.embedding.table, window.inputs)
@@ -330,7 +344,7 @@ def _read(
     if masks.embedding is not None:
         words = jnp.asarray(masks.embedding)
         # One column for all sequences, or a column each.
-        column = jnp.arange(window.inputs.shape[1]) % words.shape[1]
+        column = jnp.arange(batch_size) % words.shape[1]
         x = x * words[window.inputs, column[None]][..., None]
     if masks.carry is not None:
         carry = jax.tree.map(partial(_forget, masks.carry), carry)
@@ -393,6 +407,24 @@ def _check_window(window: Window, num_words: int) -> None:
         raise UsageError(
             f"the window's length is {length}; it must be in 0 .. {num_steps}"
         )
+
+
+def _check_masks(masks: Masks, right: Masks) -> None:
+    """Refuses masks of another vocabulary or batch, which would be broadcast."""
+    shapes = _shapes_of(right)
+    for path, shape in _shapes_of(masks).items():
+        if shape != shapes.get(path):
+            raise UsageError(
+                f"masks{path} has the shape {shape}; that of the window is "
+                f"{shapes.get(path, 'nothing')}"
+            )
+
+
+def _check_temperature(temperature: Any) -> None:
+    if temperature is None or not is_known(temperature):
+        return
+    if not 0 < temperature < math.inf:
+        raise UsageError(f"the temperature is {shown(temperature)}; it must be above 0")
 
 
 def _stack(

@@ -7,6 +7,7 @@ Python, the command line and JSON all pass through the same checks.
 import dataclasses
 import json
 import math
+import operator
 import typing
 from collections.abc import Callable, Collection, Mapping
 from types import NoneType
@@ -135,6 +136,29 @@ def _wanted(value: Any, hint: Any, metadata: Mapping[str, Any]) -> str | None:
     if metadata and not metadata["holds"](value):
         return metadata["range"]
     return None
+
+
+def check_integers(what: str, *values: Any) -> None:
+    """Refuses floats, which cannot count, and booleans, which Python counts with.
+
+    Raises:
+        UsageError: One is no integer.
+
+    Example:
+        >>> check_integers("batch size", 2.0)
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: the batch size must be an integer, got 2.0
+    """
+    for value in values:
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            operator.index(value)
+        except TypeError:
+            raise UsageError(
+                f"the {what} must be an integer, got {shown(value)}"
+            ) from None
 
 
 def shown(value: Any) -> str:

@@ -1,5 +1,6 @@
 """The model against its equations, growth, noise, and where training starts."""
 
+import math
 from dataclasses import replace
 from functools import cache, partial
 from itertools import product
@@ -193,12 +194,35 @@ def test_a_padded_window_equals_the_unpadded(head):
         ({"length": -1}, "length is -1"),
         ({"length": 2.5}, "length is 2.5; it must be an integer"),
         ({"inputs": np.ones((T, 1), int)}, r"\(7, 1\) and its targets"),
+        ({"length": np.full(B, T)}, "length has the shape .* must be one integer"),
     ],
 )
 def test_a_window_that_is_not_ids_is_refused(changes, message):
     model = make_model()
     with pytest.raises(UsageError, match=message):
         model.apply(*start(model), make_window()._replace(**changes))
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, math.nan, math.inf])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    model = make_model()
+    with pytest.raises(UsageError, match="it must be above 0"):
+        model.apply(*start(model), make_window(), temperature=temperature)
+
+
+@pytest.mark.parametrize(
+    ("words", "sequences"), [(V - 1, B), (V, B + 1), (V, 1 if B > 1 else 2)]
+)
+def test_masks_of_other_sizes_are_refused(words, sequences):
+    """Under jit too, where an index beyond a mask would be clamped."""
+    model = make_model()
+    masks = Masks(
+        embedding=jnp.ones((words, 1)),
+        input=jnp.ones((1, sequences, E)),
+        layers=(LayerMasks(),) * 3,
+    )
+    with pytest.raises(UsageError, match=r"masks\.(embedding|input) has the shape"):
+        jax.eval_shape(model.apply, *start(model), make_window(), masks)
 
 
 def test_the_parameters_of_another_network_are_refused():
@@ -220,6 +244,8 @@ def test_the_parameters_of_another_network_are_refused():
         (9, 0, "num_layers is 0; the config has 3 layers"),
         (9, 4, "num_layers is 4"),
         (9, -1, "num_layers is -1"),
+        (9.0, 1, "the vocabulary size must be an integer, got 9.0"),
+        (9, 1.0, "the number of layers must be an integer, got 1.0"),
     ],
 )
 def test_a_network_that_there_is_not_is_refused(vocabulary_size, num_layers, message):

@@ -11,7 +11,6 @@ Optimizing LSTM Language Models", ICLR 2018.
 
 import bisect
 import itertools
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from glrnn.data.ids import Ids, check_ids
 from glrnn.errors import UsageError
-from glrnn.validation import shown
+from glrnn.validation import check_integers
 
 
 def columns(
@@ -53,7 +52,7 @@ def columns(
                [1, 4],
                [2, 5]], dtype=int32)
     """
-    _check_integers("batch size", batch_size)
+    check_integers("batch size", batch_size)
     if batch_size < 1:
         raise UsageError(f"the batch size must be at least 1, got {batch_size}")
     stream = check_ids(tokens, what, vocabulary_size)
@@ -65,19 +64,6 @@ def columns(
             f"({min_rows} rows)"
         )
     return np.ascontiguousarray(stream[: rows * batch_size].reshape(batch_size, rows).T)
-
-
-def _check_integers(what: str, *values: Any) -> None:
-    """Refuses floats, which cannot count, and booleans, which Python counts with."""
-    for value in values:
-        try:
-            if isinstance(value, bool):
-                raise TypeError
-            operator.index(value)
-        except TypeError:
-            raise UsageError(
-                f"the {what} must be an integer, got {shown(value)}"
-            ) from None
 
 
 def draw_lengths(
@@ -111,7 +97,7 @@ def draw_lengths(
         >>> draw_lengths(np.random.default_rng(0), rows=200)
         [69, 70, 60]
     """
-    _check_integers("number of rows", rows)
+    check_integers("number of rows", rows)
     if rows < 3:
         raise UsageError(f"training needs at least 3 rows a column, got {rows}")
     _check_window(window_length, max_extra)
@@ -127,8 +113,8 @@ def draw_lengths(
 
 
 def _check_window(window_length: int, max_extra: int) -> None:
-    _check_integers("window length", window_length)
-    _check_integers("excess of a window, max_extra,", max_extra)
+    check_integers("window length", window_length)
+    check_integers("excess of a window, max_extra,", max_extra)
     if window_length < 2:
         raise UsageError(f"the window length must be at least 2, got {window_length}")
     if max_extra < 0:
@@ -152,8 +138,8 @@ def fixed_lengths(rows: int, window_length: int = 70) -> list[int]:
         >>> fixed_lengths(rows=10, window_length=4)
         [4, 4, 1]
     """
-    _check_integers("number of rows", rows)
-    _check_integers("window length", window_length)
+    check_integers("number of rows", rows)
+    check_integers("window length", window_length)
     if rows < 2:
         raise UsageError(f"evaluation needs at least 2 rows a column, got {rows}")
     if window_length < 1:
@@ -310,9 +296,9 @@ def windows(
         ([[2, 6], [0, 0]], [[3, 7], [0, 0]], 1)
     """
     stream = check_ids(stream, num_axes=2)
-    _check_integers("length of a window", *lengths)
-    _check_integers("padding of a window", *paddings)
-    _check_integers("start", start)
+    check_integers("length of a window", *lengths)
+    check_integers("padding of a window", *paddings)
+    check_integers("start", start)
     if not paddings or sorted(set(paddings)) != list(paddings):
         raise ValueError(f"paddings must ascend, got {tuple(paddings)}")
     offsets = [0, *itertools.accumulate(lengths)]
