@@ -19,7 +19,7 @@ import tyro
 
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.options import words
-from glrnn.data.texts import check_regular
+from glrnn.data.texts import check_regular, standard_input
 from glrnn.devices import require_devices
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.files import whole_file
@@ -200,9 +200,7 @@ def _sentences(names: Sequence[str], trained: Trained) -> Iterator[Sentence]:
 @contextlib.contextmanager
 def _opened(name: str) -> Iterator[BinaryIO]:
     if name == "-":
-        if sys.stdin is None:
-            raise UsageError("cannot read standard input: it is closed")
-        yield sys.stdin.buffer
+        yield standard_input()
         return
     check_regular(name)
     try:

@@ -195,6 +195,12 @@ def test_suspicious_splits_are_told_where_a_model_is_to_be_trained(tmp_path, cap
             "carriage returns without a newline: 2; they end no line and get no <eos>, "
             "so replace them by newlines",
         ),
+        (
+            " </s>\n",
+            ["a", "</s>", EOS, "b", "</s>", EOS],
+            "lines that end in </s>: 2 of the first 2; each gets <eos> too, so remove "
+            "</s> if it means the same",
+        ),
         ("\r\n", ["a", EOS, "b", EOS], None),
         (" <eos> c x<eos>\n", ["a", EOS, "c", "x<eos>", EOS, "b"], None),
     ],

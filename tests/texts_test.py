@@ -117,3 +117,22 @@ def test_the_pipe_of_a_shell_is_read():
     os.close(reader)
     with pytest.raises(UsageError, match=r"cannot read /dev/fd/9999: No such file"):
         texts.read_given("/dev/fd/9999")
+
+
+def test_standard_input_that_does_not_block_is_waited_for(monkeypatch):
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+
+    def write():
+        with open(writer, "wb", buffering=0) as file:
+            for block in (b"the ", b"cat"):
+                time.sleep(0.1)
+                file.write(block)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    with open(reader, encoding="utf-8") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert texts.read_given("-") == "the cat"
+        assert not os.get_blocking(reader)
+    thread.join()

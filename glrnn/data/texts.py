@@ -1,11 +1,13 @@
 """Texts from files and from standard input: regular files of limited size, in UTF-8."""
 
+import io
 import os
 import re
+import select
 import stat
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from glrnn.errors import UsageError
 
@@ -73,11 +75,40 @@ def read_given(name: str) -> str:
             raise UsageError(f"cannot read {name}: {error.strerror}") from error
     if name != "-":
         return read_text(name)
+    return read_stream(standard_input(), "standard input")
+
+
+def standard_input() -> BinaryIO:
+    """Standard input, which is waited for whether or not it blocks.
+
+    Raises:
+        UsageError: if it is closed.
+    """
     if sys.stdin is None:
         raise UsageError("cannot read standard input: it is closed")
     if sys.stdin.isatty():
         print("reading standard input, up to Ctrl-D", file=sys.stderr, flush=True)
-    return read_stream(sys.stdin.buffer, "standard input")
+    raw = getattr(sys.stdin.buffer, "raw", None)
+    return sys.stdin.buffer if raw is None else io.BufferedReader(_Waiting(raw))
+
+
+class _Waiting(io.RawIOBase):
+    """A stream that waits, for one that says it has nothing yet.
+
+    A descriptor may be non-blocking because another process wants it so, to which it
+    belongs as well; so it stays as it is.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while (count := self._raw.readinto(buffer)) is None:
+            select.select([self._raw], [], [])
+        return count
 
 
 def read_stream(stream: BinaryIO, name: str) -> str:

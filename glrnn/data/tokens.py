@@ -1,12 +1,19 @@
 """From a text to tokens: how a corpus is split into words."""
 
 import re
+from collections import Counter
 
 from glrnn.data import texts
 from glrnn.data.texts import PathLike
 from glrnn.errors import UsageError
 
 EOS = "<eos>"
+# What other people write for it: a tag, as the last word of a line.
+TAG_AT_END = re.compile(r"(?<!\S)(<[^<>\s]+>|\[[^\[\]\s]+\])[^\S\n]*$", re.MULTILINE)
+WORDS_OF_A_LINE = re.compile(r"\S.*")
+# The share of lines that end in the same tag, from which on it is taken for an end, and
+# the characters of a text that are looked at.
+SHARE, SAMPLE = 0.9, 2**20
 ENDS_IN_EOS = re.compile(rf"(?<!\S){EOS}[^\S\n]*$", re.MULTILINE)
 
 
@@ -83,6 +90,7 @@ def line_end_warnings(text: str) -> list[str]:
             f"lines that already end in {EOS}: {ended:,}; each gets a second one, so "
             f"remove it"
         )
+    found += _other_ends(text[:SAMPLE])
     alone = text.count("\r") - text.count("\r\n")
     if alone:
         found.append(
@@ -90,3 +98,19 @@ def line_end_warnings(text: str) -> list[str]:
             f"no {EOS}, so replace them by newlines"
         )
     return found
+
+
+def _other_ends(text: str) -> list[str]:
+    """A line if nearly all lines end in the same tag, such as `</s>`."""
+    tags = Counter(match[1] for match in TAG_AT_END.finditer(text))
+    del tags[EOS]
+    if not tags:
+        return []
+    ((tag, count),) = tags.most_common(1)
+    num_lines = sum(1 for _ in WORDS_OF_A_LINE.finditer(text))
+    if count < max(2, SHARE * num_lines):
+        return []
+    return [
+        f"lines that end in {tag}: {count:,} of the first {num_lines:,}; each gets "
+        f"{EOS} too, so remove {tag} if it means the same"
+    ]
