@@ -106,14 +106,14 @@ class Result(NamedTuple):
 
     Attributes:
         text: The text.
-        phase: The number of the phase whose model was used.
+        stage: The stage whose model was used.
         score: The score.
         rule: The rule of dynamic evaluation; `None` for static evaluation.
         temperature: The temperature; `None` for the model as it is.
     """
 
     text: Text
-    phase: int
+    stage: run_folder.StageId
     score: Score
     rule: DynamicRule | None
     temperature: float | None
@@ -189,7 +189,7 @@ def _check(command: Command) -> None:
 def _evaluate(command: Command) -> Result:
     run = run_folder.read(command.run)
     require_same(run.folder, run.origin.numerics, numerics(), ["enable_x64"])
-    phase, params = newest_params(run, command.phase, command.stage)
+    stage, params = newest_params(run, command.phase, command.stage)
     # A text of one's own needs the corpus only for what is learned or tuned.
     corpus = cache(lambda: _corpus(run, command))
     text = (
@@ -197,7 +197,7 @@ def _evaluate(command: Command) -> Result:
         if command.text is not None
         else split_of(corpus(), command.split or "test")
     )
-    model, temperature = phase_model(run, phase), command.temperature
+    model, temperature = phase_model(run, stage.phase), command.temperature
     if command.tune_temperature:
         temperature = _tune_temperature(run, model, params, corpus())
     if temperature is not None:
@@ -212,7 +212,7 @@ def _evaluate(command: Command) -> Result:
             *(run, model, params, fingerprint),
             *(corpus(), text.ids, command.rule, command.tune),
         )
-        return Result(text, phase, score, rule, temperature)
+        return Result(text, stage, score, rule, temperature)
     batch_size = command.batch_size
     if batch_size is None:
         batch_size = (
@@ -227,7 +227,7 @@ def _evaluate(command: Command) -> Result:
             f"the perplexity is not finite{at}: {score.nats_per_token:.4g} nats per "
             f"token"
         )
-    return Result(_read_part(text, batch_size), phase, score, None, temperature)
+    return Result(_read_part(text, batch_size), stage, score, None, temperature)
 
 
 def _read_part(text: Text, batch_size: int) -> Text:
@@ -344,7 +344,8 @@ def _dynamic(
 
 def _as_json(result: Result) -> str:
     text = result.text
-    record: dict[str, Any] = {"text": text.name, "phase": result.phase}
+    phase, stage = result.stage
+    record: dict[str, Any] = {"text": text.name, "phase": phase, "stage": stage}
     record |= result.score._asdict() | {"unknown": text.num_unknown}
     if text.unknown_words is not None:
         record["unknown_words"] = text.unknown_words
@@ -358,6 +359,7 @@ def _as_json(result: Result) -> str:
 def _show(result: Result) -> None:
     """Prints the score, and each unknown word if they are listed."""
     text, score, rule = result.text, result.score, result.rule
+    phase, stage = result.stage
     how = ""
     if rule is not None:
         how = (
@@ -372,7 +374,7 @@ def _show(result: Result) -> None:
     )
     read_as = f" (read as {text.symbol})" if text.symbol not in (None, UNK) else ""
     print_sentence(
-        f"{text.name}, model of phase {result.phase}{how}: "
+        f"{text.name}, model of phase {phase} ({stage}){how}: "
         f"{score.nats_per_token:.4f} nats per token, perplexity "
         f"{perplexity_shown}, {score.num_tokens:,} tokens scored, "
         f"{text.num_unknown:,} unknown words{read_as}"

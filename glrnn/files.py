@@ -76,6 +76,26 @@ def read_regular(path: PathLike, largest: int) -> bytes:
     return content
 
 
+def is_there(path: PathLike) -> bool:
+    """Whether there is anything of that name, be it a link to nothing.
+
+    Raises:
+        UsageError: The system does not say, as in a folder that may not be entered.
+
+    Example:
+        >>> is_there("nowhere/at all")
+        False
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"cannot read {path}: {reason}") from None
+    return True
+
+
 def walk(folder: PathLike) -> Iterator[os.DirEntry[str]]:
     """Everything below a folder but the folders themselves; follows no link.
 

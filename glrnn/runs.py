@@ -7,7 +7,6 @@ if __name__ == "__main__":
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,14 +24,18 @@ from glrnn.storage.run_folder import Run
 FINISHED = "finished"
 
 
-def find(folder: Path) -> list[Path]:
+def find(folder: Path, damages: list[str]) -> list[Path]:
     """The folders of runs in a folder, itself included, sorted by name.
+
+    Args:
+        folder: The folder.
+        damages: Takes a line for each folder that cannot be read.
 
     Raises:
         UsageError: if there is none.
 
     Example:
-        >>> find(Path("nowhere"))
+        >>> find(Path("nowhere"), [])
         Traceback (most recent call last):
         ...
         glrnn.errors.UsageError: no run in nowhere
@@ -40,16 +43,23 @@ def find(folder: Path) -> list[Path]:
     found, folders = [], [folder]
     while folders:  # without recursion, which very deep folders would exhaust
         here = folders.pop()
-        if run_folder.exists(here):
-            found.append(here)
-            continue
-        with suppress(OSError), os.scandir(here) as entries:
-            folders += [
-                here / entry.name
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False)
-            ]
-    if not found:
+        try:
+            if run_folder.exists(here):
+                found.append(here)
+                continue
+            with os.scandir(here) as entries:
+                folders += [
+                    here / entry.name
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False)
+                ]
+        except UsageError as error:
+            damages.append(str(error))
+        except (FileNotFoundError, NotADirectoryError):  # it has just gone
+            pass
+        except OSError as error:
+            damages.append(f"cannot read {here}: {error.strerror}")
+    if not found and not damages:
         raise UsageError(f"no run in {folder}")
     return sorted(found)
 
@@ -119,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args=words(arguments),
         )
         rows, warnings, damages = [], [], []
-        for folder in find(command.folder):
+        for folder in find(command.folder, damages):
             try:
                 run = run_folder.read(folder)
                 rows.append(row(run))

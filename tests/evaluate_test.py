@@ -194,7 +194,10 @@ def test_dynamic_evaluation_of_a_text_of_ones_own(trained, texts, capsys, tmp_pa
 def test_a_line_tells_the_rates(trained, capsys):
     evaluate.main([str(trained[0]), "--dynamic", *RATES])
     line = capsys.readouterr().out
-    assert "model of phase 1, dynamic (learning rate 0.001, decay rate 0.0044)" in line
+    assert (
+        "model of phase 1 (finetune), dynamic (learning rate 0.001, decay rate 0.0044)"
+        in line
+    )
 
 
 def test_tuned_rates_are_of_the_validation_set_and_remembered(

@@ -208,7 +208,7 @@ def test_the_deepest_phase_with_a_checkpoint_is_evaluated(finished, tmp_path):
     shutil.copytree(run.folder, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "phase_2")
     (tmp_path / "run" / "phase_2" / "main").mkdir(parents=True)
-    phase, params = newest_params(run_folder.read(tmp_path / "run"))
+    (phase, _), params = newest_params(run_folder.read(tmp_path / "run"))
     assert phase == 1
     assert same(params, best_params(run, 1))
 

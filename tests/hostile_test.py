@@ -1,5 +1,6 @@
 """Runs that reach out of their folder: refused, and nothing outside is touched."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from mistakes_test import refused, snapshot
 
-from glrnn import check, evaluate, runs, train
+from glrnn import check, evaluate, files, runs, train
 from glrnn.errors import UsageError
 from glrnn.storage import metrics_log, opening
 
@@ -91,7 +92,39 @@ def test_a_run_inside_another_is_not_begun(trained, tmp_path):
     inner = "--workdir", run / "phase_1" / "finetune" / "77"
     options = "--data", trained[1], *inner
     assert "is inside the run" in refused(train.main, trained[1] / "small.py", *options)
+    (tmp_path / "link").symlink_to(run / "phase_1")
+    options = "--data", trained[1], "--workdir", tmp_path / "link" / "inner"
+    assert "is inside the run" in refused(train.main, trained[1] / "small.py", *options)
     assert snapshot(run) == before
+
+
+@pytest.mark.parametrize("door", [evaluate, check, runs, train])
+def test_a_folder_that_may_not_be_entered_is_called_so(
+    trained, tmp_path, door, monkeypatch
+):
+    """By any user: root may enter all, so the system's answer is made up."""
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    lstat = os.lstat
+
+    def denied(path, **how):
+        if os.fspath(path).startswith(os.fspath(run / "config")):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return lstat(path, **how)
+
+    monkeypatch.setattr(files.os, "lstat", denied)
+    told = f"cannot read {run / 'config.json'}: Permission denied"
+    assert told in refused(door.main, run)
+
+
+def test_a_finished_stage_without_its_checkpoint_is_not_replaced(trained, tmp_path):
+    """Another stage's model would be scored, and nobody would know."""
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    shutil.rmtree(run / "phase_1" / "finetune")
+    told = "its finetune stage has no checkpoint any more; name the --phase or --stage"
+    assert told in refused(evaluate.main, run)
+    evaluate.main([str(run), "--stage", "main"])
 
 
 @pytest.mark.parametrize("door", [evaluate, check])

@@ -23,6 +23,7 @@ from glrnn.scoring.layouts import LAYOUTS, Options
 from glrnn.scoring.sentences import read_sentences, score_sentences, score_stream
 from glrnn.scoring.tokens import beginning, log_likelihoods, next_log_probs
 from glrnn.scoring.trained import Trained, encode
+from glrnn.storage.run_folder import StageId
 
 ORACLE = json.loads(
     Path(__file__).with_name("golden").joinpath("kenlm.json").read_text()
@@ -42,7 +43,7 @@ def network(head="softmax", num_softmaxes=1, cell="lstm", seed=0):
     )
     model = language_model(config, len(WORDS), 1)
     params = jax.tree.map(lambda x: 3 * x, model.init(jax.random.key(seed)))
-    return Trained(model, params, WORDS, config, 1)
+    return Trained(model, params, WORDS, config, StageId(1, "main"))
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +279,7 @@ def kenlm():
         log_probs=log_probs,
     )
     assert vocabulary.unknown_symbol == "<unk>" and unknown == 0
-    return Trained(model, params, vocabulary, Config(), 1)
+    return Trained(model, params, vocabulary, Config(), StageId(1, "main"))
 
 
 def layout(kind, trained, **options):

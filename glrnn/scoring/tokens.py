@@ -66,10 +66,12 @@ def log_likelihoods(
         >>> from glrnn.config import Config
         >>> from glrnn.data.vocabulary import Vocabulary
         >>> from glrnn.model import language_model
+        >>> from glrnn.storage.run_folder import StageId
         >>> vocabulary = Vocabulary(("<eos>", "a", "b"))
         >>> model = language_model(Config(), vocabulary_size=3, num_layers=1)
         >>> params = jax.tree.map(lambda x: 0 * x, model.init(jax.random.key(0)))
-        >>> trained = Trained(model, params, vocabulary, Config(), 1)
+        >>> stage = StageId(1, "main")
+        >>> trained = Trained(model, params, vocabulary, Config(), stage)
         >>> first, context = log_likelihoods(trained, [1, 2])
         >>> rest, context = log_likelihoods(trained, [0], context)
         >>> np.exp(np.append(first, rest)).round(2).tolist()
@@ -102,10 +104,12 @@ def next_log_probs(trained: Trained, context: Context | None = None) -> Floats:
         >>> from glrnn.config import Config
         >>> from glrnn.data.vocabulary import Vocabulary
         >>> from glrnn.model import language_model
+        >>> from glrnn.storage.run_folder import StageId
         >>> vocabulary = Vocabulary(("<eos>", "a", "b", "c"))
         >>> model = language_model(Config(), vocabulary_size=4, num_layers=1)
         >>> params = jax.tree.map(lambda x: 0 * x, model.init(jax.random.key(0)))
-        >>> trained = Trained(model, params, vocabulary, Config(), 1)
+        >>> stage = StageId(1, "main")
+        >>> trained = Trained(model, params, vocabulary, Config(), stage)
         >>> np.exp(next_log_probs(trained)).tolist()
         [0.25, 0.25, 0.25, 0.25]
     """

@@ -12,6 +12,7 @@ from glrnn.model import Model
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import newest_params, phase_model
 from glrnn.storage.numerics import numerics, require_same
+from glrnn.storage.run_folder import StageId
 
 
 class Trained(NamedTuple):
@@ -22,14 +23,14 @@ class Trained(NamedTuple):
         params: Its parameters; of an ensemble, a tuple of those of each model.
         vocabulary: The words of its ids.
         config: The settings that it was trained with.
-        phase: The number of the phase that trained it, from 1.
+        stage: The stage that trained it: the number of its phase, and its name.
     """
 
     model: Model
     params: Any
     vocabulary: Vocabulary
     config: Config
-    phase: int
+    stage: StageId
 
     @property
     def eos(self) -> int:
@@ -78,8 +79,9 @@ def load_run(
 ) -> Trained:
     """As `load`, of a run that was read."""
     require_same(run.folder, run.origin.numerics, numerics(), ["enable_x64"])
-    phase, params = newest_params(run, phase, stage)
-    return Trained(phase_model(run, phase), params, run.vocabulary, run.config, phase)
+    found, params = newest_params(run, phase, stage)
+    model = phase_model(run, found.phase)
+    return Trained(model, params, run.vocabulary, run.config, found)
 
 
 def encode(trained: Trained, text: str) -> Ids:
@@ -100,7 +102,7 @@ def encode(trained: Trained, text: str) -> Ids:
 
     Example:
         >>> vocabulary = Vocabulary(("<eos>", "the", "<unk>"))
-        >>> trained = Trained(None, None, vocabulary, Config(), 1)
+        >>> trained = Trained(None, None, vocabulary, Config(), StageId(1, "main"))
         >>> encode(trained, "the cat\n").tolist()
         [1, 2]
     """

@@ -22,55 +22,65 @@ def best_params(run: Run, phase: int, stage: str | None = None) -> Params:
         stage: Its name; the last stage that has any checkpoint if not given.
 
     Raises:
-        UsageError: There is no checkpoint yet.
+        UsageError: There is no checkpoint yet, or that of a finished stage is missing.
     """
-    params = find_best_params(run, phase, stage)
-    if params is None:
-        which = f"phase {phase}" + (f", {stage}," if stage else "")
-        raise UsageError(f"no checkpoint of {which} in {run.folder} yet")
-    return params
-
-
-def find_best_params(run: Run, phase: int, stage: str | None = None) -> Params | None:
-    """As `best_params`, or `None` if there is no checkpoint yet."""
-    like = jax.eval_shape(phase_model(run, phase).init, jax.random.key(0))
-    largest = largest_checkpoint(run, phase)
-    for name in (stage,) if stage else reversed(STAGES):
-        folder = run.stage_folder(StageId(phase, name))
-        for part in (folder.parent, folder):
-            if part.is_symlink():
-                raise UsageError(f"{part} is a symbolic link; a run has none inside")
-        with CheckpointFolder(folder, read_only=True, largest=largest) as checkpoints:
-            if checkpoints.best is not None:
-                return checkpoints.restore_best(like)[0]
-    return None
+    return newest_params(run, phase, stage)[1]
 
 
 def newest_params(
     run: Run, phase: int | None = None, stage: str | None = None
-) -> tuple[int, Params]:
-    """A phase, by default the deepest that has a checkpoint, and its best parameters.
+) -> tuple[StageId, Params]:
+    """The deepest stage that has a checkpoint, and its best parameters.
 
     Args:
         run: The run.
-        phase: The number of the phase, from 1.
-        stage: The name of its stage; the last one that has a checkpoint if not given.
+        phase: The number of the phase to look at, from 1; all if not given.
+        stage: The name of the stage to look at; both if not given.
 
     Raises:
-        UsageError: There is no such phase or stage, or no checkpoint yet.
+        UsageError: There is no such phase or stage, or no checkpoint yet; or a phase is
+            finished, and the checkpoint of its last stage is missing.
     """
     count = len(run.config.phases)
     if stage is not None and stage not in STAGES:
         raise UsageError(f"unknown stage {stage!r}; choose from: {', '.join(STAGES)}")
     if phase is not None and not (type(phase) is int and 1 <= phase <= count):
         raise UsageError(f"there is no phase {phase} in {run.folder}: it has {count}")
-    if phase is not None:
-        return phase, best_params(run, phase, stage)
-    for number in range(count, 0, -1):
-        params = find_best_params(run, number, stage)
-        if params is not None:
-            return number, params
-    raise UsageError(f"no checkpoint in {run.folder} yet")
+    for number in (phase,) if phase else range(count, 0, -1):
+        for name in (stage,) if stage else reversed(STAGES):
+            params = _restored(run, StageId(number, name))
+            if params is not None:
+                return StageId(number, name), params
+            if stage is None and _is_missing(run, StageId(number, name)):
+                raise UsageError(
+                    f"phase {number} of {run.folder} is finished, but its {name} stage "
+                    f"has no checkpoint any more; name the --phase or --stage to use"
+                )
+    if phase is None:
+        raise UsageError(f"no checkpoint in {run.folder} yet")
+    which = f"phase {phase}" + (f", {stage}," if stage else "")
+    raise UsageError(f"no checkpoint of {which} in {run.folder} yet")
+
+
+def _is_missing(run: Run, stage: StageId) -> bool:
+    """Whether a stage that is over has no checkpoint; called where it has none."""
+    return stage in run.stages(stage.phase) and (
+        run.read_summary(stage.phase) is not None
+    )
+
+
+def _restored(run: Run, stage: StageId) -> Params | None:
+    """The best parameters of a stage, or `None` if there is no checkpoint yet."""
+    folder = run.stage_folder(stage)
+    for part in (folder.parent, folder):
+        if part.is_symlink():
+            raise UsageError(f"{part} is a symbolic link; a run has none inside")
+    largest = largest_checkpoint(run, stage.phase)
+    with CheckpointFolder(folder, read_only=True, largest=largest) as checkpoints:
+        if checkpoints.best is None:
+            return None
+        init = phase_model(run, stage.phase).init
+        return checkpoints.restore_best(jax.eval_shape(init, jax.random.key(0)))[0]
 
 
 def phase_model(run: Run, phase: int) -> Model:

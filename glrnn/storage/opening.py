@@ -156,7 +156,7 @@ def _is_shared(entry: os.DirEntry[str]) -> bool:
 
 def _make(folder: Path) -> None:
     """Makes a folder, or refuses one that holds something else or is in a run."""
-    for outer in folder.absolute().parents:
+    for outer in (*folder.absolute().parents, *folder.resolve().parents):
         if exists(outer) and os.path.lexists(outer / "origin.json"):
             raise UsageError(f"{folder} is inside the run {outer}; choose another")
     try:

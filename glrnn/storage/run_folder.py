@@ -12,7 +12,6 @@ run/phase_1/summary.json    the outcome of a finished phase
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -20,7 +19,7 @@ from typing import NamedTuple, TypeVar
 from glrnn.config import Config
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.errors import UsageError
-from glrnn.files import parse_json, read_text_of_run, write_text
+from glrnn.files import is_there, parse_json, read_text_of_run, write_text
 from glrnn.storage.numerics import Numerics
 from glrnn.storage.upgrades import upgraded
 from glrnn.validation import at_least, check, differences, from_values, to_json
@@ -128,7 +127,7 @@ class Run(NamedTuple):
             UsageError: The file is damaged.
         """
         path = self._summary(phase)
-        if not os.path.lexists(path):
+        if not is_there(path):
             return None
         summary = _read(Summary, path, "a summary")
         if summary.phase != phase:
@@ -176,11 +175,14 @@ class Run(NamedTuple):
 def exists(folder: Path) -> bool:
     """Whether a folder holds a run, whole or damaged.
 
+    Raises:
+        UsageError: The folder may not be entered.
+
     Example:
         >>> exists(Path("nowhere"))
         False
     """
-    return os.path.lexists(folder / "config.json")
+    return is_there(folder / "config.json")
 
 
 def check_name(folder: Path) -> None:
