@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from glrnn import data, devices
+from glrnn import data
 from glrnn.config import Config
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import Window, columns, draw_lengths, paddings, windows
+from glrnn.ground import devices
 from glrnn.storage.run_folder import StageId
 from glrnn.training.context import Context, Execution, temporary
 from glrnn.training.epoch import first_window, train_epoch

@@ -40,8 +40,8 @@ from typing import Any
 from benchmarks.gpu_parts import DEFAULT_PARTS, PARTS
 from benchmarks.results import RESULTS
 from glrnn.console.table import print_table
-from glrnn.devices import PRECISIONS
-from glrnn.files import write_text
+from glrnn.ground.devices import PRECISIONS
+from glrnn.ground.files import write_text
 
 # The time that a part has to save its work after SIGTERM.
 SECONDS_TO_SAVE = 20

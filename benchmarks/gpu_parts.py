@@ -21,7 +21,7 @@ from benchmarks.presets import PRESETS, Preset
 from glrnn import data
 from glrnn.cells import cell
 from glrnn.config import Config, experiment
-from glrnn.devices import PRECISIONS
+from glrnn.ground.devices import PRECISIONS
 from glrnn.storage.run_folder import StageId
 from glrnn.training.context import Execution, temporary
 

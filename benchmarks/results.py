@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from glrnn.files import write_text
+from glrnn.ground.files import write_text
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("glrnn", "jax", "jaxlib", "torch", "libtpu")

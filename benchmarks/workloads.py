@@ -19,9 +19,9 @@ from benchmarks.presets import PRESETS, make_config
 from glrnn.cells import CELLS
 from glrnn.config import Config, Layer
 from glrnn.data.windows import Window
-from glrnn.devices import PRECISIONS, platform
 from glrnn.evaluation import dynamic, gradient_statistics, perplexity
 from glrnn.evaluation.dynamic import DynamicRule
+from glrnn.ground.devices import PRECISIONS, platform
 from glrnn.model import Model, language_model
 from glrnn.training.train_state import TrainState
 

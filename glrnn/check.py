@@ -14,18 +14,19 @@ from typing import Annotated
 
 import tyro
 
-from glrnn import data, devices
+from glrnn import data
 from glrnn.config import Config, experiment
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.options import words
 from glrnn.console.table import print_table
 from glrnn.errors import UsageError, printable, told_plainly
+from glrnn.ground import devices
+from glrnn.ground.validation import at_least, check, choice
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import largest_checkpoint
 from glrnn.storage.run_folder import Origin, StageId
 from glrnn.training.context import Context, Execution, temporary
 from glrnn.training.device_check import compare, device_kind, refuse
-from glrnn.validation import at_least, check, choice
 
 
 @dataclass(frozen=True)

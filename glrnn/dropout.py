@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from glrnn import devices
 from glrnn.errors import UsageError
-from glrnn.validation import shown
+from glrnn.ground import devices
+from glrnn.ground.validation import shown
 
 Leaf = Any
 

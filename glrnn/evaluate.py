@@ -23,7 +23,6 @@ from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.options import words
 from glrnn.console.sentence import print_sentence
 from glrnn.data.vocabulary import UNK, Ids
-from glrnn.devices import require_devices
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
 from glrnn.evaluation.gradient_statistics import gradient_rms
@@ -31,6 +30,7 @@ from glrnn.evaluation.perplexity import Score, perplexity
 from glrnn.evaluation.scored_text import Text, read_text, split_of
 from glrnn.evaluation.temperature import TEMPERATURE_TOKENS, best_temperature, tempered
 from glrnn.evaluation.tuning import tune
+from glrnn.ground.devices import require_devices
 from glrnn.model import Model, Params
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import newest_params, phase_model

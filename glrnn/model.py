@@ -20,17 +20,17 @@ from flax import struct
 from jax import Array
 from jax.tree_util import keystr
 
-from glrnn.arrays import in_float32, is_known
 from glrnn.cells import CELLS, Cell, unroll
 from glrnn.config import Config, Dropout, Layer
 from glrnn.data.windows import Window, ignores_padding
 from glrnn.dropout import LayerMasks, Masks, drop
 from glrnn.errors import UsageError
+from glrnn.ground.arrays import in_float32, is_known
+from glrnn.ground.validation import check_integers, shown
 from glrnn.heads import HEADS, Head
 from glrnn.heads.head import check_known_ids
 from glrnn.heads.scatter import add_rows
 from glrnn.losses import token_weights
-from glrnn.validation import check_integers, shown
 
 Tree = Any
 Carry = tuple[Tree, ...]

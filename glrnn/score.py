@@ -20,9 +20,9 @@ import tyro
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.options import words
 from glrnn.data.texts import check_regular, standard_input
-from glrnn.devices import require_devices
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
-from glrnn.files import whole_file
+from glrnn.ground.devices import require_devices
+from glrnn.ground.files import whole_file
 from glrnn.scoring import layouts
 from glrnn.scoring.interpolated import interpolated
 from glrnn.scoring.sentences import (

@@ -26,8 +26,8 @@ from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.epoch_line import clock
 from glrnn.console.options import words
 from glrnn.console.table import print_table
-from glrnn.devices import PRECISIONS, require_devices, share_batch
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
+from glrnn.ground.devices import PRECISIONS, require_devices, share_batch
 from glrnn.losses import to_perplexity
 from glrnn.storage.run_folder import Summary
 from glrnn.training import context, phases

@@ -20,10 +20,10 @@ import tyro
 from glrnn.config import Config, experiment
 from glrnn.console.options import config_of, grouped_options, words
 from glrnn.console.sentence import shell_word
-from glrnn.devices import PRECISIONS, require_devices, share_batch
 from glrnn.errors import UsageError, printable, told_plainly
+from glrnn.ground.devices import PRECISIONS, require_devices, share_batch
+from glrnn.ground.validation import at_least, check, choice
 from glrnn.training import context
-from glrnn.validation import at_least, check, choice
 
 HELP = """Train a language model gradually, layer by layer.
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from glrnn.arrays import in_float32, is_inexact
+from glrnn.ground.arrays import in_float32, is_inexact
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from glrnn import devices
 from glrnn.cells import CELLS, Cell, affine, unroll
 from glrnn.cells.cell import UNROLL
 from glrnn.errors import UsageError
+from glrnn.ground import devices
 
 # What has settings of its own is tested with others than the default ones, too.
 VARIANTS = {

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
-from glrnn.files import parse_json
-from glrnn.validation import differences, from_values, to_json
+from glrnn.ground.files import parse_json
+from glrnn.ground.validation import differences, from_values, to_json
 
 ONE = Stage(epochs=1)
 

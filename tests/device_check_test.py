@@ -15,10 +15,11 @@ import jax
 import numpy as np
 import pytest
 
-from glrnn import check, data, devices, model, train
+from glrnn import check, data, model, train
 from glrnn.cells import cell
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.data.vocabulary import Vocabulary
+from glrnn.ground import devices
 from glrnn.heads import head
 from glrnn.storage.run_folder import Origin, Run, StageId
 from glrnn.training import agreement, device_check, gradient, programs

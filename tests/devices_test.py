@@ -8,8 +8,8 @@ import sys
 import jax
 import pytest
 
-from glrnn.devices import PRECISIONS, share_batch
 from glrnn.errors import UsageError
+from glrnn.ground.devices import PRECISIONS, share_batch
 
 DEVICES = 3
 

@@ -20,6 +20,7 @@ from glrnn.console.progress import Progress
 from glrnn.data.windows import Window
 from glrnn.dropout import draw_masks
 from glrnn.errors import UsageError
+from glrnn.ground.validation import from_values, to_json
 from glrnn.heads import HEADS
 from glrnn.model import dropout_rates, language_model
 from glrnn.optim.clipping import group_norms
@@ -28,7 +29,6 @@ from glrnn.storage import opening
 from glrnn.training import phases
 from glrnn.training.context import new_context
 from glrnn.training.optimizer import clip_limits, group_names, training_optimizer
-from glrnn.validation import from_values, to_json
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 EXPERIMENTS = sorted({*FOLDER.glob("*.py")} - {FOLDER / "twelve_minutes.py"})

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from mistakes_test import refused, snapshot
 
-from glrnn import check, evaluate, files, runs, train
+from glrnn import check, evaluate, runs, train
 from glrnn.errors import UsageError
+from glrnn.ground import files
 from glrnn.storage import metrics_log, opening
 
 

@@ -34,11 +34,11 @@ from tensorflow_datasets.core import constants
 from glrnn import check, data, evaluate, runs, score, study, train
 from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage, experiment
 from glrnn.errors import UsageError
+from glrnn.ground.validation import from_values, to_json
 from glrnn.optim.learning_rate import Schedule
 from glrnn.storage import opening, run_folder
 from glrnn.storage.metrics_log import MetricsLog
 from glrnn.storage.run_folder import StageId
-from glrnn.validation import from_values, to_json
 
 KINDS = [Config, Layer, Dropout, Averaging, Stage, Schedule, Phase]
 MAINS = {

@@ -14,12 +14,12 @@ from whole_runs import everything, records, same
 from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.console.interruption import Interruption
 from glrnn.errors import DivergedError, StoppedError, UsageError
+from glrnn.ground.validation import to_json
 from glrnn.storage import opening, run_folder
 from glrnn.storage.checkpoint_folder import CheckpointFolder
 from glrnn.storage.metrics_log import MetricsLog
 from glrnn.storage.run_folder import StageId
 from glrnn.training import programs, stages
-from glrnn.validation import to_json
 
 # 25 columns of 12 rows: four windows a pass, three steps long but for the last.
 STAGE = Stage(3, learning_rate=5.0, max_norms=(0.3,))

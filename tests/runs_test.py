@@ -12,11 +12,11 @@ import pytest
 from glrnn import data, runs, train
 from glrnn.config import Config, Layer, Phase, Stage
 from glrnn.data.vocabulary import Vocabulary
+from glrnn.ground.validation import to_json
 from glrnn.storage import opening, run_folder
 from glrnn.storage.metrics_log import read_epochs
 from glrnn.storage.run_folder import Summary
 from glrnn.training.warning_signs import nothing_learned, unstable
-from glrnn.validation import to_json
 
 CONFIG = Config(
     embedding_size=8,

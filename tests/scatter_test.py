@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glrnn import devices
+from glrnn.ground import devices
 from glrnn.heads import scatter
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage
 from glrnn.errors import UsageError
+from glrnn.ground.validation import to_json
 from glrnn.storage import run_folder
 from glrnn.storage.run_folder import Origin, Summary
-from glrnn.validation import to_json
 
 # Of commit 74a12da, every field spelled out.
 OLD = """{

@@ -22,7 +22,7 @@ from glrnn.config.variants import (
     without_lwgc,
 )
 from glrnn.errors import UsageError
-from glrnn.validation import differences
+from glrnn.ground.validation import differences
 
 
 def phase(num_layers, epochs, finetune_epochs):

@@ -16,9 +16,9 @@ import numpy as np
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
-from glrnn import devices
-from glrnn.arrays import in_float32, is_inexact, is_known
 from glrnn.errors import UsageError
+from glrnn.ground import devices
+from glrnn.ground.arrays import in_float32, is_inexact, is_known
 
 Tree = Any
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from glrnn.config.gradual import Averaging, Phase, Stage
 from glrnn.config.network import Dropout, Layer
 from glrnn.errors import UsageError
+from glrnn.ground.validation import above, at_least, between, check, choice
 from glrnn.heads import HEADS
 from glrnn.optim.learning_rate import RULES
-from glrnn.validation import above, at_least, between, check, choice
 
 # The largest number of layers: each is compiled by itself.
 MOST_LAYERS = 100

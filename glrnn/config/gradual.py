@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 from glrnn.config.network import Dropout
 from glrnn.errors import UsageError
+from glrnn.ground.validation import above, at_least, check, choice
 from glrnn.optim.learning_rate import Schedule
 from glrnn.optim.trigger import TRIGGERS
-from glrnn.validation import above, at_least, check, choice
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from glrnn.cells import CELLS
 from glrnn.errors import UsageError
-from glrnn.validation import at_least, between, check, choice, rate
+from glrnn.ground.validation import at_least, between, check, choice, rate
 
 # The largest depth of a cell: each micro-step is compiled by itself.
 MOST_STEPS = 100

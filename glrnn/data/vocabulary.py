@@ -14,10 +14,10 @@ from collections.abc import Container, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from glrnn import files
 from glrnn.data.texts import PathLike
 from glrnn.data.tokens import EOS
 from glrnn.errors import UsageError
+from glrnn.ground import files
 
 UNK = "<unk>"
 # What other people write for it. A vocabulary that has one of them and no `<unk>` takes

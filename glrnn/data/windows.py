@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from glrnn.data.ids import Ids, check_ids
 from glrnn.errors import UsageError
-from glrnn.validation import check_integers
+from glrnn.ground.validation import check_integers
 
 
 def columns(

@@ -17,7 +17,6 @@ import numpy as np
 from jax import Array, lax
 from jax.tree_util import keystr
 
-from glrnn.arrays import in_float32, is_inexact
 from glrnn.data.windows import Window, columns
 from glrnn.errors import UsageError
 from glrnn.evaluation.perplexity import (
@@ -38,7 +37,8 @@ from glrnn.evaluation.window_gradient import (
     num_tokens,
     window_gradient,
 )
-from glrnn.validation import above, at_least, check
+from glrnn.ground.arrays import in_float32, is_inexact
+from glrnn.ground.validation import above, at_least, check
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from glrnn.arrays import in_float32
 from glrnn.data.windows import Window, columns
 from glrnn.evaluation.perplexity import (
     LanguageModel,
@@ -29,6 +28,7 @@ from glrnn.evaluation.window_gradient import (
     num_tokens,
     window_gradient,
 )
+from glrnn.ground.arrays import in_float32
 
 # Where the square of a gradient overflows or underflows in float32, that of the
 # gradient times a power of two does not: of one of more than 2^64 or less than 2^-36.

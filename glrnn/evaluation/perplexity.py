@@ -15,8 +15,8 @@ from jax.tree_util import keystr
 from glrnn.data.ids import Ids, check_ids
 from glrnn.data.windows import Window, columns, fixed_lengths, windows
 from glrnn.errors import UsageError
+from glrnn.ground.validation import shown
 from glrnn.losses import to_perplexity
-from glrnn.validation import shown
 
 
 class Score(NamedTuple):

@@ -11,9 +11,9 @@ from functools import cache, partial
 from numbers import Real
 
 from glrnn.errors import UsageError
+from glrnn.ground.validation import LARGEST_FLOAT, SMALLEST_FLOAT, shown
 from glrnn.losses import to_perplexity
 from glrnn.model import Model
-from glrnn.validation import LARGEST_FLOAT, SMALLEST_FLOAT, shown
 
 # 1/1.06, 1/1.04, ..., 1/0.8: from more confident than the model to less confident.
 TEMPERATURES = tuple(50 / hundredths for hundredths in range(53, 39, -1))

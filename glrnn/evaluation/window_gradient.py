@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from glrnn.arrays import is_inexact
 from glrnn.data.windows import Window
 from glrnn.errors import UsageError
 from glrnn.evaluation.perplexity import LanguageModel, loss_and_carry
+from glrnn.ground.arrays import is_inexact
 
 # The number of windows in one call of a compiled loop; the last call has the rest.
 CHUNK = 100

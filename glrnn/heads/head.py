@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from glrnn import devices
-from glrnn.arrays import in_float32, is_known
 from glrnn.data.ids import check_ids
 from glrnn.errors import UsageError
+from glrnn.ground import devices
+from glrnn.ground.arrays import in_float32, is_known
 from glrnn.heads.scatter import add_rows
 
 Tree = Any

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from glrnn.arrays import in_float32
 from glrnn.cells import affine, uniform
 from glrnn.dropout import drop
+from glrnn.ground.arrays import in_float32
 from glrnn.heads.head import Head, mixture_head
 
 

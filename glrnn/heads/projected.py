@@ -4,8 +4,8 @@ import jax
 from flax import struct
 from jax import Array
 
-from glrnn.arrays import in_float32
 from glrnn.cells import affine
+from glrnn.ground.arrays import in_float32
 from glrnn.heads.head import Head, mixture_head
 from glrnn.heads.softmax import check_one, one_softmax
 

@@ -8,8 +8,8 @@ and each index is then written once.
 import jax.numpy as jnp
 from jax import Array, lax
 
-from glrnn import devices
-from glrnn.arrays import in_float32
+from glrnn.ground import devices
+from glrnn.ground.arrays import in_float32
 
 # The largest number of rows whose indices are compared with one another at a time.
 MOST_ROWS = 2048

@@ -13,7 +13,7 @@ import optax
 from jax import Array
 from jax.tree_util import keystr
 
-from glrnn.arrays import is_inexact, wide_dtype
+from glrnn.ground.arrays import is_inexact, wide_dtype
 
 PyTree = Any
 

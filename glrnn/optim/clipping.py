@@ -13,9 +13,9 @@ import numpy as np
 import optax
 from jax import Array
 
-from glrnn.arrays import is_inexact, wide_dtype
+from glrnn.ground.arrays import is_inexact, wide_dtype
+from glrnn.ground.validation import shown
 from glrnn.optim.norm import l2_norm
-from glrnn.validation import shown
 
 PyTree = Any
 

@@ -14,9 +14,9 @@ import optax
 from jax import Array
 from jax.typing import ArrayLike
 
-from glrnn.arrays import is_inexact, is_known, wide_dtype
+from glrnn.ground.arrays import is_inexact, is_known, wide_dtype
+from glrnn.ground.validation import above, at_least, check
 from glrnn.optim.trigger import epochs_since_best
-from glrnn.validation import above, at_least, check
 
 # The update rules by name, applied to clipped gradients. rms is Adam without a first
 # moment: beta_1 = 0.

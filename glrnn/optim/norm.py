@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from glrnn.arrays import is_inexact, wide_dtype
+from glrnn.ground.arrays import is_inexact, wide_dtype
 
 PyTree = Any
 # Sums of squares: of leaves as they are, times `up`, times `down`.

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from glrnn.data.windows import Window, ignores_padding
 from glrnn.errors import UsageError
+from glrnn.ground.validation import shown
 from glrnn.losses import token_weights
 from glrnn.model import Model, Outcome
 from glrnn.scoring.trained import Trained
-from glrnn.validation import shown
 
 # By so much may weights that a person types miss the sum of 1.
 TOLERANCE = 1e-6

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from glrnn.errors import DamagedError, UsageError, printable
-from glrnn.files import sync_folder
+from glrnn.ground.files import sync_folder
+from glrnn.ground.validation import shown
 from glrnn.storage import orbax_io
 from glrnn.storage.orbax_io import PyTree
-from glrnn.validation import shown
 
 # The number of newest checkpoints that are kept beside the best: one more than needed,
 # in case one is damaged.

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from glrnn.errors import DamagedError, UsageError
-from glrnn.files import parse_json, read_regular
-from glrnn.validation import shown
+from glrnn.ground.files import parse_json, read_regular
+from glrnn.ground.validation import shown
 
 # The largest size of a file of metadata, in bytes; a list of arrays takes 500 a piece.
 MOST_METADATA = 2**25

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from glrnn.errors import DamagedError, UsageError
-from glrnn.files import SMALL, kind_of, open_regular, read_regular, sync_folder, walk
+from glrnn.ground.files import (
+    SMALL,
+    kind_of,
+    open_regular,
+    read_regular,
+    sync_folder,
+    walk,
+)
 
 SUMS = "SHA256SUMS"
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from glrnn.errors import UsageError
-from glrnn.files import (
+from glrnn.ground.files import (
     LARGE,
     append_regular,
     parse_json,
     read_regular,
     read_text_of_run,
 )
+from glrnn.ground.validation import at_least, check, choice, from_values
 from glrnn.storage.run_folder import STAGES, Run, StageId
-from glrnn.validation import at_least, check, choice, from_values
 
 
 @dataclass(frozen=True)

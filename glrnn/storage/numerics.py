@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jax
 
-from glrnn.devices import PRECISIONS
 from glrnn.errors import UsageError
-from glrnn.validation import check, choice
+from glrnn.ground.devices import PRECISIONS
+from glrnn.ground.validation import check, choice
 
 
 @dataclass(frozen=True)

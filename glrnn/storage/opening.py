@@ -13,7 +13,8 @@ from glrnn.config import Config
 from glrnn.config.extension import extends
 from glrnn.data.windows import columns
 from glrnn.errors import UsageError, printable
-from glrnn.files import kind_of, walk, write_text
+from glrnn.ground.files import kind_of, walk, write_text
+from glrnn.ground.validation import differences, to_json
 from glrnn.storage.numerics import numerics, require_same
 from glrnn.storage.run_folder import (
     Origin,
@@ -23,7 +24,6 @@ from glrnn.storage.run_folder import (
     read,
     vocabulary_sha256,
 )
-from glrnn.validation import differences, to_json
 
 # The file that is not written anew under another name, but appended to.
 APPENDED_TO = "metrics.jsonl"

@@ -19,10 +19,10 @@ from typing import NamedTuple, TypeVar
 from glrnn.config import Config
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.errors import UsageError
-from glrnn.files import is_there, parse_json, read_text_of_run, write_text
+from glrnn.ground.files import is_there, parse_json, read_text_of_run, write_text
+from glrnn.ground.validation import at_least, check, differences, from_values, to_json
 from glrnn.storage.numerics import Numerics
 from glrnn.storage.upgrades import upgraded
-from glrnn.validation import at_least, check, differences, from_values, to_json
 
 STAGES = ("main", "finetune")
 

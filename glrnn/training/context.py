@@ -13,9 +13,9 @@ from glrnn import data
 from glrnn.config import Config, Phase, Stage
 from glrnn.console.interruption import Interruption
 from glrnn.console.progress import Progress
-from glrnn.devices import PRECISIONS
 from glrnn.errors import StoppedError
 from glrnn.evaluation.perplexity import Score, unigram_score
+from glrnn.ground.devices import PRECISIONS
 from glrnn.model import Model, language_model
 from glrnn.storage import opening
 from glrnn.storage.metrics_log import MetricsLog

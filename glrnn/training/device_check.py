@@ -23,11 +23,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from glrnn import devices
 from glrnn.data.windows import Window
-from glrnn.devices import PRECISIONS
 from glrnn.errors import DeviceError, UsageError
-from glrnn.files import write_text
+from glrnn.ground import devices
+from glrnn.ground.devices import PRECISIONS
+from glrnn.ground.files import write_text
 from glrnn.model import Params
 from glrnn.storage.run_folder import STAGES, StageId
 from glrnn.training.agreement import Row, Update, compare_updates, tolerance

@@ -12,7 +12,6 @@ from typing import NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from glrnn import devices
 from glrnn.config import Config
 from glrnn.data.windows import (
     Ids,
@@ -25,6 +24,7 @@ from glrnn.data.windows import (
     windows,
 )
 from glrnn.errors import DivergedError, UsageError
+from glrnn.ground import devices
 from glrnn.storage.run_folder import STAGES, StageId
 from glrnn.training.context import Context
 from glrnn.training.history import Tally

@@ -6,9 +6,9 @@ from typing import Any
 
 from glrnn.config import Stage
 from glrnn.errors import UsageError
+from glrnn.ground.validation import at_least, check, from_values, measured
 from glrnn.optim.trigger import epochs_since_best, non_monotonic_trigger
 from glrnn.storage.run_folder import STAGES
-from glrnn.validation import at_least, check, from_values, measured
 
 
 @dataclass(frozen=True)

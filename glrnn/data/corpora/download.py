@@ -18,7 +18,7 @@ from typing import NamedTuple
 from glrnn.data import split_files
 from glrnn.data.texts import check_regular
 from glrnn.errors import UsageError
-from glrnn.files import write_text
+from glrnn.ground.files import write_text
 
 # Seconds that a server may be silent: before it answers, and between two blocks.
 PATIENCE = 4.0
