@@ -347,6 +347,7 @@ def _as_json(result: Result) -> str:
     phase, stage = result.stage
     record: dict[str, Any] = {"text": text.name, "phase": phase, "stage": stage}
     record |= result.score._asdict() | {"unknown": text.num_unknown}
+    record["num_read"] = len(text.ids)
     if text.unknown_words is not None:
         record["unknown_words"] = text.unknown_words
     if result.rule is not None:
@@ -377,7 +378,7 @@ def _show(result: Result) -> None:
         f"{text.name}, model of phase {phase} ({stage}){how}: "
         f"{score.nats_per_token:.4f} nats per token, perplexity "
         f"{perplexity_shown}, {score.num_tokens:,} tokens scored, "
-        f"{text.num_unknown:,} unknown words{read_as}"
+        f"{text.num_unknown:,} unknown words{read_as} among {len(text.ids):,} read"
     )
     for word, count in (text.unknown_words or {}).items():
         print(f"{count:>8,}  {printable(word)}")

@@ -336,6 +336,7 @@ def _read(
     if masks is None:
         masks = Masks(layers=(LayerMasks(),) * len(cells))
     num_steps, batch_size = window.inputs.shape
+    _check_carry(cells, carry)
     _check_masks(masks, _mask_shapes(network, head, params, batch_size, num_steps))
     params = in_float32(params)
     length = jnp.asarray(window.length)
@@ -409,8 +410,21 @@ def _check_window(window: Window, num_words: int) -> None:
         )
 
 
+def _check_carry(cells: Sequence[Cell], carry: Carry) -> None:
+    right = jax.eval_shape(lambda: tuple(cell.initial_state(1) for cell in cells))
+    if jax.tree.structure(carry) != jax.tree.structure(right):
+        raise UsageError(
+            "the carry is not that of the network; begin with its initial_carry(B)"
+        )
+
+
 def _check_masks(masks: Masks, right: Masks) -> None:
     """Refuses masks of another vocabulary or batch, which would be broadcast."""
+    if len(masks.layers) != len(right.layers):
+        raise UsageError(
+            f"the masks are those of {len(masks.layers)} layers; the network has "
+            f"{len(right.layers)}"
+        )
     shapes = _shapes_of(right)
     for path, shape in _shapes_of(masks).items():
         if shape != shapes.get(path):

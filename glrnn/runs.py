@@ -48,10 +48,12 @@ def find(folder: Path, damages: list[str]) -> list[Path]:
                 found.append(here)
                 continue
             with os.scandir(here) as entries:
+                # Of links only those to runs: others may lead in circles.
                 folders += [
                     here / entry.name
                     for entry in entries
                     if entry.is_dir(follow_symlinks=False)
+                    or (entry.is_dir() and run_folder.exists(here / entry.name))
                 ]
         except UsageError as error:
             damages.append(str(error))

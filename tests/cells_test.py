@@ -369,6 +369,32 @@ def test_a_weight_may_be_computed_and_the_state_printed():
     assert printed
 
 
+def test_a_step_may_call_what_cannot_be_mapped():
+    def step(matrix, state, projection, affine=affine):
+        state = jnp.tanh(affine(state, matrix) + projection)
+        shape = jax.ShapeDtypeStruct(state.shape, state.dtype)
+        return state, jax.pure_callback(lambda x: np.asarray(x), shape, state)
+
+    arguments = jnp.eye(H), jnp.zeros((B, H)), jnp.ones((T, B, H))
+    _, found = unroll(bare_cell(step), *arguments)
+    plain = bare_cell(lambda *arguments: (step(*arguments)[0],) * 2)
+    np.testing.assert_array_equal(found, unroll(plain, *arguments)[1])
+
+
+def test_a_state_may_hold_a_number():
+    def step(matrix, state, projection, affine=affine):
+        hidden, count = state
+        hidden = jnp.tanh(affine(hidden, matrix) + projection)
+        return (hidden, count + 1), hidden
+
+    arguments = jnp.eye(H), (jnp.zeros((B, H)), jnp.int32(0)), jnp.ones((T, B, H))
+    for length in (None, 2):
+        (_, count), _ = unroll(bare_cell(step), *arguments, length)
+        assert count == (T if length is None else length)
+    with pytest.raises(UsageError, match="cannot have a length for each sequence"):
+        unroll(bare_cell(step), *arguments, np.full(B, 2))
+
+
 def test_dtypes_that_are_not_promoted_are_named():
     cell, params, state, window, _ = draw("lstm")
     narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.float8_e4m3fn), params)

@@ -207,6 +207,31 @@ def test_norms_neither_overflow_nor_underflow(size, jitted):
     assert_trees_close(norms, expected)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
+@pytest.mark.parametrize(
+    ("wide", "narrow", "limit", "expected"),
+    [
+        ((0.0, 0.0), 0.0, 1.0, 0.0),
+        ((3e100, 4e100), 1.0, 1e99, 0.02),
+        ((3e-60, 4e-60), 0.0, 1e-61, 0.0),
+    ],
+)
+def test_a_group_of_float64_and_narrower_leaves(dtype, wide, narrow, limit, expected):
+    with jax.enable_x64(True):
+        updates = {"a": jnp.array(wide), "b": jnp.full(2, narrow, dtype)}
+        clipped = clip(updates, limit)
+        assert [leaf.dtype for leaf in clipped.values()] == [jnp.float64, dtype]
+        norm = np.hypot(*wide)
+        factor = min(1.0, limit / norm) if norm else 1.0
+        np.testing.assert_allclose(clipped["a"], np.array(wide) * factor, rtol=1e-12)
+        np.testing.assert_allclose(
+            clipped["b"].astype(jnp.complex128), expected, rtol=5e-3, atol=1e-30
+        )
+        _, pull = jax.vjp(lambda tree: clip(tree, limit), updates)
+        (cotangent,) = pull(jax.tree.map(jnp.ones_like, clipped))
+        assert all(jnp.isfinite(leaf).all() for leaf in cotangent.values())
+
+
 def test_norms_of_float64_are_in_float64():
     with jax.enable_x64(True):
         for size in (1e200, 1.0, 1e-200):

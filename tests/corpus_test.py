@@ -201,6 +201,18 @@ def test_suspicious_splits_are_told_where_a_model_is_to_be_trained(tmp_path, cap
             "lines that end in </s>: 2 of the first 2; each gets <eos> too, so remove "
             "</s> if it means the same",
         ),
+        (
+            "\n<eos> x\n",
+            ["a", EOS, EOS, "x", EOS, "b", EOS],
+            "lines that begin with <eos>: 2; the line before ends in one already, so "
+            "remove it",
+        ),
+        (
+            " \u2028\n",
+            ["a", EOS, "b", EOS],
+            "line separators (U+2028): 2; they end no line and get no <eos>, so "
+            "replace them by newlines if they should",
+        ),
         ("\r\n", ["a", EOS, "b", EOS], None),
         (" <eos> c x<eos>\n", ["a", EOS, "c", "x<eos>", EOS, "b"], None),
     ],

@@ -139,6 +139,30 @@ def test_without_rates_it_is_static_evaluation(drawn, window_length):
     assert dynamic == perplexity(MODEL, params, tokens, window_length=window_length)
 
 
+def test_statistics_below_zero_are_refused(drawn):
+    """Such as parameters given in their place."""
+    params, tokens, rms = drawn
+    with pytest.raises(UsageError, match="rms has numbers below 0; it takes the grad"):
+        dynamic_perplexity(MODEL, rms, params, tokens, DynamicRule())
+
+
+def test_statistics_count_small_gradients_after_a_large_one():
+    """In float32, a sum of 2^24 and more does not change by single ones."""
+
+    class Slope(NamedTuple):
+        initial_carry: Any = staticmethod(lambda batch_size: jnp.zeros(()))
+        apply: Any = staticmethod(
+            lambda params, carry, window: Outcome(
+                params * jnp.where(carry == 0, 2.0**12, 1.0), carry + 1
+            )
+        )
+
+    text = np.zeros(5 * 400 + 1, int)
+    found = gradient_rms(Slope(), 1.0, text, batch_size=1, window_length=5)
+    expected = np.sqrt((2.0**24 + 399) / 400)
+    np.testing.assert_allclose(found, expected, rtol=2e-7 * 25)
+
+
 def test_decay_alone_changes_nothing(drawn):
     params, tokens, rms = drawn
     weak, strong = (

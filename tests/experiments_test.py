@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -323,12 +324,22 @@ def test_experiments_can_vary_one_another(tmp_path):
         "config = replace(parent, batch_size=7)\n",
     )
     before = list(sys.path)
-    try:
-        config = experiment.load(path)
-    finally:
-        sys.modules.pop("parent_a", None)
+    config = experiment.load(path)
     assert (config.seed, config.batch_size) == (3, 7)
     assert sys.path == before
+    # Another one may have a parent of the same name.
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other, "from glrnn import Config\nconfig = Config(seed=5)\n", "parent_a.py")
+    assert experiment.load(write(other, path.read_text())).seed == 5
+
+
+def test_an_experiment_does_not_move_the_process(tmp_path):
+    text = "import os\nos.chdir(os.path.dirname(os.path.abspath(__file__)))\n"
+    path = write(tmp_path, text + "from glrnn import Config\nconfig = Config()\n")
+    before = os.getcwd()
+    experiment.load(path)
+    assert os.getcwd() == before
 
 
 @pytest.mark.parametrize(
@@ -337,6 +348,16 @@ def test_experiments_can_vary_one_another(tmp_path):
         ("x = 1\n", "has no `config = glrnn.Config"),
         ("config = 3\n", "has no `config = glrnn.Config"),
         ("1 / 0\n", "failed: ZeroDivisionError: division by zero"),
+        ("raise GeneratorExit\n", "failed: GeneratorExit"),
+        (
+            "class E(Exception):\n    def __str__(self): 1 / 0\nraise E\n",
+            "failed: E: ",
+        ),
+        (
+            "from glrnn.config import Layer\nclass L(Layer): pass\n"
+            "from glrnn import Config\nconfig = Config(layers=(L(),))\n",
+            "it must be Layer and no subclass of it",
+        ),
         ("import nowhere_at_all\n", "failed: ModuleNotFoundError: .*nowhere_at_all"),
         ("config = (\n", "failed: SyntaxError"),
         (

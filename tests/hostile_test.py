@@ -140,6 +140,16 @@ def test_a_run_larger_than_the_memory_is_refused(trained, tmp_path, door):
     assert "GiB of parameters; this machine has" in refused(door.main, run)
 
 
+def test_a_path_with_a_backslash_is_refused(trained, tmp_path):
+    """Its arrays would be written to another folder."""
+    run = tmp_path / "odd\\name"
+    shutil.copytree(trained[0], run)
+    assert "has a backslash" in refused(evaluate.main, run)
+    options = "--data", trained[1], "--workdir", run / "inner"
+    assert "has a backslash" in refused(train.main, trained[1] / "small.py", *options)
+    assert not (run / "inner").exists()
+
+
 def test_a_name_that_is_not_utf8_is_refused(trained, tmp_path):
     run = tmp_path / "su\udcff"
     shutil.copytree(trained[0], run)

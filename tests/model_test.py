@@ -219,10 +219,19 @@ def test_masks_of_other_sizes_are_refused(words, sequences):
     masks = Masks(
         embedding=jnp.ones((words, 1)),
         input=jnp.ones((1, sequences, E)),
-        layers=(LayerMasks(),) * 3,
+        layers=(LayerMasks(),) * 2,
     )
     with pytest.raises(UsageError, match=r"masks\.(embedding|input) has the shape"):
         jax.eval_shape(model.apply, *start(model), make_window(), masks)
+
+
+def test_the_masks_and_the_carry_of_another_network_are_refused():
+    model = make_model()
+    params, carry = start(model)
+    with pytest.raises(UsageError, match="masks are those of 0 layers; the network ha"):
+        model.apply(params, carry, make_window(), Masks())
+    with pytest.raises(UsageError, match="the carry is not that of the network"):
+        model.apply(params, carry[:1], make_window())
 
 
 def test_the_parameters_of_another_network_are_refused():

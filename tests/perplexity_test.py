@@ -34,11 +34,18 @@ def unigram(params, carry, window):
 
 
 UNIGRAM = Model(lambda batch_size: jnp.zeros((), int), unigram)
+
+
+def sizes(leaf):
+    """Gradient statistics of the shape of a parameter, if it is one."""
+    return np.abs(leaf) if hasattr(leaf, "dtype") and leaf.dtype.kind == "f" else leaf
+
+
 EVALUATIONS = [
     lambda model, params: perplexity(model, params, TEXT),
     lambda model, params: gradient_rms(model, params, TEXT, batch_size=1),
     lambda model, params: dynamic_perplexity(
-        model, params, params, TEXT, DynamicRule()
+        model, params, jax.tree.map(sizes, params), TEXT, DynamicRule()
     ),
 ]
 

@@ -209,6 +209,14 @@ def test_terminal_table_fits():
     assert "1,067.10" in plain
 
 
+def test_a_table_in_a_narrow_terminal_has_all_its_columns():
+    console, file, _ = terminal(width=12)
+    print_table([{"run": "runs/mine", "valid": 1067.1, "test": 98.7}], console)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+    for cell in ("runs/mine", "1,067.10", "98.70"):
+        assert cell in plain.replace("\n", "")
+
+
 # Tables of the command lines at their widest, on 80 columns.
 WIDE = {
     "phases": {

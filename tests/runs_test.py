@@ -146,6 +146,15 @@ def test_all_runs_below_a_folder_are_listed_by_name(start, tmp_path, capsys):
     assert [shlex.split(line)[-1] for line in commands] == folders
 
 
+def test_a_run_behind_a_link_is_listed(start, tmp_path, capsys):
+    start("a")
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "linked").symlink_to(tmp_path / "runs" / "a")
+    (tmp_path / "others" / "circle").symlink_to(tmp_path / "others")
+    runs.main([str(tmp_path / "others")])
+    assert str(tmp_path / "others" / "linked") in capsys.readouterr().out
+
+
 def test_a_run_can_be_named_itself(start, tmp_path, capsys):
     start("a")
     rows, _, _ = listed(capsys, tmp_path / "runs" / "a")

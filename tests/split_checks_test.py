@@ -74,6 +74,19 @@ def test_what_looks_wrong_is_said(texts, expected):
     assert said(**texts) == expected
 
 
+def test_the_same_text_in_other_lines_is_told():
+    words = [f"w{i}" for i in range(90)]
+    texts = {
+        "train": "\n".join(words[::-1] * 3),
+        "valid": "\n".join(" ".join(words[i : i + 9]) for i in range(0, 90, 9)),
+        "test": "\n".join(" ".join(words[i : i + 6]) for i in range(0, 90, 6)),
+    }
+    assert said(**texts) == [
+        "the valid split and the test split are the same text, but for their line "
+        "breaks"
+    ]
+
+
 def test_texts_of_one_line_without_an_end_share_nothing():
     words = Vocabulary(("a", "b"))
     streams = [np.array(ids, np.int32) for ids in ([0, 1, 0, 1, 1], [0, 1], [1, 1])]

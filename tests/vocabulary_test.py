@@ -65,6 +65,22 @@ def test_a_bad_text_is_refused_by_its_path(tmp_path, content, message):
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize("tokens", ["the b", b"the b", [0, 1], [None], ["a", b"a"]])
+def test_what_is_no_list_of_words_is_refused(tokens):
+    """Rather than read as unknown words, or letters."""
+    vocabulary = Vocabulary(("a", "<unk>"))
+    with pytest.raises(UsageError, match=r"give a list of words|not a word"):
+        vocabulary.encode(tokens)
+
+
+def test_words_are_a_tuple_of_strings():
+    for words in ("abc", ["a"], (1, 2)):
+        with pytest.raises(UsageError, match="must be a tuple of strings"):
+            Vocabulary(words)
+    with pytest.raises(UsageError, match="give a list of words"):
+        Vocabulary.of("the b")
+
+
 def test_a_path_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"cannot read .*gone\.txt: No such file"):
         read_tokens(tmp_path / "gone.txt")

@@ -215,7 +215,11 @@ def _check_weights(step, params, state, inputs):
         # Only what depends on a mapped argument may not leave unmapped.
         mapped = jax.vmap(partial(_weights, step), (None, 0, 0), None, axis_size=1)
         jax.eval_shape(mapped, params, *jax.tree.map(_with_axis, (state, shapes)))
-    except ValueError:
+    except NotImplementedError:  # a callback that cannot be mapped, and may be right
+        return
+    except ValueError as error:
+        if "out_axes" not in str(error):
+            return
         raise UsageError(
             "the cell gives `affine` a matrix or bias that depends on the state or the "
             "input; multiply by it with a plain `@`, and add it with `+`"
@@ -284,7 +288,12 @@ def _advance(step, params, state, inputs, affine=affine):
 
 def _where(live, new, old):
     """Elements of `[B, ...]` of the sequences that are live, `[B or 1, 1]`."""
-    return jnp.where(live.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+    if not new.ndim and live.size > 1:
+        raise UsageError(
+            "the state holds a single number, which cannot have a length for each "
+            "sequence; give it an axis B, or give one length"
+        )
+    return jnp.where(live.reshape((-1, *[1] * (new.ndim - 1))[: new.ndim]), new, old)
 
 
 def _first(inputs):

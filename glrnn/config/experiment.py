@@ -1,12 +1,15 @@
 """Experiments: Python files with one `config = Config(...)`."""
 
+import contextlib
 import os
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from glrnn.config import Config
 from glrnn.errors import UsageError
+from glrnn.ground.files import current_folder
 
 
 def load(path: Path) -> Config:
@@ -33,16 +36,55 @@ def load(path: Path) -> Config:
             f"no experiment {str(path)!r}; give a Python file with a `config`, the "
             f"folder of a run, or nothing for the quickstart"
         )
-    sys.path.insert(0, str(path.parent.absolute()))
     try:
-        config = runpy.run_path(str(path)).get("config")
+        with _undone(path):
+            config = runpy.run_path(str(path)).get("config")
+    except KeyboardInterrupt:
+        raise
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
-    except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UsageError(f"{path} failed: {reason}") from error
-    finally:
-        sys.path.pop(0)
+    except BaseException as error:  # whatever the file raises
+        raise UsageError(f"{path} failed: {_reason(error)}") from error
     if not isinstance(config, Config):
         raise UsageError(f"{path} has no `config = glrnn.Config(...)`")
     return config
+
+
+@contextlib.contextmanager
+def _undone(path: Path) -> Iterator[None]:
+    """Undoes what running an experiment's file does to the process.
+
+    Its folder is on the import path in the block only; modules that were imported from
+    it are forgotten, since another experiment may have one of the same name; and the
+    current folder, which paths of the command line start from, is what it was.
+    """
+    here = current_folder()
+    folder, before = str(path.parent.absolute()), (sys.path[:], {*sys.modules})
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path[:] = before[0]
+        new = {*sys.modules} - before[1]
+        own = {name for name in new if _is_in(folder, name.partition(".")[0])}
+        for name in own:
+            del sys.modules[name]
+        os.chdir(here)
+
+
+def _is_in(folder: str, module: str) -> bool:
+    """Whether a module is a file or a package of a folder."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return False
+    path = Path(os.path.abspath(file))
+    home = path.parent.parent if path.name == "__init__.py" else path.parent
+    return str(home) == folder
+
+
+def _reason(error: BaseException) -> str:
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}"

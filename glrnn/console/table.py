@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+# The characters that a column of texts is given at least.
+NARROWEST = 4
+
 
 def print_table(
     rows: Sequence[Mapping[str, object]], console: Console | None = None
@@ -36,20 +39,36 @@ def print_table(
 
     console = console if console is not None else output_console(raise_lost)
     names = list(dict.fromkeys(name for row in rows for name in row))
-    if console.is_terminal:
+    if console.is_terminal and console.width >= _least_width(rows, names):
         table = _table(rows, names, names)
         needed = Measurement.get(console, console.options.update(width=10_000), table)
         if needed.maximum > console.width:
             table = _table(rows, names, [name.replace(" ", "\n") for name in names])
         console.print(table)
         return
-    # A file has no width, where rich assumes 80 columns, and needs no spaces that fill
+    # Too narrow a terminal breaks the lines, where rich would leave out columns; a file
+    # has no width, where rich assumes 80 columns, and needs no spaces that fill
     # a line.
     wide = output_console(raise_lost, width=10_000, force_terminal=False)
     with wide.capture() as capture:
         wide.print(_table(rows, names, names))
     for line in capture.get().splitlines():
         console.out(line.rstrip(), highlight=False)
+
+
+def _least_width(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> int:
+    """The columns of a terminal in which no column of a table is left out."""
+    widths = [
+        max(len(_cell(row.get(name))) for row in rows)
+        if _is_numeric(rows, name)
+        else NARROWEST
+        for name in names
+    ]
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _is_numeric(rows: Sequence[Mapping[str, object]], name: str) -> bool:
+    return all(isinstance(row.get(name) or 0, int | float) for row in rows)
 
 
 def _table(
@@ -63,7 +82,7 @@ def _table(
         box=box.SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True
     )
     for name, header in zip(names, headers, strict=True):
-        numeric = all(isinstance(row.get(name) or 0, int | float) for row in rows)
+        numeric = _is_numeric(rows, name)
         table.add_column(
             Text(header),
             justify="right" if numeric else "left",

@@ -38,7 +38,7 @@ def check_ids(
         raise UsageError(f"the {what} is a masked array; token ids have no mask")
     try:
         array = np.asarray(ids)
-    except ValueError:  # rows of several lengths
+    except (TypeError, ValueError):  # rows of several lengths, PRNG keys
         raise UsageError(f"the {what} is no array; give token ids [N]") from None
     if array.ndim != num_axes:
         raise UsageError(

@@ -49,6 +49,12 @@ def suspicions(
         if np.array_equal(first, second):
             found.append(f"the {earlier} split and the {later} split are the same text")
             continue
+        if np.array_equal(first[first != eos], second[second != eos]):
+            found.append(
+                f"the {earlier} split and the {later} split are the same text, but for "
+                f"their line breaks"
+            )
+            continue
         shared = shared_part(first, second, eos)
         if shared >= SHARED:
             found.append(

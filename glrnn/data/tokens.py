@@ -14,6 +14,13 @@ WORDS_OF_A_LINE = re.compile(r"\S.*")
 # The share of lines that end in the same tag, from which on it is taken for an end, and
 # the characters of a text that are looked at.
 SHARE, SAMPLE = 0.9, 2**20
+# What other programs end lines by.
+SEPARATORS = {
+    "\u2028": "line separators (U+2028)",
+    "\x85": "next-line characters (U+0085)",
+    "\f": "form feeds",
+}
+BEGINS_WITH_EOS = re.compile(rf"^[^\S\n]*{EOS}(?!\S)", re.MULTILINE)
 ENDS_IN_EOS = re.compile(rf"(?<!\S){EOS}[^\S\n]*$", re.MULTILINE)
 
 
@@ -90,7 +97,19 @@ def line_end_warnings(text: str) -> list[str]:
             f"lines that already end in {EOS}: {ended:,}; each gets a second one, so "
             f"remove it"
         )
+    begun = sum(1 for _ in BEGINS_WITH_EOS.finditer(text)) if EOS in text else 0
+    if begun:
+        found.append(
+            f"lines that begin with {EOS}: {begun:,}; the line before ends in one "
+            f"already, so remove it"
+        )
     found += _other_ends(text[:SAMPLE])
+    for character, name in SEPARATORS.items():
+        if count := text.count(character):
+            found.append(
+                f"{name}: {count:,}; they end no line and get no {EOS}, so replace "
+                f"them by newlines if they should"
+            )
     alone = text.count("\r") - text.count("\r\n")
     if alone:
         found.append(

@@ -18,6 +18,7 @@ from glrnn.data.texts import PathLike
 from glrnn.data.tokens import EOS
 from glrnn.errors import UsageError
 from glrnn.ground import files
+from glrnn.ground.validation import shown
 
 UNK = "<unk>"
 # What other people write for it. A vocabulary that has one of them and no `<unk>` takes
@@ -35,7 +36,7 @@ class Vocabulary:
         words: Distinct words, in order of first appearance.
 
     Raises:
-        UsageError: if a word occurs twice in `words`.
+        UsageError: if a word occurs twice in `words`, or they are no tuple of strings.
 
     Example:
         >>> vocabulary = Vocabulary.of(["the", "cat", "<unk>"], ["the", "dog"])
@@ -51,6 +52,11 @@ class Vocabulary:
     words: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if type(self.words) is not tuple or {*map(type, self.words)} - {str}:
+            raise UsageError(
+                f"the words of a vocabulary must be a tuple of strings, got "
+                f"{shown(self.words)}"
+            )
         if len(self.index) < len(self.words):
             twice = next(w for i, w in enumerate(self.words) if self.index[w] != i)
             raise UsageError(f"the vocabulary holds {twice!r} more than once")
@@ -63,6 +69,8 @@ class Vocabulary:
             >>> Vocabulary.of(["b", "a", "b"], ["c"]).words
             ('b', 'a', 'c')
         """
+        for tokens in token_lists:
+            _check_list(tokens)
         return cls(tuple(dict.fromkeys(itertools.chain(*token_lists))))
 
     @classmethod
@@ -136,14 +144,20 @@ class Vocabulary:
 
         Raises:
             UsageError: if there are unknown words and the vocabulary has no symbol for
-                them.
+                them, or the tokens are no list of words.
 
         Example:
             >>> Vocabulary(("a", "b")).encode(["b", "a"])
             (array([1, 0], dtype=int32), 0)
         """
+        _check_list(tokens)
         ids = np.array([self.index.get(token, -1) for token in tokens], np.int32)
         outside = np.flatnonzero(ids < 0)
+        for place in outside.tolist():
+            if not isinstance(tokens[place], str):
+                raise UsageError(
+                    f"token {place} of {what} is {shown(tokens[place])}, not a word"
+                )
         symbol = self.unknown_symbol
         if symbol is not None:
             ids[outside] = self.index[symbol]
@@ -243,6 +257,11 @@ least 0
         raise UsageError(
             f"the minimum count is {min_count!r}; it must be an integer, at least {low}"
         )
+
+
+def _check_list(tokens: Sequence[str]) -> None:
+    if isinstance(tokens, str | bytes):
+        raise UsageError(f"the tokens are {shown(tokens)}; give a list of words")
 
 
 def _unknown_symbol(words: Container[str]) -> str | None:

@@ -167,7 +167,7 @@ def passes(
         [([1, 1, 1], 2, 3), ([2, 2, 2], 0, 3), ([3, 3, 3], 0, 1)]
     """
     for number in itertools.count(1):
-        if not count:
+        if count <= 0:
             return
         lengths = draw(number)
         stop = min(len(lengths), first + count)
@@ -299,7 +299,8 @@ def windows(
     check_integers("length of a window", *lengths)
     check_integers("padding of a window", *paddings)
     check_integers("start", start)
-    if not paddings or sorted(set(paddings)) != list(paddings):
+    lengths, paddings = list(lengths), tuple(paddings)
+    if not paddings or sorted(set(paddings)) != [*paddings]:
         raise ValueError(f"paddings must ascend, got {tuple(paddings)}")
     offsets = [0, *itertools.accumulate(lengths)]
     if offsets[-1] > len(stream) - 1:

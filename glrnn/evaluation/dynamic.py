@@ -32,7 +32,6 @@ from glrnn.evaluation.perplexity import (
 from glrnn.evaluation.window_gradient import (
     chunks,
     copy,
-    learned_leaves,
     map_learned,
     num_tokens,
     window_gradient,
@@ -105,7 +104,7 @@ def dynamic_perplexity(
 
     Raises:
         UsageError: if the stream is shorter than two tokens, or is not token ids of the
-            model.
+            model; or `rms` does not fit the parameters, or is negative somewhere.
 
     Example:
         A text that is always the same word, and a parameter that learns how likely it
@@ -138,7 +137,13 @@ def dynamic_perplexity(
     )
     _check_rms(params, rms)
     rates = rule.learning_rate, rule.decay_rate, rule.epsilon
-    if _has_infinities(params):
+    has_infinities, is_negative = _looked_at(params, rms)
+    if is_negative:
+        raise UsageError(
+            "rms has numbers below 0; it takes the gradient statistics of "
+            "glrnn.gradient_rms, after the parameters"
+        )
+    if has_infinities:
         params = map_learned(_finite, params)
     params_and_carry = _start(model, params)
     means = []
@@ -165,9 +170,17 @@ def _check_rms(params: Any, rms: Any) -> None:
 
 
 @jax.jit
-def _has_infinities(params: Any) -> Array:
-    found = [jnp.isinf(in_float32(leaf)).any() for leaf in learned_leaves(params)]
-    return jnp.array(found).any()
+def _looked_at(params: Any, rms: Any) -> tuple[Array, Array]:
+    """Whether parameters are infinite, and whether root mean squares are negative."""
+    leaves, structure = jax.tree.flatten(params)
+    learned = [
+        in_float32(pair)
+        for pair in zip(leaves, structure.flatten_up_to(rms), strict=True)
+        if is_inexact(pair[0])
+    ]
+    infinite = [jnp.isinf(param).any() for param, _ in learned]
+    negative = [(size < 0).any() for _, size in learned]
+    return jnp.array(infinite).any(), jnp.array(negative).any()
 
 
 def _finite(leaf: Any) -> Any:

@@ -140,7 +140,11 @@ def _add_squares(
     chunk: Window,
     scale: float,
 ) -> Any:
-    """Adds the squared gradients, times a power of two, of some windows."""
+    """Adds the squared gradients, times a power of two, of some windows.
+
+    Those of a chunk are added up first: of many windows the sum is so large that single
+    terms would be rounded away.
+    """
     gradient, wide = window_gradient(model, params), in_float32(params)
 
     def add(sums_and_carry, window):
@@ -158,4 +162,7 @@ def _add_squares(
             return total + (grad.real * grad.real + grad.imag * grad.imag)
         return total + grad * grad
 
-    return lax.scan(add, sums_and_carry, chunk)[0]
+    sums, carry = sums_and_carry
+    zeros = map_learned(jnp.zeros_like, sums)
+    (found, carry), _ = lax.scan(add, (zeros, carry), chunk)
+    return map_learned(jnp.add, sums, found), carry

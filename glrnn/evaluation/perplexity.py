@@ -18,6 +18,9 @@ from glrnn.errors import UsageError
 from glrnn.ground.validation import shown
 from glrnn.losses import to_perplexity
 
+# The nats per token by which rounding may make a probability larger than 1.
+ROUNDING = 1e-5
+
 
 class Score(NamedTuple):
     """The score of a model on a text.
@@ -296,5 +299,7 @@ def mean_score(means: npt.ArrayLike, stream: Window) -> Score:
     """
     lengths = np.asarray(stream.length)
     mean = float(np.average(np.asarray(means, np.float64), weights=lengths))
+    if -ROUNDING < mean < 0:  # a text that is certain
+        mean = 0.0
     num_tokens = int(lengths.sum()) * stream.inputs.shape[2]
     return Score(mean, to_perplexity(mean), num_tokens)

@@ -37,6 +37,19 @@ def wide_dtype(leaf: Any) -> jnp.dtype:
     return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
+def widened(leaf: Any, dtype: Any) -> Any:
+    """An inexact array in its wide dtype, with the precision of `dtype` at least.
+
+    Example:
+        >>> widened(jnp.ones(2, jnp.bfloat16), jnp.float32).dtype
+        dtype('float32')
+    """
+    leaf = leaf.astype(wide_dtype(leaf))
+    if dtype != jnp.float64:
+        return leaf
+    return leaf.astype(jnp.complex128 if jnp.iscomplexobj(leaf) else jnp.float64)
+
+
 def in_float32(tree: Any) -> Any:
     """A tree with narrower floating-point leaves in float32, the others as they are.
 

@@ -96,6 +96,18 @@ def is_there(path: PathLike) -> bool:
     return True
 
 
+def current_folder() -> str:
+    """The folder that relative paths start from.
+
+    Raises:
+        UsageError: It has been deleted.
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the current folder is deleted; use another") from None
+
+
 def walk(folder: PathLike) -> Iterator[os.DirEntry[str]]:
     """Everything below a folder but the folders themselves; follows no link.
 

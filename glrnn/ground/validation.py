@@ -122,6 +122,13 @@ def _wanted(value: Any, hint: Any, metadata: Mapping[str, Any]) -> str | None:
         if value is None:
             return None
         hint = alternatives[0]
+    if (
+        isinstance(hint, type)
+        and dataclasses.is_dataclass(hint)
+        and isinstance(value, hint)
+    ):
+        # A subclass could not be read back from the file of a run.
+        return None if type(value) is hint else f"{hint.__name__} and no subclass of it"
     kinds = (int, float) if hint is float else hint
     # In Python a boolean is an integer.
     if not isinstance(value, kinds) or (type(value) is bool and hint is not bool):

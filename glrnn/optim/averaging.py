@@ -45,7 +45,9 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
 
     average_t = (theta_{T+1} + ... + theta_t) / (t - T), for the parameters theta_t
     *after* update t and the last update T before averaging began: a running mean in
-    float32 of every iterate since. Updates pass unchanged.
+    float32 of every iterate since. Updates pass unchanged. As in PyTorch's ASGD, after
+    n iterates a change below n 2^-24 of the average is rounded away: after 10,000 that
+    is 0.06 percent of an element, far less than the noise of an update.
 
     An iterate is `params + updates`, of what `update` is given. So `params` must be the
     current parameters, and the updates those that will be applied: put `nt_asgd` last
@@ -144,7 +146,7 @@ def nt_asgd() -> optax.GradientTransformationExtraArgs:
         )
         # The barrier lets the caller overwrite the old parameters with the new ones;
         # without it they would be read again here.
-        iterates = jax.lax.optimization_barrier(iterates)
+        iterates = jax.tree.map(jax.lax.optimization_barrier, iterates)
         return updates, AveragingState(
             active=state.active,
             count=jnp.where(state.active, count, state.count),

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from glrnn.ground.arrays import is_inexact, wide_dtype
+from glrnn.ground.arrays import is_inexact, widened
 from glrnn.ground.validation import shown
 from glrnn.optim.norm import l2_norm
 
@@ -203,9 +203,9 @@ def _rescaled(update: Any, divisor: Array, factor: Array) -> Any:
     if not is_inexact(update):
         return update
     update = jnp.asarray(update)
-    wide = wide_dtype(update)
-    unit = _quotient(update.astype(wide), divisor.astype(wide))
-    return (unit * factor.astype(wide)).astype(update.dtype)
+    wide = widened(update, divisor.dtype)
+    unit = _quotient(wide, divisor.astype(wide.dtype))
+    return (unit * factor.astype(wide.dtype)).astype(update.dtype)
 
 
 @jax.custom_jvp

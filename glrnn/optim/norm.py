@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from glrnn.ground.arrays import is_inexact, wide_dtype
+from glrnn.ground.arrays import is_inexact, widened
 
 PyTree = Any
 # Sums of squares: of leaves as they are, times `up`, times `down`.
@@ -112,9 +112,9 @@ def _l2_norm_jvp(
     for leaf, tangent in zip(
         jax.tree.leaves(primals), jax.tree.leaves(tangents), strict=True
     ):
-        wide = wide_dtype(leaf)
-        unit = leaf.astype(wide) / safe.astype(wide) / excess.astype(wide)
-        along = jnp.real(jnp.conj(unit) * tangent.astype(wide))
+        wide = widened(leaf, divisor.dtype)
+        unit = wide / safe.astype(wide.dtype) / excess.astype(wide.dtype)
+        along = jnp.real(jnp.conj(unit) * tangent.astype(wide.dtype))
         change += jnp.sum(along).astype(divisor.dtype)
     beyond = excess > 1
     return Norm(divisor, excess), Norm(
@@ -179,7 +179,8 @@ def _sums_in_one_pass(trees: list[list[Array]], range_: _Range) -> _Sums:
 
 
 def _squares(leaf: Array, dtype: Any, scale: float | None, range_: _Range) -> Array:
-    wide = leaf.astype(wide_dtype(leaf))
+    # With the exponents of the sum, or zeros times the scale might be no number.
+    wide = widened(leaf, dtype)
     # abs comes before the cast, which would drop an imaginary part.
     if scale is None:
         return jnp.square(jnp.abs(wide).astype(dtype))

@@ -13,7 +13,7 @@ from glrnn.config import Config
 from glrnn.config.extension import extends
 from glrnn.data.windows import columns
 from glrnn.errors import UsageError, printable
-from glrnn.ground.files import kind_of, walk, write_text
+from glrnn.ground.files import current_folder, kind_of, walk, write_text
 from glrnn.ground.validation import differences, to_json
 from glrnn.storage.numerics import numerics, require_same
 from glrnn.storage.run_folder import (
@@ -72,10 +72,7 @@ def _origin(
     columns(corpus.test, config.test_batch_size, "test split", vocabulary_size=size)
     place = corpus.name
     if place not in data.CORPORA:
-        try:
-            place = os.path.abspath(place)
-        except FileNotFoundError:
-            raise UsageError("the current folder is deleted; use another") from None
+        place = os.path.abspath(os.path.join(current_folder(), place))
     return Origin(
         place,
         data.fingerprint(corpus),

@@ -12,6 +12,7 @@ run/phase_1/summary.json    the outcome of a finished phase
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -189,7 +190,8 @@ def check_name(folder: Path) -> None:
     """Refuses a name that Orbax cannot take.
 
     Raises:
-        UsageError: It is not UTF-8.
+        UsageError: It is not UTF-8, or has a backslash, here or in a folder above it:
+            TensorStore takes it for a slash, and would write elsewhere.
 
     Example:
         >>> check_name(Path("runs/mine"))
@@ -198,6 +200,11 @@ def check_name(folder: Path) -> None:
         str(folder).encode()
     except UnicodeEncodeError:
         raise UsageError(f"the name of {folder!a} is not UTF-8") from None
+    if os.sep != "\\" and "\\" in f"{folder.absolute()}{folder.resolve()}":
+        raise UsageError(
+            f"the path of {folder} has a backslash, which the library of checkpoints "
+            f"takes for a slash; choose another"
+        )
 
 
 def read(folder: Path) -> Run:
