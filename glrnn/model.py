@@ -8,7 +8,6 @@ gradients are clipped by, one for each layer. Growing, grafting, clipping and av
 are maps over it.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial, reduce
 from typing import Any, NamedTuple
@@ -26,7 +25,12 @@ from glrnn.data.windows import Window, ignores_padding
 from glrnn.dropout import LayerMasks, Masks, drop
 from glrnn.errors import UsageError
 from glrnn.ground.arrays import in_float32, is_known
-from glrnn.ground.validation import check_integers, shown
+from glrnn.ground.validation import (
+    LARGEST_FLOAT,
+    SMALLEST_FLOAT,
+    check_integers,
+    shown,
+)
 from glrnn.heads import HEADS, Head
 from glrnn.heads.head import check_known_ids
 from glrnn.heads.scatter import add_rows
@@ -337,7 +341,17 @@ def _read(
         masks = Masks(layers=(LayerMasks(),) * len(cells))
     num_steps, batch_size = window.inputs.shape
     _check_carry(cells, carry)
-    _check_masks(masks, _mask_shapes(network, head, params, batch_size, num_steps))
+    _check_masks(
+        masks,
+        # Masks may be those of every step and sequence, whatever the config draws.
+        *(
+            _mask_shapes(each, head, params, batch_size, num_steps)
+            for each in (
+                _with_masks_per(network, False),
+                _with_masks_per(network, True),
+            )
+        ),
+    )
     params = in_float32(params)
     length = jnp.asarray(window.length)
     x, table = _look_up(params.embedding.table, window.inputs)
@@ -412,32 +426,39 @@ def _check_window(window: Window, num_words: int) -> None:
 
 def _check_carry(cells: Sequence[Cell], carry: Carry) -> None:
     right = jax.eval_shape(lambda: tuple(cell.initial_state(1) for cell in cells))
-    if jax.tree.structure(carry) != jax.tree.structure(right):
+    found = tuple(carry) if isinstance(carry, list) else carry
+    if jax.tree.structure(found) != jax.tree.structure(right):
         raise UsageError(
             "the carry is not that of the network; begin with its initial_carry(B)"
         )
 
 
-def _check_masks(masks: Masks, right: Masks) -> None:
+def _with_masks_per(network: Network, each: bool) -> Network:
+    return network._replace(masks_per_step=each, word_masks_per_sequence=each)
+
+
+def _check_masks(masks: Masks, shared: Masks, each: Masks) -> None:
     """Refuses masks of another vocabulary or batch, which would be broadcast."""
-    if len(masks.layers) != len(right.layers):
+    if len(masks.layers) != len(each.layers):
         raise UsageError(
             f"the masks are those of {len(masks.layers)} layers; the network has "
-            f"{len(right.layers)}"
+            f"{len(each.layers)}"
         )
-    shapes = _shapes_of(right)
+    right = _shapes_of(shared), _shapes_of(each)
     for path, shape in _shapes_of(masks).items():
-        if shape != shapes.get(path):
+        shapes = [found[path] for found in right if path in found]
+        if shape not in shapes:
+            told = " or ".join(map(str, dict.fromkeys(shapes))) or "nothing"
             raise UsageError(
-                f"masks{path} has the shape {shape}; that of the window is "
-                f"{shapes.get(path, 'nothing')}"
+                f"masks{path} has the shape {shape}; that of the window is {told}"
             )
 
 
 def _check_temperature(temperature: Any) -> None:
     if temperature is None or not is_known(temperature):
         return
-    if not 0 < temperature < math.inf:
+    is_number = not isinstance(temperature, str) and not jnp.ndim(temperature)
+    if not (is_number and SMALLEST_FLOAT <= temperature <= LARGEST_FLOAT):
         raise UsageError(f"the temperature is {shown(temperature)}; it must be above 0")
 
 

@@ -63,7 +63,11 @@ def find(folder: Path, damages: list[str]) -> list[Path]:
             damages.append(f"cannot read {here}: {error.strerror}")
     if not found and not damages:
         raise UsageError(f"no run in {folder}")
-    return sorted(found)
+    # A run that has several names, such as `latest`, is listed by its own.
+    names: dict[str, Path] = {}
+    for run in sorted(found, key=lambda run: (run.is_symlink(), run)):
+        names.setdefault(os.path.realpath(run), run)
+    return sorted(names.values())
 
 
 def row(run: Run) -> dict[str, object]:

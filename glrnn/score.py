@@ -5,21 +5,22 @@ if __name__ == "__main__":
 
     start("glrnn.score")  # before the imports that follow, which take a second
 
-import contextlib
 import itertools
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Literal, TextIO
 
 import numpy as np
 import tyro
 
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.options import words
-from glrnn.data.texts import check_regular, standard_input
+from glrnn.console.output import in_utf8
+from glrnn.data.texts import opened
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.ground.devices import require_devices
 from glrnn.ground.files import whole_file
@@ -33,6 +34,7 @@ from glrnn.scoring.sentences import (
     score_stream,
 )
 from glrnn.scoring.trained import Trained, load
+from glrnn.storage import run_folder
 
 # Layouts and columns that need whole distributions.
 DETAILED = {"complexity", "entropy", "rank"}
@@ -67,6 +69,10 @@ class Command:
         context: Where the state comes from: a fresh one for each sentence, or the line
             before, of a file that is one text. Blank lines are then scored, as <eos>.
         debug: How much --format srilm prints, 0 to 2, as -debug of ngram.
+        nbest: Read a list of candidates, as Kaldi writes it: a key, utterance-n, and
+            words. Print each key with the cost of its words and <eos>, minus the
+            natural log-probability; lower is better.
+        per_word: With --nbest, print the cost of each word and of <eos>, not their sum.
         interpolate: Further runs and their weights, RUN WEIGHT ...: the mean of the
             probabilities of all runs, of which the first has the weight that is left.
         output: A file to write instead of standard output, once all is scored.
@@ -87,6 +93,8 @@ class Command:
     unknown: Literal["score", "skip"] = "score"
     context: Literal["sentence", "file"] = "sentence"
     debug: Literal[0, 1, 2] = 0
+    nbest: bool = False
+    per_word: bool = False
     interpolate: Annotated[
         tuple[tuple[Path, float], ...], tyro.conf.arg(metavar="RUN WEIGHT")
     ] = ()
@@ -95,6 +103,8 @@ class Command:
     @property
     def layout(self) -> str:
         """The name of the layout."""
+        if self.nbest:
+            return "nbest"
         return "words" if self.words else self.format
 
     @property
@@ -120,16 +130,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _scores(command, trained), _options(command)
         )
         if command.output is None:
+            in_utf8()
             for line in lines:
                 print(line)
             return
-        with whole_file(command.output) as file:
+        with _written(command.output) as file:
             file.writelines(line + "\n" for line in lines)
 
 
 def _check(command: Command) -> None:
     """Refuses options that would have no effect."""
     layout = command.layout
+    given = [
+        name
+        for name, value, usual in (
+            ("--words", command.words, False),
+            ("--format", command.format, "sentences"),
+            ("--unknown", command.unknown, "score"),
+            ("--context", command.context, "sentence"),
+        )
+        if value != usual
+    ]
+    if command.nbest and given:
+        raise UsageError(f"{given[0]} is of no use to --nbest; drop one of them")
+    if command.per_word and not command.nbest:
+        raise UsageError("--per-word needs --nbest")
     if command.words and command.format not in ("sentences", "words"):
         raise UsageError(f"--words is --format words; drop it, or --format {layout}")
     unknown = [name for name in command.chosen_columns if name not in layouts.COLUMNS]
@@ -151,6 +176,18 @@ def _check(command: Command) -> None:
         )
 
 
+def _written(path: Path) -> AbstractContextManager[TextIO]:
+    """The output file: whole or not there; a device or a pipe is written as it is."""
+    for outer in (*path.absolute().parents, *path.resolve().parents):
+        if run_folder.exists(outer):
+            raise UsageError(f"{path} is inside the run {outer}; choose another")
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: Is a directory")
+    if path.exists() and not path.is_file():
+        return open(path, "w", encoding="utf-8", newline="")
+    return whole_file(path.resolve())  # of a link, what it points to
+
+
 def _loaded(command: Command) -> Trained:
     first = load(command.run, command.phase, command.stage)
     if not command.interpolate:
@@ -168,6 +205,7 @@ def _options(command: Command) -> layouts.Options:
         scores_blank=command.context == "file",
         debug=command.debug,
         name=" ".join(command.file) or "-",
+        per_word=command.per_word,
     )
 
 
@@ -175,7 +213,8 @@ def _scores(command: Command, trained: Trained) -> Iterator[SentenceScore]:
     details = bool(DETAILED & {command.layout, *command.chosen_columns})
     details = details or command.layout == "json"
     score = score_stream if command.context == "file" else score_sentences
-    for found in score(trained, _sentences(command.file, trained), details):
+    sentences = _sentences(command.file, trained, command.nbest)
+    for found in score(trained, sentences, details):
         if np.isnan(found.log_likelihoods).any():
             raise DivergedError(
                 f"a probability of line {found.sentence.line:,} is not a number"
@@ -183,31 +222,20 @@ def _scores(command: Command, trained: Trained) -> Iterator[SentenceScore]:
         yield found
 
 
-def _sentences(names: Sequence[str], trained: Trained) -> Iterator[Sentence]:
+def _sentences(
+    names: Sequence[str], trained: Trained, keyed: bool
+) -> Iterator[Sentence]:
     """The sentences of some texts, numbered throughout."""
     before = 0
     for name in names or ("-",):
         told = "standard input" if name == "-" else name
         last = 0
-        with _opened(name) as stream:
-            lines = read_sentences(stream, trained.vocabulary, told, trained.eos)
+        with opened(name) as stream:
+            lines = read_sentences(stream, trained.vocabulary, told, trained.eos, keyed)
             for sentence in _warned(lines, trained, told):
                 last = sentence.line
                 yield sentence._replace(line=before + last)
         before += last
-
-
-@contextlib.contextmanager
-def _opened(name: str) -> Iterator[BinaryIO]:
-    if name == "-":
-        yield standard_input()
-        return
-    check_regular(name)
-    try:
-        with open(name, "rb") as stream:
-            yield stream
-    except OSError as error:
-        raise UsageError(f"cannot read {name}: {error.strerror}") from error
 
 
 def _warned(

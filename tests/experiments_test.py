@@ -331,7 +331,9 @@ def test_experiments_can_vary_one_another(tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     write(other, "from glrnn import Config\nconfig = Config(seed=5)\n", "parent_a.py")
-    assert experiment.load(write(other, path.read_text())).seed == 5
+    write(other, path.read_text())
+    # By a path that is not the shortest, too.
+    assert experiment.load(other / ".." / "other" / "mine.py").seed == 5
 
 
 def test_an_experiment_does_not_move_the_process(tmp_path):

@@ -39,7 +39,7 @@ def test_clip_transform_costs_no_more_than_optax():
 def test_heavy_libraries_are_loaded_where_they_are_used():
     # The builders in `corpora` are classes of tensorflow-datasets, and the options of
     # these command lines are annotated for tyro.
-    names_of_doors = "train", "evaluate", "study", "check", "score"
+    names_of_doors = "train", "evaluate", "study", "check", "score", "generate"
     doors = [f"glrnn.{name}" for name in names_of_doors]
     names = [
         module.name

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "glrnn"
 
 # Rooms from the top: each may import itself and what stands on the lines below.
 ROOMS = """
-train study runs evaluate check score
+train study runs evaluate check score generate
 training
 scoring
 evaluation console

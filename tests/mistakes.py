@@ -253,6 +253,33 @@ OPTIONS = {
             (["EXPERIMENT", "twice"], "twice"),
         ],
     },
+    "generate": {
+        "RUN": [([], "RUN"), (["nowhere"], "no run in nowhere")],
+        "--prompt": [(["RUN", "--prompt"], "--prompt")],
+        "--phase": [(["RUN", "--phase", "2"], "there is no phase 2 in run: it has 1")],
+        "--stage": [(["RUN", "--stage", "mian"], "--stage")],
+        "--samples": [
+            (
+                ["RUN", "--samples", "0"],
+                "the number of samples is 0; it must be",
+            ),
+        ],
+        "--length": [(["RUN", "--length", "0"], "the length is 0; it must be at")],
+        "--min-length": [
+            (["RUN", "--min-length", "-1"], "min_length is -1; it must be at least 0"),
+        ],
+        "--temperature": [
+            (
+                ["RUN", "--temperature", "-1"],
+                "temperature is -1.0; it must be at least",
+            ),
+            (["RUN", "--temperature", "nan"], "must be finite"),
+        ],
+        "--top-k": [(["RUN", "--top-k", "-1"], "top_k is -1; it must be at least 0")],
+        "--top-p": [(["RUN", "--top-p", "2"], "top_p is 2.0; it must be between")],
+        "--no-unknown": [(["RUN", "--no-unknown", "yes"], "yes")],
+        "--seed": [(["RUN", "--seed", "x"], "--seed")],
+    },
     "score": {
         "RUN": [
             ([], "RUN"),
@@ -297,6 +324,14 @@ OPTIONS = {
             (["RUN", "--debug", "1"], "--debug needs --format srilm"),
             (["RUN", "--format", "srilm", "--debug", "3"], "--debug"),
         ],
+        "--nbest": [
+            (
+                ["RUN", "DATA/test.txt", "--nbest"],
+                "begins with a key such as utterance",
+            ),
+            (["RUN", "--nbest", "--words"], "--words is of no use to --nbest"),
+        ],
+        "--per-word": [(["RUN", "--per-word"], "--per-word needs --nbest")],
         "--interpolate": [
             (["RUN", "--interpolate", "RUN", "x"], "--interpolate"),
             (["RUN", "--interpolate", "RUN", "1.5"], "the weight -0.5 is not above 0"),

@@ -31,7 +31,7 @@ from mistakes import (
 )
 from tensorflow_datasets.core import constants
 
-from glrnn import check, data, evaluate, runs, score, study, train
+from glrnn import check, data, evaluate, generate, runs, score, study, train
 from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage, experiment
 from glrnn.errors import UsageError
 from glrnn.ground.validation import from_values, to_json
@@ -45,6 +45,7 @@ MAINS = {
     "train": train.main,
     "evaluate": evaluate.main,
     "score": score.main,
+    "generate": generate.main,
     "runs": runs.main,
     "study": study.main,
     "check": check.main,

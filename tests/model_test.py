@@ -203,7 +203,9 @@ def test_a_window_that_is_not_ids_is_refused(changes, message):
         model.apply(*start(model), make_window()._replace(**changes))
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize(
+    "temperature", [0, -1.0, math.nan, math.inf, 1e-40, "1", [1.0]]
+)
 def test_a_temperature_that_is_none_is_refused(temperature):
     model = make_model()
     with pytest.raises(UsageError, match="it must be above 0"):
@@ -223,6 +225,19 @@ def test_masks_of_other_sizes_are_refused(words, sequences):
     )
     with pytest.raises(UsageError, match=r"masks\.(embedding|input) has the shape"):
         jax.eval_shape(model.apply, *start(model), make_window(), masks)
+
+
+def test_masks_of_every_step_and_sequence_are_taken():
+    model = make_model()
+    params, carry = start(model)
+    layers = (LayerMasks(),) * 2
+    shared = Masks(jnp.ones((V, 1)), jnp.ones((1, B, E)), layers)
+    each = Masks(jnp.ones((V, B)), jnp.ones((T, B, E)), layers)
+    first, second = (
+        model.apply(params, list(carry), make_window(), masks).nll
+        for masks in (shared, each)
+    )
+    assert first == second
 
 
 def test_the_masks_and_the_carry_of_another_network_are_refused():

@@ -151,6 +151,9 @@ def test_a_run_behind_a_link_is_listed(start, tmp_path, capsys):
     (tmp_path / "others").mkdir()
     (tmp_path / "others" / "linked").symlink_to(tmp_path / "runs" / "a")
     (tmp_path / "others" / "circle").symlink_to(tmp_path / "others")
+    (tmp_path / "runs" / "latest").symlink_to(tmp_path / "runs" / "a")
+    rows, _, _ = listed(capsys, tmp_path)
+    assert [row.split()[0] for row in rows] == [str(tmp_path / "runs" / "a")]
     runs.main([str(tmp_path / "others")])
     assert str(tmp_path / "others" / "linked") in capsys.readouterr().out
 

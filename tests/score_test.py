@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 
 import numpy as np
@@ -108,3 +109,59 @@ def test_a_word_that_is_known_in_another_normal_form_is_told(
     said = capsys.readouterr().err
     assert said.count("warning") == 1
     assert "line 1 has unknown words such as" in said
+
+
+def test_candidates_are_rescored_line_by_line(trained, tmp_path, capsys):
+    """Empty and repeated ones too, with their keys as they are."""
+    run, _, _ = trained
+    path = tmp_path / "nbest.txt"
+    path.write_text("utt-a-1 the cat\nutt-a-2\nutt-a-1  the cat\nx-10 a dog sat\n")
+    found = printed(capsys, run, path, "--nbest")
+    assert [line.split()[0] for line in found] == [
+        "utt-a-1",
+        "utt-a-2",
+        "utt-a-1",
+        "x-10",
+    ]
+    assert found[0] == found[2]
+    model = glrnn.load(run)
+    for line, text in zip(found, ("the cat", "", "the cat", "a dog sat"), strict=True):
+        ids = [*glrnn.encode(model, text), model.eos]
+        cost = -glrnn.log_likelihoods(model, ids)[0].sum()
+        assert float(line.split()[1]) == pytest.approx(cost, abs=2e-4)
+    each = printed(capsys, run, path, "--nbest", "--per-word")
+    assert [len(line.split()) for line in each] == [4, 2, 4, 5]
+    total = sum(map(float, each[3].split()[1:]))
+    assert total == pytest.approx(float(found[3].split()[1]), abs=5e-4)
+
+
+def test_an_output_that_is_no_file_is_written_as_it_is(trained, mine, tmp_path, capsys):
+    """A device stays one; of a link, what it points to is written."""
+    run, _, _ = trained
+    before = os.stat(os.devnull)
+    assert printed(capsys, run, mine, "--output", os.devnull) == []
+    assert os.stat(os.devnull).st_mode == before.st_mode
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "out.txt")
+    expected = printed(capsys, run, mine)
+    printed(capsys, run, mine, "--output", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there" / "out.txt").read_text().splitlines() == expected
+
+
+@pytest.mark.parametrize("name", ["config.json", "new/deep.txt"])
+def test_an_output_inside_a_run_is_refused(trained, mine, capsys, name):
+    run, _, _ = trained
+    with pytest.raises(SystemExit):
+        score.main([str(run), str(mine), "--output", str(run / name)])
+    assert "is inside the run" in capsys.readouterr().err
+
+
+def test_what_is_printed_is_in_utf8(trained, mine, monkeypatch):
+    run, _, _ = trained
+    mine.write_text("the Größe\n", encoding="utf-8")
+    found = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(found, encoding="ascii"))
+    score.main([str(run), str(mine), "--words", "--columns", "surface"])
+    sys.stdout.flush()
+    assert "Größe".encode() in found.getvalue()

@@ -387,3 +387,33 @@ def test_json_has_an_object_a_sentence(kenlm):
     assert first["sentence_id"] == 1 and first["unit"] == "nats"
     total = sum(token["surprisal"] for token in first["tokens"])
     assert total == pytest.approx(2.3822026 * np.log(10), rel=1e-6)
+
+
+def test_a_context_of_another_vocabulary_is_refused(plain):
+    context = beginning(plain)._replace(last=len(WORDS))
+    for function in (
+        next_log_probs,
+        lambda *given: log_likelihoods(given[0], [1], given[1]),
+    ):
+        with pytest.raises(UsageError, match="the context holds the id 20"):
+            function(plain, context)
+
+
+def test_the_loss_of_an_ensemble_takes_one_length(plain):
+    mixed = interpolated([plain, plain], [0.5, 0.5])
+    tokens, carry = np.ones((3, 2), int), mixed.model.initial_carry(2)
+    window = Window(tokens, tokens, np.array([3, 1]))
+    with pytest.raises(UsageError, match="must be one integer"):
+        mixed.model.apply(mixed.params, carry, window)
+
+
+def test_byte_order_marks_of_joined_files_are_dropped():
+    text = "\ufeffa\n\ufeffb\n\ufeff\n".encode()
+    lines = read_sentences(io.BytesIO(text), WORDS, "a text", eos=1)
+    assert [line.words for line in lines] == [("a",), ("b",), ("\ufeff",)]
+
+
+def test_words_may_hold_what_is_no_unicode(plain):
+    assert encode(plain, "w01 \udc80").tolist() == [2, 2]
+    with pytest.raises(UsageError, match="has a NUL"):
+        glrnn.load("run\0")

@@ -59,27 +59,26 @@ def _undone(path: Path) -> Iterator[None]:
     current folder, which paths of the command line start from, is what it was.
     """
     here = current_folder()
-    folder, before = str(path.parent.absolute()), (sys.path[:], {*sys.modules})
+    folder, before = os.path.abspath(path.parent), (sys.path[:], {*sys.modules})
     sys.path.insert(0, folder)
     try:
         yield
     finally:
+        # The file may have added folders of its own.
+        folders = {os.path.abspath(name) for name in {*sys.path} - {*before[0]}}
         sys.path[:] = before[0]
         new = {*sys.modules} - before[1]
-        own = {name for name in new if _is_in(folder, name.partition(".")[0])}
+        own = {name for name in new if _home(name.partition(".")[0]) in folders}
         for name in own:
             del sys.modules[name]
         os.chdir(here)
 
 
-def _is_in(folder: str, module: str) -> bool:
-    """Whether a module is a file or a package of a folder."""
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None:
-        return False
-    path = Path(os.path.abspath(file))
-    home = path.parent.parent if path.name == "__init__.py" else path.parent
-    return str(home) == folder
+def _home(module: str) -> str | None:
+    """The folder that a module or a package is in."""
+    found = sys.modules.get(module)
+    places = [*getattr(found, "__path__", ()), getattr(found, "__file__", None)]
+    return os.path.dirname(os.path.abspath(places[0])) if places[0] else None
 
 
 def _reason(error: BaseException) -> str:

@@ -6,6 +6,7 @@ standard output even if it is standard error that broke.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
@@ -69,3 +70,9 @@ def output_console(
 def raise_lost(error: OSError) -> None:
     """What is done about an output that is lost where it is all there is to do."""
     raise error
+
+
+def in_utf8() -> None:
+    """Has standard output written in UTF-8, whatever the locale, as texts are read."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")

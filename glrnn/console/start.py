@@ -76,6 +76,11 @@ def score() -> None:
     start("glrnn.score")
 
 
+def generate() -> None:
+    """Starts `glrnn-generate`."""
+    start("glrnn.generate")
+
+
 def study() -> None:
     """Starts `glrnn-study`."""
     start("glrnn.study")

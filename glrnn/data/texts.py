@@ -1,11 +1,13 @@
 """Texts from files and from standard input: regular files of limited size, in UTF-8."""
 
+import contextlib
 import io
 import os
 import re
 import select
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -67,23 +69,49 @@ def read_given(name: str) -> str:
         ...
         glrnn.errors.UsageError: cannot read nowhere.txt: No such file or directory
     """
-    if name.startswith(OPEN_FILES) and not os.path.isfile(name):
-        try:
-            with open(name, "rb") as stream:
-                return read_stream(stream, name)
-        except OSError as error:
-            raise UsageError(f"cannot read {name}: {error.strerror}") from error
-    if name != "-":
-        return read_text(name)
-    return read_stream(standard_input(), "standard input")
+    if name == "-":
+        return read_stream(_standard_input(), "standard input")
+    if _is_open(name):
+        with opened(name) as stream:
+            return read_stream(stream, name)
+    return read_text(name)
 
 
-def standard_input() -> BinaryIO:
-    """Standard input, which is waited for whether or not it blocks.
+@contextlib.contextmanager
+def opened(name: str) -> Iterator[BinaryIO]:
+    """Opens what a command line names, as `read_given` does.
+
+    Args:
+        name: A file, a pipe that a shell made for the command, or `-`.
 
     Raises:
-        UsageError: if it is closed.
+        UsageError: if it cannot be read, or is a pipe or device of another kind.
+
+    Example:
+        >>> with opened("nowhere.txt"):
+        ...     pass
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: cannot read nowhere.txt: No such file or directory
     """
+    if name == "-":
+        yield _standard_input()
+        return
+    if not _is_open(name):
+        check_regular(name)
+    try:
+        with open(name, "rb") as stream:
+            yield stream
+    except OSError as error:
+        raise UsageError(f"cannot read {name}: {error.strerror}") from error
+
+
+def _is_open(name: str) -> bool:
+    return name.startswith(OPEN_FILES) and not os.path.isfile(name)
+
+
+def _standard_input() -> BinaryIO:
+    """Standard input, which is waited for whether or not it blocks."""
     if sys.stdin is None:
         raise UsageError("cannot read standard input: it is closed")
     if sys.stdin.isatty():

@@ -52,7 +52,8 @@ class Vocabulary:
     words: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if type(self.words) is not tuple or {*map(type, self.words)} - {str}:
+        kinds = {*map(type, self.words)}
+        if type(self.words) is not tuple or not all(issubclass(k, str) for k in kinds):
             raise UsageError(
                 f"the words of a vocabulary must be a tuple of strings, got "
                 f"{shown(self.words)}"
@@ -151,6 +152,7 @@ class Vocabulary:
             (array([1, 0], dtype=int32), 0)
         """
         _check_list(tokens)
+        tokens = list(tokens)
         ids = np.array([self.index.get(token, -1) for token in tokens], np.int32)
         outside = np.flatnonzero(ids < 0)
         for place in outside.tolist():

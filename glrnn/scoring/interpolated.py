@@ -22,7 +22,8 @@ def interpolated(models: Sequence[Trained], weights: Sequence[float]) -> Trained
     """An ensemble: p(w) = sum_i weight_i p_i(w).
 
     Its parameters are the tuple of theirs, and its dropout masks cannot be drawn. It is
-    evaluated and scored with as any other model; it cannot be trained.
+    evaluated and scored with as any other model; it cannot be trained. A temperature
+    divides the logits of each model.
 
     Args:
         models: The models, all of the same vocabulary.
@@ -83,6 +84,8 @@ def _model(models: tuple[Model, ...], weights: tuple[float, ...]) -> Model:
 
     @ignores_padding
     def apply(params: Any, carry: Any, window: Window, **settings: Any) -> Outcome:
+        if jnp.ndim(window.length):
+            raise UsageError("the window's length must be one integer for the loss")
         found, carry = log_likelihoods(params, carry, window, **settings)
         num_steps, batch_size = found.shape
         weights = token_weights(num_steps, batch_size, jnp.asarray(window.length))

@@ -39,6 +39,7 @@ class Options(NamedTuple):
             text that is read as a whole.
         debug: How much SRILM tells, 0 to 2.
         name: The name of the text, for SRILM's summary.
+        per_word: Whether a candidate has a cost for each word instead of their sum.
     """
 
     base: str = "2"
@@ -47,6 +48,7 @@ class Options(NamedTuple):
     scores_blank: bool = False
     debug: int = 0
     name: str = "-"
+    per_word: bool = False
 
 
 class Row(NamedTuple):
@@ -259,6 +261,17 @@ def kenlm(scores: Scores, options: Options) -> Iterator[str]:
     yield f"Tokens:\t{num_tokens}"
 
 
+def candidates(scores: Scores, options: Options) -> Iterator[str]:
+    """A line a candidate: its key and its cost, minus the natural log-probability.
+
+    Kaldi's scripts join such files line by line, so every line has one.
+    """
+    for score in scores:
+        nats = [row.nats for row in rows_of(score)]
+        costs = nats if options.per_word else [math.fsum(nats)]
+        yield " ".join([score.sentence.key, *(f"{cost:.4f}" for cost in costs)])
+
+
 def _power(log10: float, count: int) -> float:
     return to_perplexity(log10 * math.log(10) / count) if count else math.nan
 
@@ -270,4 +283,5 @@ LAYOUTS: dict[str, Callable[[Scores, Options], Iterator[str]]] = {
     "srilm": srilm,
     "kenlm": kenlm,
     "json": objects,
+    "nbest": candidates,
 }

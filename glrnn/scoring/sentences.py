@@ -7,6 +7,7 @@ grow with the text.
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, BinaryIO, NamedTuple
@@ -21,6 +22,7 @@ from glrnn.data.texts import LARGEST
 from glrnn.data.vocabulary import Ids, Vocabulary
 from glrnn.data.windows import Window
 from glrnn.errors import UsageError
+from glrnn.ground.validation import shown
 from glrnn.scoring.trained import Trained
 
 # The number of sentences that are read before any is scored.
@@ -32,6 +34,8 @@ BATCH_SIZES = (1, 8, 32)
 # The number of probabilities that are held at a time where whole distributions are
 # asked for.
 LARGEST_TABLE = 2**26
+# The utterance, and the number of the candidate after the last hyphen.
+KEY = re.compile(r".+-\d+", re.ASCII)
 BYTE_ORDER_MARK = "\ufeff".encode()
 
 
@@ -43,12 +47,14 @@ class Sentence(NamedTuple):
         words: Its words as they were written.
         ids: The ids of these words and of `<eos>`, `[N]`.
         unknown: Whether each of these is an unknown word, `[N]`.
+        key: The first word of a line of candidates, which is no part of the sentence.
     """
 
     line: int
     words: tuple[str, ...]
     ids: Ids
     unknown: npt.NDArray[np.bool_]
+    key: str = ""
 
 
 class SentenceScore(NamedTuple):
@@ -69,7 +75,7 @@ class SentenceScore(NamedTuple):
 
 
 def read_sentences(
-    stream: BinaryIO, vocabulary: Vocabulary, name: str, eos: int
+    stream: BinaryIO, vocabulary: Vocabulary, name: str, eos: int, keyed: bool = False
 ) -> Iterator[Sentence]:
     r"""The lines of a text as sentences.
 
@@ -82,10 +88,12 @@ def read_sentences(
         vocabulary: The words that the model knows.
         name: What the text is, for an error.
         eos: The id of `<eos>`.
+        keyed: Whether each line begins with a key, `utterance-n`: a list of candidates.
 
     Raises:
         UsageError: The text cannot be read or is empty; or a line is too long, is not
-            UTF-8, or has an unknown word for which the vocabulary has no symbol.
+            UTF-8, has an unknown word for which the vocabulary has no symbol, or has no
+            key where there should be one.
 
     Example:
         >>> import io
@@ -108,15 +116,16 @@ def read_sentences(
             break
         if len(line) == LARGEST:
             raise UsageError(f"line {number:,} of {name} has over {LARGEST:,} bytes")
-        if number == 1:
+        # `cat a b` leaves that of b; one that stands alone is a word.
+        if number == 1 or not line.removeprefix(BYTE_ORDER_MARK)[:1].isspace():
             line = line.removeprefix(BYTE_ORDER_MARK)
-        yield _sentence(line, number, vocabulary, name, eos)
+        yield _sentence(line, number, vocabulary, name, eos, keyed)
     if number == 1:
         raise UsageError(f"{name} is empty")
 
 
 def _sentence(
-    line: bytes, number: int, vocabulary: Vocabulary, name: str, eos: int
+    line: bytes, number: int, vocabulary: Vocabulary, name: str, eos: int, keyed: bool
 ) -> Sentence:
     where = f"line {number:,} of {name}"
     try:
@@ -125,10 +134,18 @@ def _sentence(
         raise UsageError(f"{where} is not UTF-8 text: {error.reason}") from error
     if b"\0" in line:
         raise UsageError(f"{where} is not UTF-8 text: it has a NUL")
+    key = ""
+    if keyed:
+        key, words = (words or ("",))[0], words[1:]
+        if not KEY.fullmatch(key):
+            raise UsageError(
+                f"{where} begins with {shown(key)}; a line of candidates begins with a "
+                f"key such as utterance-1"
+            )
     ids = np.append(vocabulary.encode(words, where)[0], np.int32(eos))
     symbol = vocabulary.unknown_symbol
     unknown = ids == (-1 if symbol is None else vocabulary.index[symbol])
-    return Sentence(number, words, ids, unknown)
+    return Sentence(number, words, ids, unknown, key)
 
 
 def score_sentences(

@@ -77,7 +77,7 @@ def log_likelihoods(
         >>> np.exp(np.append(first, rest)).round(2).tolist()
         [0.33000001311302185, 0.33000001311302185, 0.33000001311302185]
     """
-    context = context or beginning(trained)
+    context = _checked(trained, context)
     ids = check_ids(ids, "text", len(trained.vocabulary))
     carry, inputs, found = context.carry, np.append(np.int32(context.last), ids), []
     for start in range(0, len(ids), PIECES[-1]):
@@ -113,10 +113,17 @@ def next_log_probs(trained: Trained, context: Context | None = None) -> Floats:
         >>> np.exp(next_log_probs(trained)).tolist()
         [0.25, 0.25, 0.25, 0.25]
     """
-    context = context or beginning(trained)
+    context = _checked(trained, context)
     window = _window(np.array([context.last], np.int32), 1)
     found = _log_probs(trained.model, trained.params, context.carry, window)
     return np.asarray(found)[0, 0]
+
+
+def _checked(trained: Trained, context: Context | None) -> Context:
+    if context is None:
+        return beginning(trained)
+    check_ids([context.last], "context", len(trained.vocabulary))
+    return context
 
 
 def _window(tokens: npt.NDArray[np.int32], size: int) -> Window:

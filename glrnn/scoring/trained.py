@@ -106,5 +106,7 @@ def encode(trained: Trained, text: str) -> Ids:
         >>> encode(trained, "the cat\n").tolist()
         [1, 2]
     """
-    words = [word.decode() for word in text.encode().split()]
+    # Anything that a word may hold, such as half of a surrogate pair.
+    parts = text.encode("utf-8", "surrogatepass").split()
+    words = [word.decode("utf-8", "surrogatepass") for word in parts]
     return trained.vocabulary.encode(words)[0]

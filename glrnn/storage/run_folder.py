@@ -196,6 +196,8 @@ def check_name(folder: Path) -> None:
     Example:
         >>> check_name(Path("runs/mine"))
     """
+    if "\0" in str(folder):
+        raise UsageError(f"the name of {str(folder)!r} has a NUL")
     try:
         str(folder).encode()
     except UnicodeEncodeError:
