@@ -457,8 +457,8 @@ def _check_masks(masks: Masks, shared: Masks, each: Masks) -> None:
 def _check_temperature(temperature: Any) -> None:
     if temperature is None or not is_known(temperature):
         return
-    is_number = not isinstance(temperature, str) and not jnp.ndim(temperature)
-    if not (is_number and SMALLEST_FLOAT <= temperature <= LARGEST_FLOAT):
+    is_number = not isinstance(temperature, str) and np.ndim(temperature) == 0
+    if not (is_number and SMALLEST_FLOAT <= float(temperature) <= LARGEST_FLOAT):
         raise UsageError(f"the temperature is {shown(temperature)}; it must be above 0")
 
 

@@ -21,6 +21,7 @@ from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.options import words
 from glrnn.console.output import in_utf8
 from glrnn.data.texts import opened
+from glrnn.data.tokens import EOS
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.ground.devices import require_devices
 from glrnn.ground.files import whole_file
@@ -67,7 +68,8 @@ class Command:
         unknown: Whether unknown words are scored as <unk>, or left out of sums and
             rows. They are read in either case.
         context: Where the state comes from: a fresh one for each sentence, or the line
-            before, of a file that is one text. Blank lines are then scored, as <eos>.
+            before, of a file that is one text. Blank lines are then scored, as <eos>,
+            but in the layouts of other tools, which skip them.
         debug: How much --format srilm prints, 0 to 2, as -debug of ngram.
         nbest: Read a list of candidates, as Kaldi writes it: a key, utterance-n, and
             words. Print each key with the cost of its words and <eos>, minus the
@@ -241,9 +243,17 @@ def _sentences(
 def _warned(
     sentences: Iterable[Sentence], trained: Trained, name: str
 ) -> Iterator[Sentence]:
-    """The sentences; says once that the normal form NFC would make words known."""
-    said = False
+    """The sentences; says once each what looks wrong about them.
+
+    Lines with an `<eos>` of their own, and words that the normal form NFC would make
+    known.
+    """
+    said = ended = False
     for sentence in sentences:
+        if not ended and EOS in sentence.words:
+            ended = True
+            told = f"line {sentence.line:,} has {EOS}, and each line gets one"
+            print(f"warning: {printable(name)}: {told}", file=sys.stderr, flush=True)
         if not said:
             for word in itertools.compress(sentence.words, sentence.unknown):
                 normal = unicodedata.normalize("NFC", word)

@@ -165,3 +165,11 @@ def test_what_is_printed_is_in_utf8(trained, mine, monkeypatch):
     score.main([str(run), str(mine), "--words", "--columns", "surface"])
     sys.stdout.flush()
     assert "Größe".encode() in found.getvalue()
+
+
+def test_an_end_of_ones_own_is_told(trained, mine, capsys):
+    run, _, _ = trained
+    mine.write_text("the cat <eos>\na <eos>\n")
+    score.main([str(run), str(mine)])
+    said = capsys.readouterr().err
+    assert said == f"warning: {mine}: line 1 has <eos>, and each line gets one\n"

@@ -16,6 +16,7 @@ from glrnn.config import Config, Layer, Phase
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import Window
 from glrnn.errors import UsageError
+from glrnn.evaluation.temperature import tempered
 from glrnn.model import language_model
 from glrnn.scoring import sentences as scoring
 from glrnn.scoring.interpolated import interpolated
@@ -391,12 +392,19 @@ def test_json_has_an_object_a_sentence(kenlm):
 
 def test_a_context_of_another_vocabulary_is_refused(plain):
     context = beginning(plain)._replace(last=len(WORDS))
-    for function in (
-        next_log_probs,
-        lambda *given: log_likelihoods(given[0], [1], given[1]),
-    ):
-        with pytest.raises(UsageError, match="the context holds the id 20"):
-            function(plain, context)
+    with pytest.raises(UsageError, match="the context holds the id 20"):
+        next_log_probs(plain, context)
+    with pytest.raises(UsageError, match="the context holds the id 20"):
+        log_likelihoods(plain, [1], context)
+
+
+def test_temperatures_of_an_ensemble_multiply(plain):
+    hot = plain._replace(model=tempered(plain.model, 2.0))
+    mixed = interpolated([hot, hot], [0.5, 0.5])
+    ids = [4, 5, 6]
+    found, _ = log_likelihoods(mixed._replace(model=tempered(mixed.model, 1.5)), ids)
+    expected, _ = log_likelihoods(plain._replace(model=tempered(plain.model, 3.0)), ids)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_the_loss_of_an_ensemble_takes_one_length(plain):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from glrnn.data.windows import Window, ignores_padding
 from glrnn.errors import UsageError
+from glrnn.evaluation.temperature import tempered
 from glrnn.ground.validation import shown
 from glrnn.losses import token_weights
 from glrnn.model import Model, Outcome
@@ -61,14 +62,21 @@ def interpolated(models: Sequence[Trained], weights: Sequence[float]) -> Trained
     return first._replace(model=model, params=tuple(each.params for each in models))
 
 
+def _at(model: Model, temperature: float | None) -> Model:
+    """A model that may have a temperature already, which this one multiplies."""
+    return model if temperature is None else tempered(model, temperature)
+
+
 @lru_cache(maxsize=64)
 def _model(models: tuple[Model, ...], weights: tuple[float, ...]) -> Model:
     def initial_carry(batch_size: int) -> tuple[Any, ...]:
         return tuple(model.initial_carry(batch_size) for model in models)
 
-    def mixed(name, params, carry, window, **settings):
+    def mixed(name, params, carry, window, temperature=None, **settings):
         found = [
-            getattr(model, name)(params_of_one, carry_of_one, window, **settings)
+            getattr(_at(model, temperature), name)(
+                params_of_one, carry_of_one, window, **settings
+            )
             for model, params_of_one, carry_of_one in zip(
                 models, params, carry, strict=True
             )

@@ -233,8 +233,8 @@ def kenlm(scores: Scores, options: Options) -> Iterator[str]:
     """What `query` prints: a line a sentence, and four lines of summary.
 
     A blank line is scored as its `</s>`. Unknown words are scored, keep their spelling
-    and have the id 0. The number beside an id is that of the words that the probability
-    depends on, the word itself included.
+    and have the id 0; known ones have their id plus 1. The number beside an id is that
+    of the words that the probability depends on, the word itself included.
     """
     del options
     total, unknown_total, num_tokens, num_unknown = 0.0, 0.0, 0, 0
@@ -244,7 +244,7 @@ def kenlm(scores: Scores, options: Options) -> Iterator[str]:
             log10 = np.float32(0.0 - row.nats / math.log(10))
             is_end = row.index == len(score.sentence.words)
             word = "</s>" if is_end else row.surface
-            number = 0 if row.unknown else int(score.sentence.ids[row.index])
+            number = 0 if row.unknown else 1 + int(score.sentence.ids[row.index])
             cells.append(f"{word}={number} {row.number + 1} {log10!s}")
             sum32 += log10
             if row.unknown:
