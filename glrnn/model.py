@@ -341,17 +341,15 @@ def _read(
         masks = Masks(layers=(LayerMasks(),) * len(cells))
     num_steps, batch_size = window.inputs.shape
     _check_carry(cells, carry)
-    _check_masks(
-        masks,
-        # Masks may be those of every step and sequence, whatever the config draws.
-        *(
-            _mask_shapes(each, head, params, batch_size, num_steps)
-            for each in (
-                _with_masks_per(network, False),
-                _with_masks_per(network, True),
-            )
-        ),
+    # Masks may be those of every step and sequence, whatever the config draws.
+    shared, each = (
+        _mask_shapes(
+            network._replace(masks_per_step=kind, word_masks_per_sequence=kind),
+            *(head, params, batch_size, num_steps),
+        )
+        for kind in (False, True)
     )
+    _check_masks(masks, shared, each)
     params = in_float32(params)
     length = jnp.asarray(window.length)
     x, table = _look_up(params.embedding.table, window.inputs)
@@ -431,10 +429,6 @@ def _check_carry(cells: Sequence[Cell], carry: Carry) -> None:
         raise UsageError(
             "the carry is not that of the network; begin with its initial_carry(B)"
         )
-
-
-def _with_masks_per(network: Network, each: bool) -> Network:
-    return network._replace(masks_per_step=each, word_masks_per_sequence=each)
 
 
 def _check_masks(masks: Masks, shared: Masks, each: Masks) -> None:

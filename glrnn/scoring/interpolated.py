@@ -74,12 +74,8 @@ def _model(models: tuple[Model, ...], weights: tuple[float, ...]) -> Model:
 
     def mixed(name, params, carry, window, temperature=None, **settings):
         found = [
-            getattr(_at(model, temperature), name)(
-                params_of_one, carry_of_one, window, **settings
-            )
-            for model, params_of_one, carry_of_one in zip(
-                models, params, carry, strict=True
-            )
+            getattr(_at(model, temperature), name)(*of_one, window, **settings)
+            for model, *of_one in zip(models, params, carry, strict=True)
         ]
         weighted = [
             math.log(weight) + each
