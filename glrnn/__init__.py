@@ -40,19 +40,30 @@ if TYPE_CHECKING:
     from typing import Any
 
     from glrnn.cells import CELLS as CELLS
+    from glrnn.cells import Cell as Cell
     from glrnn.cells import unroll as unroll
+    from glrnn.config import Averaging as Averaging
     from glrnn.config import Config as Config
+    from glrnn.config import Dropout as Dropout
+    from glrnn.config import Layer as Layer
+    from glrnn.config import Phase as Phase
+    from glrnn.config import Stage as Stage
     from glrnn.evaluation.dynamic import DynamicRule as DynamicRule
     from glrnn.evaluation.dynamic import dynamic_perplexity as dynamic_perplexity
     from glrnn.evaluation.gradient_statistics import gradient_rms as gradient_rms
     from glrnn.evaluation.perplexity import perplexity as perplexity
     from glrnn.heads import HEADS as HEADS
+    from glrnn.model import grow as grow
     from glrnn.model import language_model as language_model
+    from glrnn.optim.averaging import AveragingState as AveragingState
     from glrnn.optim.averaging import averaged_params as averaged_params
+    from glrnn.optim.averaging import is_averaging as is_averaging
     from glrnn.optim.averaging import nt_asgd as nt_asgd
     from glrnn.optim.averaging import start_averaging as start_averaging
     from glrnn.optim.clipping import layerwise_clip_by_norm as layerwise_clip_by_norm
     from glrnn.optim.trigger import non_monotonic_trigger as non_monotonic_trigger
+    from glrnn.scoring.generation import Sampling as Sampling
+    from glrnn.scoring.generation import sample as sample
     from glrnn.scoring.interpolated import interpolated as interpolated
     from glrnn.scoring.tokens import log_likelihoods as log_likelihoods
     from glrnn.scoring.tokens import next_log_probs as next_log_probs
@@ -63,16 +74,26 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "Averaging": "config",
+    "AveragingState": "optim.averaging",
     "CELLS": "cells",
+    "Cell": "cells",
     "Config": "config",
+    "Dropout": "config",
     "DynamicRule": "evaluation.dynamic",
     "HEADS": "heads",
+    "Layer": "config",
+    "Phase": "config",
+    "Sampling": "scoring.generation",
+    "Stage": "config",
     "Trained": "scoring.trained",
     "averaged_params": "optim.averaging",
     "dynamic_perplexity": "evaluation.dynamic",
     "encode": "scoring.trained",
     "gradient_rms": "evaluation.gradient_statistics",
+    "grow": "model",
     "interpolated": "scoring.interpolated",
+    "is_averaging": "optim.averaging",
     "language_model": "model",
     "layerwise_clip_by_norm": "optim.clipping",
     "load": "scoring.trained",
@@ -81,6 +102,7 @@ _HOMES = {
     "non_monotonic_trigger": "optim.trigger",
     "nt_asgd": "optim.averaging",
     "perplexity": "evaluation.perplexity",
+    "sample": "scoring.generation",
     "start_averaging": "optim.averaging",
     "unroll": "cells",
 }

@@ -18,7 +18,7 @@ from glrnn.console.options import words
 from glrnn.console.output import in_utf8
 from glrnn.errors import printable, told_plainly
 from glrnn.ground.devices import require_devices
-from glrnn.scoring.generation import Sampling, generate
+from glrnn.scoring.generation import Sampling, sample
 from glrnn.scoring.trained import encode, load
 
 
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             told = printable(", ".join(unknown))
             print(f"note: the model does not know: {told}", file=sys.stderr, flush=True)
         in_utf8()
-        for ids in generate(
+        for ids in sample(
             trained,
             prompt,
             length=command.length,

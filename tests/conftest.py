@@ -25,6 +25,18 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# How a program's machine code is made: without what takes LLVM longest. XLA's own
+# passes, fusions and layouts are those of users.
+QUICK_TO_COMPILE = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+
+
+def pytest_configure(config):
+    """Compiles quickly for the tests before every commit; for the others as users do."""
+    if "thorough" in config.option.markexpr:
+        os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)
+
 CORPORA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -8,7 +8,7 @@ from scoring_test import WORDS, network
 
 from glrnn import generate as door
 from glrnn.errors import UsageError
-from glrnn.scoring.generation import Sampling, choose, generate
+from glrnn.scoring.generation import Sampling, choose, sample
 from glrnn.scoring.tokens import beginning, log_likelihoods, next_log_probs
 
 PROBS = np.array([0.4, 0.25, 0.25, 0.05, 0.03, 0.02])
@@ -80,7 +80,7 @@ def test_words_are_drawn_with_their_probabilities(counts, number):
 def test_the_first_word_of_a_sentence_has_the_models_probabilities():
     trained = network()
     probs = np.exp(np.float64(next_log_probs(trained)))
-    drawn = generate(trained, length=1, num_samples=COUNT)
+    drawn = sample(trained, length=1, num_samples=COUNT)
     words = [ids[0] if ids.size else trained.eos for ids in drawn]
     counts = np.bincount(words, minlength=len(WORDS))
     assert statistic(counts, probs / probs.sum()) < 3
@@ -89,7 +89,7 @@ def test_the_first_word_of_a_sentence_has_the_models_probabilities():
 def test_the_most_likely_words_are_taken_at_the_temperature_0():
     trained = network()
     sampling = Sampling(temperature=0.0, min_length=9)
-    (ids,) = generate(trained, [4, 5], length=9, sampling=sampling)
+    (ids,) = sample(trained, [4, 5], length=9, sampling=sampling)
     _, context = log_likelihoods(trained, ids[:2], beginning(trained))
     for word in ids[2:]:
         log_probs = np.array(next_log_probs(trained, context))
@@ -101,7 +101,7 @@ def test_the_most_likely_words_are_taken_at_the_temperature_0():
 def test_a_seed_gives_the_same_sentences_and_another_others():
     trained = network()
     first, again, other = (
-        [ids.tolist() for ids in generate(trained, num_samples=4, seed=seed)]
+        [ids.tolist() for ids in sample(trained, num_samples=4, seed=seed)]
         for seed in (1, 1, 2)
     )
     assert first == again != other
@@ -111,7 +111,7 @@ def test_a_seed_gives_the_same_sentences_and_another_others():
 def test_sentences_end_and_what_is_ruled_out_does_not_come():
     trained = network()
     sampling = Sampling(temperature=3.0, min_length=5, bans_unknown=True)
-    drawn = generate(trained, [3], length=40, num_samples=200, sampling=sampling)
+    drawn = sample(trained, [3], length=40, num_samples=200, sampling=sampling)
     unknown = WORDS.index["<unk>"]
     lengths = {len(ids) - 1 for ids in drawn}
     assert min(lengths) == 5 and max(lengths) == 40 and len(lengths) > 5
@@ -129,7 +129,7 @@ def test_sentences_end_and_what_is_ruled_out_does_not_come():
 )
 def test_what_cannot_be_generated_is_refused(settings, told):
     with pytest.raises(UsageError, match=told):
-        generate(network(), **settings)
+        sample(network(), **settings)
 
 
 def test_the_command_prints_a_sentence_a_line(trained, capsys):

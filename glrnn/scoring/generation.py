@@ -56,7 +56,7 @@ class Sampling:
         check(self)
 
 
-def generate(
+def sample(
     trained: Trained,
     prompt: Any = (),
     *,
@@ -93,9 +93,7 @@ def generate(
         >>> params = model.init(jax.random.key(0))
         >>> stage = StageId(1, "main")
         >>> trained = Trained(model, params, vocabulary, Config(), stage)
-        >>> (ids,) = generate(
-        ...     trained, [2, 1], length=3, sampling=Sampling(min_length=3)
-        ... )
+        >>> (ids,) = sample(trained, [2, 1], length=3, sampling=Sampling(min_length=3))
         >>> len(ids), ids[:2].tolist()
         (5, [2, 1])
     """
