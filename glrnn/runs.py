@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,13 +49,12 @@ def find(folder: Path, damages: list[str]) -> list[Path]:
                 found.append(here)
                 continue
             with os.scandir(here) as entries:
-                # Of links only those to runs: others may lead in circles.
-                folders += [
-                    here / entry.name
-                    for entry in entries
-                    if entry.is_dir(follow_symlinks=False)
-                    or (entry.is_dir() and run_folder.exists(here / entry.name))
-                ]
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(here / entry.name)
+                    # Of links only those to runs: others may lead in circles.
+                    elif entry.is_dir() and _is_run(here / entry.name):
+                        found.append(here / entry.name)
         except UsageError as error:
             damages.append(str(error))
         except (FileNotFoundError, NotADirectoryError):  # it has just gone
@@ -68,6 +68,12 @@ def find(folder: Path, damages: list[str]) -> list[Path]:
     for run in sorted(found, key=lambda run: (run.is_symlink(), run)):
         names.setdefault(os.path.realpath(run), run)
     return sorted(names.values())
+
+
+def _is_run(folder: Path) -> bool:
+    with suppress(UsageError):  # a link to what may not be entered
+        return run_folder.exists(folder)
+    return False
 
 
 def row(run: Run) -> dict[str, object]:

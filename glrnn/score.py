@@ -183,11 +183,12 @@ def _written(path: Path) -> AbstractContextManager[TextIO]:
     for outer in (*path.absolute().parents, *path.resolve().parents):
         if run_folder.exists(outer):
             raise UsageError(f"{path} is inside the run {outer}; choose another")
-    if path.is_dir():
+    if path.is_dir() or not path.name:
         raise UsageError(f"cannot write {path}: Is a directory")
     if path.exists() and not path.is_file():
         return open(path, "w", encoding="utf-8", newline="")
-    return whole_file(path.resolve())  # of a link, what it points to
+    # Of a link, what it points to.
+    return whole_file(path.resolve() if path.is_symlink() else path)
 
 
 def _loaded(command: Command) -> Trained:

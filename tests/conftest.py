@@ -33,9 +33,10 @@ QUICK_TO_COMPILE = (
 
 
 def pytest_configure(config):
-    """Compiles quickly for the tests before every commit; for the others as users do."""
+    """Compiles quickly for the tests before every commit, else as users do."""
     if "thorough" in config.option.markexpr:
         os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)
+
 
 CORPORA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

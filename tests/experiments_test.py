@@ -336,6 +336,30 @@ def test_experiments_can_vary_one_another(tmp_path):
     assert experiment.load(other / ".." / "other" / "mine.py").seed == 5
 
 
+@pytest.mark.parametrize(
+    ("home", "preamble", "module"),
+    [
+        ("sub", "", "sub.base"),  # a folder without __init__.py
+        (
+            "lib",
+            "import os, sys\nsys.path.insert(0, os.path.dirname(__file__) + '/lib')\n",
+            "base",
+        ),
+    ],
+)
+def test_settings_of_one_name_are_those_of_each_experiment(
+    tmp_path, home, preamble, module
+):
+    for seed in (3, 7):
+        folder = tmp_path / str(seed) / home
+        folder.mkdir(parents=True)
+        text = f"from glrnn import Config\nconfig = Config(seed={seed})\n"
+        write(folder, text, "base.py")
+        path = write(folder.parent, f"{preamble}from {module} import config\n")
+        assert experiment.load(path).seed == seed
+        assert module not in sys.modules
+
+
 def test_an_experiment_does_not_move_the_process(tmp_path):
     text = "import os\nos.chdir(os.path.dirname(os.path.abspath(__file__)))\n"
     path = write(tmp_path, text + "from glrnn import Config\nconfig = Config()\n")

@@ -153,7 +153,12 @@ class Vocabulary:
         """
         _check_list(tokens)
         tokens = list(tokens)
-        ids = np.array([self.index.get(token, -1) for token in tokens], np.int32)
+        try:
+            ids = np.array([self.index.get(token, -1) for token in tokens], np.int32)
+        except TypeError:  # not hashable
+            raise UsageError(
+                f"the tokens of {what} are {shown(tokens)}; give a list of words"
+            ) from None
         outside = np.flatnonzero(ids < 0)
         for place in outside.tolist():
             if not isinstance(tokens[place], str):

@@ -8,6 +8,7 @@ from glrnn.config import Config
 from glrnn.data.tokens import EOS
 from glrnn.data.vocabulary import Ids, Vocabulary
 from glrnn.errors import UsageError
+from glrnn.ground.validation import shown
 from glrnn.model import Model
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import newest_params, phase_model
@@ -98,7 +99,8 @@ def encode(trained: Trained, text: str) -> Ids:
         int32 `[N]`.
 
     Raises:
-        UsageError: There are unknown words, and the vocabulary has no symbol for them.
+        UsageError: There are unknown words, and the vocabulary has no symbol for them;
+            or the text is no string.
 
     Example:
         >>> vocabulary = Vocabulary(("<eos>", "the", "<unk>"))
@@ -106,6 +108,8 @@ def encode(trained: Trained, text: str) -> Ids:
         >>> encode(trained, "the cat\n").tolist()
         [1, 2]
     """
+    if not isinstance(text, str):
+        raise UsageError(f"the text is {shown(text)}; give words in one string")
     # Anything that a word may hold, such as half of a surrogate pair.
     parts = text.encode("utf-8", "surrogatepass").split()
     words = [word.decode("utf-8", "surrogatepass") for word in parts]

@@ -45,7 +45,8 @@ def newest_params(
     if stage is not None and stage not in STAGES:
         raise UsageError(f"unknown stage {stage!r}; choose from: {', '.join(STAGES)}")
     if phase is not None and not (type(phase) is int and 1 <= phase <= count):
-        raise UsageError(f"there is no phase {phase} in {run.folder}: it has {count}")
+        told = f"there is no phase {phase!r} in {run.folder}"
+        raise UsageError(f"{told}: it has {count}, numbered from 1")
     for number in (phase,) if phase else range(count, 0, -1):
         for name in (stage,) if stage else reversed(STAGES):
             params = _restored(run, StageId(number, name))
