@@ -16,15 +16,21 @@ from benchmarks.presets import (
     DYNAMIC_WINDOWS,
     EVALUATED_WINDOWS,
     GRADIENT_SIZE,
+    SENTENCES,
     Preset,
     make_config,
 )
 from glrnn.config import Config
 from glrnn.console.compilation import return_memory
+from glrnn.data.tokens import EOS
+from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import Window
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
 from glrnn.evaluation.perplexity import perplexity
 from glrnn.model import Model, language_model
+from glrnn.scoring.sentences import Sentence, score_sentences
+from glrnn.scoring.trained import Trained
+from glrnn.storage.run_folder import StageId
 from glrnn.training.optimizer import set_hyperparams
 from glrnn.training.programs import Program, Recipe, build_program
 from glrnn.training.train_state import TrainState
@@ -37,7 +43,12 @@ def make_step(preset: Preset, mode: str) -> tuple[Callable[[], float], int]:
     model = language_model(config, preset.vocabulary, preset.layers)
     params = jax.jit(model.init)(jax.random.key(0))
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
-    make = {"train": _training, "eval": _evaluation, "dynamic": _dynamic}[mode]
+    make = {
+        "train": _training,
+        "eval": _evaluation,
+        "dynamic": _dynamic,
+        "score": _scoring,
+    }[mode]
     return make(preset, config, model, params), size
 
 
@@ -110,3 +121,26 @@ def _dynamic(preset, config, model, params):
     )
     score = partial(dynamic_perplexity, model, params, rms, tokens, rule)
     return lambda: score().nats_per_token
+
+
+def _scoring(preset, config, model, params):
+    words = (EOS, *map(str, range(preset.vocabulary - 1)))
+    stage = StageId(1, "main")
+    trained = Trained(model, params, Vocabulary(words), config, stage)
+    rng = np.random.default_rng(0)
+    sentences = [
+        Sentence(
+            line,
+            (),
+            rng.integers(preset.vocabulary, size=size, dtype=np.int32),
+            np.zeros(size, bool),
+        )
+        for line, size in enumerate(SENTENCES, 1)
+    ]
+
+    def score() -> float:
+        found = score_sentences(trained, sentences)
+        total = sum(each.log_likelihoods.sum(dtype=np.float64) for each in found)
+        return -float(total) / sum(SENTENCES)
+
+    return score

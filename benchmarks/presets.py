@@ -5,6 +5,7 @@
 they are the same for all sizes, since the time does not depend on them.
 """
 
+import random
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -43,6 +44,7 @@ class Preset(NamedTuple):
             "train": self.tokens,
             "eval": self.tokens * EVALUATED_WINDOWS,
             "dynamic": DYNAMIC_WINDOWS * DYNAMIC_LENGTH,
+            "score": sum(SENTENCES),
         }[mode]
 
 
@@ -63,6 +65,11 @@ DYNAMIC_WINDOWS, DYNAMIC_LENGTH = 20, 5
 DYNAMIC_LEARNING_RATE, DYNAMIC_DECAY_RATE, DYNAMIC_EPSILON = 3.9e-5, 4.4e-3, 1.9e-5
 # The root mean square that gradients are taken to have; the time does not depend on it.
 GRADIENT_SIZE = 1e-3
+
+# The tokens of each sentence that a step scores, each read from a fresh state; on both
+# sides so many are scored side by side, sorted by length.
+SENTENCES = tuple(random.Random(0).choices(range(5, 45), k=64))
+SIDE_BY_SIDE = 32
 
 # The dropout rates, the limit of each group's norm and the learning rate of both sides.
 RATES = Dropout(embedding=0.1, input=0.4, output=0.4, latent=0.29, recurrent=0.5)

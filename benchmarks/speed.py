@@ -26,7 +26,8 @@ class Command:
 
     Attributes:
         preset: The size of the network.
-        mode: A training step, or a step of static or dynamic evaluation.
+        mode: A training step, a step of static or dynamic evaluation, or scoring of
+            sentences.
         device: The device of both sides.
         pairs: The turns of each side.
         floor: Whether to time the matrix products of a training step alone.
@@ -34,7 +35,7 @@ class Command:
     """
 
     preset: Annotated[str, tyro.conf.arg(constructor=Literal[*PRESETS])] = "ptb"
-    mode: Literal["train", "eval", "dynamic"] = "train"
+    mode: Literal["train", "eval", "dynamic", "score"] = "train"
     device: Literal["cpu", "gpu"] = "cpu"
     pairs: int = 7
     floor: bool = True

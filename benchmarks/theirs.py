@@ -22,6 +22,8 @@ from benchmarks.presets import (
     LEARNING_RATE,
     MAX_NORM,
     RATES,
+    SENTENCES,
+    SIDE_BY_SIDE,
     WEIGHT_DECAY,
     Preset,
 )
@@ -56,6 +58,11 @@ class LanguageModel(nn.Module):
 
     def forward(self, tokens, targets, carry):
         """The mean loss, the carry, and the last outputs before and after dropout."""
+        log_probs, *others = self.predict(tokens, carry)
+        return functional.nll_loss(log_probs, targets), *others
+
+    def predict(self, tokens, carry):
+        """As `forward`, with the log-probabilities `[T * B, V]` instead of the loss."""
         table = self.table
         if self.training:
             words = torch.ones_like(table[:, :1])
@@ -82,8 +89,7 @@ class LanguageModel(nn.Module):
         each = functional.linear(latents, self.table, self.bias).softmax(-1)
         prior = self.prior(x).softmax(-1)
         mixed = (each * prior.unsqueeze(-1)).sum(-2)
-        log_likelihood = torch.log(mixed + 1e-8).flatten(0, 1)
-        return functional.nll_loss(log_likelihood, targets), after, outputs, x
+        return torch.log(mixed + 1e-8).flatten(0, 1), after, outputs, x
 
 
 def make_step(
@@ -93,13 +99,16 @@ def make_step(
 
     Args:
         preset: The size of the network.
-        mode: `train`, `eval` or `dynamic`.
+        mode: `train`, `eval`, `dynamic` or `score`.
         compiled: Whether to use `torch.compile`.
         device: PyTorch's name of the device.
     """
     torch.manual_seed(0)
     model = LanguageModel(preset).to(device)
     size = sum(param.numel() for param in model.parameters())
+    if mode == "score":
+        predict = torch.compile(model.predict) if compiled else model.predict
+        return _scoring(preset, model, predict, device), size
     forward = torch.compile(model) if compiled else model
     make = {"train": _training, "eval": _evaluation, "dynamic": _dynamic}[mode]
     return make(preset, model, forward, device), size
@@ -199,5 +208,32 @@ def _dynamic(preset, model, forward, device):
             carry = _detached(after)
             update()
         return total / DYNAMIC_WINDOWS
+
+    return step
+
+
+def _scoring(preset, model, predict, device):
+    """Sentences of like length side by side, padded to the longest of each batch."""
+    model.eval()
+    batches = []
+    order = sorted(SENTENCES, reverse=True)
+    for start in range(0, len(order), SIDE_BY_SIDE):
+        lengths = order[start : start + SIDE_BY_SIDE]
+        shape = lengths[0], len(lengths)
+        tokens = torch.randint(preset.vocabulary, shape, device=device)
+        targets = torch.randint(preset.vocabulary, shape, device=device)
+        steps = torch.arange(lengths[0], device=device)[:, None]
+        live = steps < torch.tensor(lengths, device=device)
+        batches.append((tokens, targets, live))
+
+    @torch.no_grad()
+    def step() -> float:
+        total = 0.0
+        for tokens, targets, live in batches:
+            carry = _zero_carry(preset, tokens.shape[1], device)
+            log_probs = predict(tokens, carry)[0]
+            own = log_probs.gather(1, targets.flatten()[:, None]).view(tokens.shape)
+            total -= own[live].sum().item()
+        return total / sum(SENTENCES)
 
     return step

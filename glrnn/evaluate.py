@@ -32,9 +32,10 @@ from glrnn.evaluation.temperature import TEMPERATURE_TOKENS, best_temperature, t
 from glrnn.evaluation.tuning import tune
 from glrnn.ground.devices import require_devices
 from glrnn.model import Model, Params
+from glrnn.scoring.interpolated import with_others
+from glrnn.scoring.mask_samples import over_masks
+from glrnn.scoring.trained import load_run
 from glrnn.storage import run_folder
-from glrnn.storage.best_params import newest_params, phase_model
-from glrnn.storage.numerics import numerics, require_same
 
 # Beyond these the logits of float32 lose the differences between words.
 TEMPERATURES = 0.01, 100.0
@@ -67,6 +68,12 @@ class Command:
             default.
         tune_temperature: Use the temperature that is best on the first 50,000 tokens of
             the validation set.
+        interpolate: Further runs and their weights, RUN WEIGHT ...: score with the mean
+            of the probabilities of all runs, of which the first has the weight that is
+            left.
+        dropout_samples: Score with the mean of the probabilities of so many samples of
+            dropout masks, instead of without dropout.
+        dropout_scale: What the dropout rates of the phase are multiplied by for that.
         list_unknown: List the words of --text that the model does not know, with their
             counts.
         json: Print one JSON object instead of text.
@@ -87,6 +94,11 @@ class Command:
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     temperature: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     tune_temperature: bool = False
+    interpolate: Annotated[
+        tuple[tuple[Path, float], ...], tyro.conf.arg(metavar="RUN WEIGHT")
+    ] = ()
+    dropout_samples: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    dropout_scale: float = 1.0
     list_unknown: bool = False
     json: bool = False
 
@@ -110,6 +122,9 @@ class Result(NamedTuple):
         score: The score.
         rule: The rule of dynamic evaluation; `None` for static evaluation.
         temperature: The temperature; `None` for the model as it is.
+        others: The other runs of an ensemble, and their weights.
+        dropout: The number of samples of dropout masks and the scale of their rates;
+            `None` without dropout.
     """
 
     text: Text
@@ -117,6 +132,8 @@ class Result(NamedTuple):
     score: Score
     rule: DynamicRule | None
     temperature: float | None
+    others: tuple[tuple[Path, float], ...] = ()
+    dropout: tuple[int, float] | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -163,6 +180,19 @@ def _check(command: Command) -> None:
             "--batch-size is of no use to dynamic evaluation, which reads a text in "
             "one column"
         )
+    if command.interpolate and command.is_dynamic:
+        raise UsageError(
+            "--interpolate is of no use to dynamic evaluation, which updates one "
+            "model; drop one of them"
+        )
+    samples = command.dropout_samples
+    if samples is not None and (command.is_dynamic or command.interpolate):
+        raise UsageError(
+            "--dropout-samples is of no use to dynamic evaluation or --interpolate; "
+            "drop one of them"
+        )
+    if command.dropout_scale != 1 and samples is None:
+        raise UsageError("--dropout-scale needs --dropout-samples")
     temperature = command.temperature
     least, most = TEMPERATURES
     if temperature is not None and not least <= temperature <= most:
@@ -188,8 +218,10 @@ def _check(command: Command) -> None:
 
 def _evaluate(command: Command) -> Result:
     run = run_folder.read(command.run)
-    require_same(run.folder, run.origin.numerics, numerics(), ["enable_x64"])
-    stage, params = newest_params(run, command.phase, command.stage)
+    trained = with_others(
+        load_run(run, command.phase, command.stage), command.interpolate
+    )
+    model, params, stage = trained.model, trained.params, trained.stage
     # A text of one's own needs the corpus only for what is learned or tuned.
     corpus = cache(lambda: _corpus(run, command))
     text = (
@@ -197,7 +229,10 @@ def _evaluate(command: Command) -> Result:
         if command.text is not None
         else split_of(corpus(), command.split or "test")
     )
-    model, temperature = phase_model(run, stage.phase), command.temperature
+    if command.dropout_samples is not None:
+        scale = command.dropout_scale
+        model = over_masks(trained, command.dropout_samples, scale).model
+    temperature = command.temperature
     if command.tune_temperature:
         temperature = _tune_temperature(run, model, params, corpus())
     if temperature is not None:
@@ -227,7 +262,10 @@ def _evaluate(command: Command) -> Result:
             f"the perplexity is not finite{at}: {score.nats_per_token:.4g} nats per "
             f"token"
         )
-    return Result(_read_part(text, batch_size), stage, score, None, temperature)
+    read = _read_part(text, batch_size)
+    samples, scale = command.dropout_samples, command.dropout_scale
+    dropout = None if samples is None else (samples, scale)
+    return Result(read, stage, score, None, temperature, command.interpolate, dropout)
 
 
 def _read_part(text: Text, batch_size: int) -> Text:
@@ -348,6 +386,10 @@ def _as_json(result: Result) -> str:
     record: dict[str, Any] = {"text": text.name, "phase": phase, "stage": stage}
     record |= result.score._asdict() | {"unknown": text.num_unknown}
     record["num_read"] = len(text.ids)
+    if result.dropout is not None:
+        record["dropout_samples"], record["dropout_scale"] = result.dropout
+    if result.others:
+        record["interpolate"] = {str(run): weight for run, weight in result.others}
     if text.unknown_words is not None:
         record["unknown_words"] = text.unknown_words
     if result.rule is not None:
@@ -367,6 +409,10 @@ def _show(result: Result) -> None:
             f", dynamic (learning rate {rule.learning_rate:.3g}, decay rate "
             f"{rule.decay_rate:.3g})"
         )
+    if result.dropout is not None:
+        how += f", mean of {result.dropout[0]} dropout masks"
+    for run, weight in result.others:
+        how += f", with {weight:g} of {run}"
     if result.temperature is not None:
         how += f", temperature {result.temperature:.4g}"
     # Of a number with hundreds of digits a few are enough.

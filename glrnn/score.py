@@ -26,7 +26,7 @@ from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.ground.devices import require_devices
 from glrnn.ground.files import whole_file
 from glrnn.scoring import layouts
-from glrnn.scoring.interpolated import interpolated
+from glrnn.scoring.interpolated import with_others
 from glrnn.scoring.sentences import (
     Sentence,
     SentenceScore,
@@ -127,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         require_devices()
         keep_programs()
         return_memory()
-        trained = _loaded(command)
+        first = load(command.run, command.phase, command.stage)
+        trained = with_others(first, command.interpolate)
         lines = layouts.LAYOUTS[command.layout](
             _scores(command, trained), _options(command)
         )
@@ -189,15 +190,6 @@ def _written(path: Path) -> AbstractContextManager[TextIO]:
         return open(path, "w", encoding="utf-8", newline="")
     # Of a link, what it points to.
     return whole_file(path.resolve() if path.is_symlink() else path)
-
-
-def _loaded(command: Command) -> Trained:
-    first = load(command.run, command.phase, command.stage)
-    if not command.interpolate:
-        return first
-    others = [load(run) for run, _ in command.interpolate]
-    weights = [weight for _, weight in command.interpolate]
-    return interpolated([first, *others], [1 - sum(weights), *weights])
 
 
 def _options(command: Command) -> layouts.Options:

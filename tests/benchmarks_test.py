@@ -23,7 +23,7 @@ def test_a_step_of_preset_ptb_is_330_gflop():
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("mode", ["train", "eval", "dynamic"])
+@pytest.mark.parametrize("mode", ["train", "eval", "dynamic", "score"])
 def test_both_sides_have_the_same_size_and_a_like_loss(mode):
     theirs = pytest.importorskip("benchmarks.theirs", reason="PyTorch is not installed")
     our_step, our_size = ours.make_step(TINY, mode)

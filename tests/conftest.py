@@ -18,25 +18,18 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
     Path(__file__).resolve().parents[1] / ".pytest_cache" / "d" / "programs"
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+# Machine code is made without what takes LLVM longest. XLA's own passes, fusions and
+# layouts are those of users; `XLA_FLAGS= python -m pytest` has theirs in all.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 
 import jax
 import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-# How a program's machine code is made: without what takes LLVM longest. XLA's own
-# passes, fusions and layouts are those of users.
-QUICK_TO_COMPILE = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-)
-
-
-def pytest_configure(config):
-    """Compiles quickly for the tests before every commit, else as users do."""
-    if "thorough" in config.option.markexpr:
-        os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)
-
 
 CORPORA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

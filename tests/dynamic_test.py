@@ -268,7 +268,15 @@ def test_chunks_give_the_bits_of_one_loop(size):
     stream = stacked_windows(columns(tokens, 1), 5)
     assert len(stream.length) == -(-(size - 1) // 5)
     expected = rms_in_one_loop(MODEL, params, stream)
-    jax.tree.map(np.testing.assert_array_equal, rms, expected)
+    # The squares of a chunk are added up before they are added to the others.
+    one_chunk = len(stream.length) <= CHUNK
+    jax.tree.map(
+        np.testing.assert_array_equal
+        if one_chunk
+        else partial(np.testing.assert_allclose, rtol=2e-6),
+        rms,
+        expected,
+    )
     assert sum(told) == size - 1
     assert len(told) == -(-len(stream.length) // CHUNK)
 

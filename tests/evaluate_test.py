@@ -413,3 +413,16 @@ def test_the_search_for_a_temperature_ends_when_two_are_no_better():
     assert found == min(TEMPERATURES, key=lambda t: abs(t - 1.05))
     assert tried == list(TEMPERATURES[: len(tried)])
     assert tried.index(found) == len(tried) - 3
+
+
+def test_an_ensemble_with_itself_scores_as_one(trained, capsys):
+    run = str(trained[0])
+    found = []
+    for others in ([], ["--interpolate", run, "0.3"]):
+        evaluate.main([run, "--json", *others])
+        found.append(json.loads(capsys.readouterr().out))
+    alone, mixed = found
+    assert mixed["nats_per_token"] == pytest.approx(alone["nats_per_token"], rel=1e-6)
+    assert mixed["interpolate"] == {run: 0.3} and "interpolate" not in alone
+    evaluate.main([run, "--interpolate", run, "0.3"])
+    assert f"with 0.3 of {run}" in capsys.readouterr().out

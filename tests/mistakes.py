@@ -347,7 +347,7 @@ OPTIONS = {
             (["nowhere"], "no run in nowhere"),
             (["DATA"], "it has no config.json"),
             (["EXPERIMENT"], "no run in"),
-            (["x" * 300], "no run in xxx"),
+            (["x" * 300], "File name too long"),
             (["new"], "no checkpoint in new yet"),
         ],
         "--split": [
@@ -364,6 +364,24 @@ OPTIONS = {
             (["RUN", "--text", "pipes/train.txt"], "it is a pipe, not a file"),
             (["RUN", "--text", "/dev/null"], "it is a device, not a file"),
             (["RUN", "--text", "-"], "cannot read standard input: it is closed"),
+        ],
+        "--interpolate": [
+            (["RUN", "--interpolate", "nowhere", "0.5"], "no run in nowhere"),
+            (
+                ["RUN", "--dynamic", "--interpolate", "RUN", "0.5"],
+                "is of no use to dyn",
+            ),
+        ],
+        "--dropout-samples": [
+            (["RUN", "--dropout-samples", "0"], "the number of samples is 0"),
+            (["RUN", "--dropout-samples", "2", "--dynamic"], "is of no use to dynamic"),
+        ],
+        "--dropout-scale": [
+            (["RUN", "--dropout-scale", "0.8"], "--dropout-scale needs --dropout-sam"),
+            (
+                ["RUN", "--dropout-samples", "2", "--dropout-scale", "-1"],
+                "the scale -1",
+            ),
         ],
         "--list-unknown": [(["RUN", "--list-unknown"], "--list-unknown needs --text")],
         "--data": [

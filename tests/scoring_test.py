@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +16,14 @@ import glrnn
 from glrnn.config import Config, Layer, Phase
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import Window
+from glrnn.dropout import draw_masks
 from glrnn.errors import UsageError
 from glrnn.evaluation.temperature import tempered
-from glrnn.model import language_model
+from glrnn.model import dropout_rates, language_model
 from glrnn.scoring import sentences as scoring
 from glrnn.scoring.interpolated import interpolated
 from glrnn.scoring.layouts import LAYOUTS, Options
+from glrnn.scoring.mask_samples import over_masks
 from glrnn.scoring.sentences import read_sentences, score_sentences, score_stream
 from glrnn.scoring.tokens import beginning, log_likelihoods, next_log_probs
 from glrnn.scoring.trained import Trained, encode
@@ -425,3 +428,47 @@ def test_words_may_hold_what_is_no_unicode(plain):
     assert encode(plain, "w01 \udc80").tolist() == [2, 2]
     with pytest.raises(UsageError, match="has a NUL"):
         glrnn.load("run\0")
+
+
+def test_the_mean_over_masks_is_that_of_probabilities():
+    """By hand: three samples, each with a state and masks of its own, two windows."""
+    trained = network("mixture", 2)
+    dropout = replace(Phase().dropout, hidden=(), input=0.3, output=0.4, latent=0.2)
+    phases = (Phase(1, dropout),)
+    trained = trained._replace(config=replace(trained.config, phases=phases))
+    averaged = over_masks(trained, 3, scale=0.5, seed=7)
+    model, params = trained.model, trained.params
+    halved = dropout_rates(replace(dropout, input=0.15, output=0.2, latent=0.1))
+    tokens = np.random.default_rng(0).integers(len(WORDS), size=(9, 2))
+    carries = [model.initial_carry(2)] * 3
+    carry = averaged.model.initial_carry(2)
+    for number, (start, stop) in enumerate([(0, 4), (4, 8)]):
+        window = Window(tokens[start:stop], tokens[start + 1 : stop + 1], 4)
+        key = jax.random.fold_in(jax.random.key(7), number)
+        each = []
+        for sample, sample_key in enumerate(jax.random.split(key, 3)):
+            masks = draw_masks(sample_key, halved, model.mask_shapes(2, 4))
+            found, carries[sample] = model.log_likelihoods(
+                params, carries[sample], window, masks
+            )
+            each.append(np.exp(np.float64(found)))
+        found, carry_after = averaged.model.log_likelihoods(params, carry, window)
+        np.testing.assert_allclose(np.exp(found), np.mean(each, axis=0), rtol=1e-5)
+        outcome = averaged.model.apply(params, carry, window)
+        np.testing.assert_allclose(outcome.nll, -np.mean(found), rtol=1e-6)
+        carry = carry_after
+    assert np.std(each, axis=0).max() > 1e-4
+
+
+def test_without_dropout_the_mean_over_masks_is_the_model(plain):
+    ids = [4, 5, 6, 1]
+    averaged = over_masks(plain, 2, scale=0.0)
+    expected, _ = log_likelihoods(plain, ids)
+    np.testing.assert_allclose(log_likelihoods(averaged, ids)[0], expected, atol=1e-6)
+
+
+def test_a_scale_that_makes_a_rate_none_is_refused(plain):
+    dropout = replace(Phase().dropout, output=0.5)
+    config = replace(plain.config, phases=(Phase(1, dropout),))
+    with pytest.raises(UsageError, match="the scale 2 makes a dropout rate 1"):
+        over_masks(plain._replace(config=config), 3, scale=2)

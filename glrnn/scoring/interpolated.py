@@ -1,8 +1,9 @@
 """Several models as one: the weighted mean of their probabilities, word by word."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from glrnn.evaluation.temperature import tempered
 from glrnn.ground.validation import shown
 from glrnn.losses import token_weights
 from glrnn.model import Model, Outcome
-from glrnn.scoring.trained import Trained
+from glrnn.scoring.trained import Trained, load
 
 # By so much may weights that a person types miss the sum of 1.
 TOLERANCE = 1e-6
@@ -62,6 +63,23 @@ def interpolated(models: Sequence[Trained], weights: Sequence[float]) -> Trained
     return first._replace(model=model, params=tuple(each.params for each in models))
 
 
+def with_others(first: Trained, others: Sequence[tuple[Path, float]]) -> Trained:
+    """A model and those of further runs as one.
+
+    Args:
+        first: The model, which has the weight that the others leave.
+        others: The folders of the other runs, and their weights.
+
+    Raises:
+        UsageError: As `load` and `interpolated`.
+    """
+    if not others:
+        return first
+    weights = [weight for _, weight in others]
+    models = [first, *(load(folder) for folder, _ in others)]
+    return interpolated(models, [1 - math.fsum(weights), *weights])
+
+
 def _at(model: Model, temperature: float | None) -> Model:
     """A model that may have a temperature already, which this one multiplies."""
     return model if temperature is None else tempered(model, temperature)
@@ -86,6 +104,22 @@ def _model(models: tuple[Model, ...], weights: tuple[float, ...]) -> Model:
 
     log_likelihoods = partial(mixed, "log_likelihoods")
 
+    return Model(
+        init=lambda key: tuple(model.init(key) for model in models),
+        initial_carry=initial_carry,
+        mask_shapes=models[0].mask_shapes,
+        apply=with_loss(log_likelihoods),
+        vocabulary_size=models[0].vocabulary_size,
+        log_likelihoods=log_likelihoods,
+        log_probs=partial(mixed, "log_probs"),
+    )
+
+
+def with_loss(
+    log_likelihoods: Callable[..., tuple[Any, Any]],
+) -> Callable[..., Outcome]:
+    """The `apply` of a model that is given by its `log_likelihoods`."""
+
     @ignores_padding
     def apply(params: Any, carry: Any, window: Window, **settings: Any) -> Outcome:
         if jnp.ndim(window.length):
@@ -97,12 +131,4 @@ def _model(models: tuple[Model, ...], weights: tuple[float, ...]) -> Model:
         nothing = jnp.zeros((0, 0, 0))
         return Outcome(nll, carry, nothing, nothing)
 
-    return Model(
-        init=lambda key: tuple(model.init(key) for model in models),
-        initial_carry=initial_carry,
-        mask_shapes=models[0].mask_shapes,
-        apply=apply,
-        vocabulary_size=models[0].vocabulary_size,
-        log_likelihoods=log_likelihoods,
-        log_probs=partial(mixed, "log_probs"),
-    )
+    return apply
