@@ -31,6 +31,14 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Files with tests that take long, which come first, or one worker would end alone.
+LONG = ("stress_test", "gpu_benchmark_test", "live_parity_test", "experiments_test")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 CORPORA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -237,6 +237,7 @@ def train_theirs(run, corpus):
     return [raw, theirs.static_perplexity(settings, model, valid)]
 
 
+@pytest.mark.slow
 def test_two_epochs_of_ptb_small_learn_as_much_as_pytorch(corpora, tmp_path):
     config = small(
         experiment.load(Path(__file__).parents[1] / "experiments" / "ptb_small.py")

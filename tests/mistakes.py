@@ -380,7 +380,7 @@ OPTIONS = {
             (["RUN", "--dropout-scale", "0.8"], "--dropout-scale needs --dropout-sam"),
             (
                 ["RUN", "--dropout-samples", "2", "--dropout-scale", "-1"],
-                "the scale -1",
+                "the dropout scale is",
             ),
         ],
         "--list-unknown": [(["RUN", "--list-unknown"], "--list-unknown needs --text")],
