@@ -129,9 +129,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return_memory()
         first = load(command.run, command.phase, command.stage)
         trained = with_others(first, command.interpolate)
-        lines = layouts.LAYOUTS[command.layout](
-            _scores(command, trained), _options(command)
-        )
+        scores = _scores(command, trained)
+        # The first block is scored before a header is printed.
+        begun = itertools.chain([next(scores)], scores)
+        lines = layouts.LAYOUTS[command.layout](begun, _options(command))
         if command.output is None:
             in_utf8()
             for line in lines:

@@ -173,3 +173,14 @@ def test_an_end_of_ones_own_is_told(trained, mine, capsys):
     score.main([str(run), str(mine)])
     said = capsys.readouterr().err
     assert said == f"warning: {mine}: line 1 has <eos>, and each line gets one\n"
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff", None])
+def test_nothing_is_printed_of_a_text_that_cannot_be_read(trained, mine, capsys, text):
+    if text is None:
+        mine.unlink()
+    else:
+        mine.write_bytes(text)
+    with pytest.raises(SystemExit):
+        score.main([str(trained[0]), str(mine)])
+    assert capsys.readouterr().out == ""

@@ -64,6 +64,7 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from glrnn.data.windows import Window
         >>> model = language_model(Config(), vocabulary_size=50, num_layers=2)
         >>> params = model.init(jax.random.key(0))
         >>> tokens = jnp.zeros((5, 3), int)
