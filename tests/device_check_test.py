@@ -15,12 +15,13 @@ import jax
 import numpy as np
 import pytest
 
-from glrnn import check, data, model, train
+from glrnn import check, data, train
 from glrnn.cells import cell
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.ground import devices
-from glrnn.heads import head
+from glrnn.heads import blocks
+from glrnn.model import forward
 from glrnn.storage.run_folder import Origin, Run, StageId
 from glrnn.training import agreement, device_check, gradient, programs
 from glrnn.training.context import Execution, new_context
@@ -68,7 +69,7 @@ ON_CPU = cache(BUILD_PROGRAM)
 def pretend(monkeypatch):
     """JAX's default device seems to be a GPU, and its choices differ from a CPU's."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setitem(head.BLOCKS, "cpu", head.Block(logits=300, table=100))
+    monkeypatch.setitem(blocks.BLOCKS, "cpu", blocks.Block(logits=300, table=100))
     monkeypatch.setitem(cell.UNROLL, "gpu", 2)  # ten take long to compile
 
 
@@ -108,14 +109,14 @@ def of_another_key(monkeypatch):
 
 def transposed(monkeypatch):
     """The window of the second layer, [B, T, H] in memory and read as [T, B, H]."""
-    unroll = model.unroll
+    unroll = forward.unroll
 
     def faulty(layer, params, state, window, length):
         if window.shape[-1] == CONFIG.layers[0].hidden_size:
             window = window.transpose(1, 0, 2).reshape(window.shape)
         return unroll(layer, params, state, window, length)
 
-    monkeypatch.setattr(model, "unroll", on_gpu(faulty, unroll))
+    monkeypatch.setattr(forward, "unroll", on_gpu(faulty, unroll))
 
 
 @jax.custom_vjp
@@ -131,14 +132,14 @@ with_larger_gradient.defvjp(
 
 def scaled(monkeypatch):
     """The gradient of the second layer, by 1.1."""
-    unroll = model.unroll
+    unroll = forward.unroll
 
     def faulty(layer, params, state, window, length):
         if window.shape[-1] == CONFIG.layers[0].hidden_size:
             params = with_larger_gradient(params)
         return unroll(layer, params, state, window, length)
 
-    monkeypatch.setattr(model, "unroll", on_gpu(faulty, unroll))
+    monkeypatch.setattr(forward, "unroll", on_gpu(faulty, unroll))
 
 
 def exceeding(rows):

@@ -28,7 +28,7 @@ from glrnn import data
 from glrnn.cells import CELLS, cell
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.data.vocabulary import Vocabulary
-from glrnn.heads import HEADS, head
+from glrnn.heads import HEADS, blocks
 from glrnn.storage.run_folder import Origin, Run, StageId
 from glrnn.training import device_check
 from glrnn.training.agreement import TOLERANCES, Row
@@ -128,7 +128,7 @@ def main() -> None:
     jax.default_backend = lambda: "gpu"
     cell.UNROLL["gpu"] = 2
     # The CPU's takes several parts of so small a vocabulary, the GPU's one.
-    head.BLOCKS["cpu"] = head.Block(logits=1000, table=200)
+    blocks.BLOCKS["cpu"] = blocks.Block(logits=1000, table=200)
     started = time.perf_counter()
     updates, wrong, most = 0, 0, 0.0
     for row in alarms(arguments.cells, arguments.seeds):

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from jax.scipy.special import logsumexp
 
 from glrnn.errors import UsageError
-from glrnn.heads import HEADS, head, mixture, projected, softmax
-from glrnn.heads.head import Block, mixture_nll
+from glrnn.heads import HEADS, blocks, mixture, projected, softmax
+from glrnn.heads.blocks import Block
+from glrnn.heads.loss import mixture_nll
 
 few = settings(max_examples=4, deadline=None)
 
 
 def in_blocks(logits, table=2**31):
     """Has the loss work through so many logits, and entries of the table, at a time."""
-    return mock.patch.dict(head.BLOCKS, {jax.default_backend(): Block(logits, table)})
+    return mock.patch.dict(blocks.BLOCKS, {jax.default_backend(): Block(logits, table)})
 
 
 def dense_nll(latents, log_prior, table, bias, targets, weights):

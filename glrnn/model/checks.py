@@ -15,7 +15,7 @@ from glrnn.dropout import Masks
 from glrnn.errors import UsageError
 from glrnn.ground.arrays import is_known
 from glrnn.ground.validation import LARGEST_FLOAT, SMALLEST_FLOAT, shown
-from glrnn.heads.head import check_known_ids
+from glrnn.heads.loss import check_known_ids
 from glrnn.model.network import Network, mask_shapes, params_like, parts_of
 from glrnn.model.params import Carry, Params, Shapes, check_shapes, shapes_of
 

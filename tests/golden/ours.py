@@ -17,7 +17,7 @@ from glrnn.dropout import LayerMasks, Masks
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
 from glrnn.evaluation.gradient_statistics import gradient_rms
 from glrnn.evaluation.perplexity import perplexity
-from glrnn.heads import head
+from glrnn.heads import blocks
 from glrnn.heads.mixture import MixtureParams
 from glrnn.model import Embedding, Params, dropout_rates, language_model
 from glrnn.optim.averaging import averaged_params, start_averaging
@@ -28,7 +28,7 @@ from glrnn.training.programs import Recipe, build_program
 from glrnn.training.train_state import TrainState
 
 # Large networks work through their logits piece by piece; so do these.
-SEVERAL_BLOCKS = head.Block(logits=300, table=100)
+SEVERAL_BLOCKS = blocks.Block(logits=300, table=100)
 
 # PyTorch's names for the fields of `LSTMParams`, in their order.
 LSTM = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -156,7 +156,7 @@ def check_loss_gradient_and_carry(settings, golden, padded):
         return total, after
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(head.BLOCKS, jax.default_backend(), SEVERAL_BLOCKS)
+        patch.setitem(blocks.BLOCKS, jax.default_backend(), SEVERAL_BLOCKS)
         (total, after), grads = run(make_params(golden, "param"))
     assert_close(total, golden["loss"], 1e-4)
     assert_close(after, make_carry(golden, "carry_after"), 1e-4)
@@ -212,7 +212,7 @@ def check_updates_and_averages(settings, golden, padded):
     )
     state = jax.tree.map(jnp.array, state)  # copies: a step donates its state
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(head.BLOCKS, jax.default_backend(), SEVERAL_BLOCKS)
+        patch.setitem(blocks.BLOCKS, jax.default_backend(), SEVERAL_BLOCKS)
         patch.setattr(gradient, "draw_masks", injected)
         state = train(state, phase.main, range(num_windows // 2))
         assert_close(state.params, make_params(golden, "sgd"), 1e-3)
