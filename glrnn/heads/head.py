@@ -51,6 +51,7 @@ def mixture_head(
     Example:
         An ordinary softmax over outputs as wide as the embedding.
 
+        >>> import jax.numpy as jnp
         >>> def certain(params, outputs, mask):
         ...     return outputs[:, :, None], jnp.zeros((*outputs.shape[:2], 1))
         >>> head = mixture_head(lambda key: (), certain, None)

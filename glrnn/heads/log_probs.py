@@ -28,6 +28,7 @@ def mixture_log_likelihoods(
         `[T, B]`, in nats. As in `mixture_nll`, no more than a chunk of logits is held.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> log_prior = jnp.log(jnp.full((2, 1, 3), 1 / 3))
         >>> found = mixture_log_likelihoods(
         ...     jnp.zeros((2, 1, 3, 4)),
@@ -61,6 +62,7 @@ def mixture_log_probs(
         `[T, B, V]`, in nats.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> found = mixture_log_probs(
         ...     jnp.zeros((1, 1, 1, 4)),
         ...     jnp.zeros((1, 1, 1)),
