@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
+from glrnn.cells.affine import affine
 from glrnn.cells.capped import capped
-from glrnn.cells.cell import Cell, affine, save_for_backward, uniform, unroll
+from glrnn.cells.cell import Cell, save_for_backward, uniform, unroll
 from glrnn.cells.gru import gru
 from glrnn.cells.lstm import lstm
 from glrnn.cells.mogrifier import mogrifier

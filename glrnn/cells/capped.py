@@ -6,7 +6,8 @@ from flax import struct
 from jax import Array
 from jax.nn.initializers import lecun_normal
 
-from glrnn.cells.cell import Cell, affine, save_for_backward
+from glrnn.cells.affine import affine
+from glrnn.cells.cell import Cell, save_for_backward
 from glrnn.cells.lstm import LSTMState, lstm
 from glrnn.dropout import drop
 

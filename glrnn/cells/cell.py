@@ -16,18 +16,16 @@ import numpy as np
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
+from glrnn.cells.affine import FEW, add_bias, affine, in_one_dtype, widest
 from glrnn.errors import UsageError
 from glrnn.ground import devices
-from glrnn.ground.arrays import in_float32, is_inexact, is_known
+from glrnn.ground.arrays import is_inexact, is_known
 
 Tree = Any
 
 # The name of arrays that are saved for the backward pass.
 SAVED = "saved"
 
-# Up to this many tokens, those of a window of dynamic evaluation, the gradient of a
-# matrix takes longer to store than to compute, and so does a transposed matrix.
-FEW = 8
 
 # The number of time steps that one iteration of the scan computes, by platform; 1 where
 # none is given. On a GPU every operation of an iteration is a kernel launch: unrolled
@@ -61,72 +59,6 @@ class Cell(NamedTuple):
     initial_state: Callable[[int], Tree]
     project_inputs: Callable[[Tree, Array], Tree]
     step: Callable[..., tuple[Tree, Array]]
-
-
-def affine(x: Array, matrix: Array, bias: Array | None = None) -> Array:
-    """x W + b, for x `[..., I]` and W `[I, O]`, in the widest of their dtypes.
-
-    Example:
-        >>> affine(jnp.ones((2, 3)), jnp.eye(3), jnp.arange(3.0)).tolist()
-        [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]
-    """
-    x, matrix, bias = _in_one_dtype(x, matrix, bias)
-    # With two axes, or XLA would transpose the operands of the gradient's product.
-    tokens = x.reshape(-1, x.shape[-1])
-    multiply = _multiply_few if len(tokens) <= FEW else jnp.matmul
-    y = multiply(tokens, matrix).reshape(*x.shape[:-1], matrix.shape[-1])
-    return y if bias is None else _add(y, bias)
-
-
-def _in_one_dtype(
-    x: Array, matrix: Array, bias: Array | None
-) -> tuple[Array, Array, Array | None]:
-    """The operands of `affine` in the widest of their dtypes."""
-    dtypes = {array.dtype for array in (x, matrix, bias) if array is not None}
-    if len(dtypes) == 1:
-        return x, matrix, bias
-    widest = _widest(dtypes)
-    wide_bias = None if bias is None else bias.astype(widest)
-    return x.astype(widest), matrix.astype(widest), wide_bias
-
-
-def _widest(dtypes):
-    try:
-        return jnp.result_type(*dtypes)
-    except ValueError:  # such as float8, which JAX promotes to nothing
-        names = ", ".join(sorted({dtype.name for dtype in dtypes}))
-        raise UsageError(
-            f"a cell computes in one dtype, and JAX does not promote {names}; cast its "
-            f"parameters, state and window to one"
-        ) from None
-
-
-def _add(y, bias):
-    """y + b; in half precision the gradient of b, a sum over tokens, is in float32."""
-    dtype = jnp.result_type(y, bias)
-    wide, bias = in_float32((y, bias))
-    return (wide + jnp.broadcast_to(bias, y.shape)).astype(dtype)
-
-
-@jax.custom_vjp
-def _multiply_few(x, matrix):
-    """x W, for x `[n, I]`; the gradient of W is computed where it is used."""
-    return jnp.matmul(x, matrix)
-
-
-def _multiply_few_backward(operands, ct):
-    x, matrix = operands
-    return jnp.matmul(ct, matrix.T), _outer(x, ct)
-
-
-def _outer(x, ct):
-    """sum_n x_n ct_n^T, written as a sum so that XLA need not store it."""
-    return sum(row[:, None] * ct_row[None] for row, ct_row in zip(x, ct, strict=True))
-
-
-_multiply_few.defvjp(
-    lambda x, matrix: (jnp.matmul(x, matrix), (x, matrix)), _multiply_few_backward
-)
 
 
 def uniform(key: Array, bound: float, *shapes: tuple[int, ...]) -> list[Array]:
@@ -268,9 +200,9 @@ def _widened(state, others):
     dtypes = [jnp.asarray(leaf).dtype for leaf in leaves if is_inexact(leaf)]
     if len(set(dtypes)) <= 1:
         return state
-    widest = _widest(dtypes)
+    wide = widest(dtypes)
     return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf, widest) if is_inexact(leaf) else leaf, state
+        lambda leaf: jnp.asarray(leaf, wide) if is_inexact(leaf) else leaf, state
     )
 
 
@@ -306,7 +238,7 @@ def _operands(step, params, state, first):
     pairs, products = [], []
 
     def record(x, matrix, bias=None):
-        x, matrix, bias = _in_one_dtype(x, matrix, bias)
+        x, matrix, bias = in_one_dtype(x, matrix, bias)
         pairs.append((matrix, bias))
         products.append(affine(x, matrix, bias))
         return products[-1]
@@ -376,7 +308,7 @@ def _forward(step, params, state, inputs):
                 seen.append(x)
                 y = _product(x, weight, transposed[index], probes[index])
                 y = save_for_backward(y)
-                return y if bias is None else _add(y, offset)
+                return y if bias is None else add_bias(y, offset)
 
             state, output = _advance(step, params, state, inputs, deferred)
             return state, (output, seen)

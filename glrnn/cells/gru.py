@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from glrnn.cells.cell import Cell, affine, uniform
+from glrnn.cells.affine import affine
+from glrnn.cells.cell import Cell, uniform
 from glrnn.dropout import drop
 
 

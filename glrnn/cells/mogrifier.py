@@ -8,8 +8,9 @@ from flax import struct
 from jax import Array
 from jax.nn.initializers import lecun_normal, truncated_normal
 
+from glrnn.cells.affine import affine
 from glrnn.cells.capped import CappedParams, capped
-from glrnn.cells.cell import Cell, affine
+from glrnn.cells.cell import Cell
 from glrnn.cells.lstm import LSTMState
 from glrnn.dropout import drop
 

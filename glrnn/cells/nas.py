@@ -7,7 +7,8 @@ from jax import Array
 from jax.nn import relu, sigmoid
 from jax.nn.initializers import lecun_normal
 
-from glrnn.cells.cell import Cell, affine
+from glrnn.cells.affine import affine
+from glrnn.cells.cell import Cell
 from glrnn.cells.lstm import LSTMState, lstm
 from glrnn.dropout import drop
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from glrnn.cells.cell import Cell, affine, save_for_backward, uniform
+from glrnn.cells.affine import affine
+from glrnn.cells.cell import Cell, save_for_backward, uniform
 from glrnn.dropout import drop
 
 BOUND = 0.04
