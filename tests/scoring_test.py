@@ -19,14 +19,14 @@ from glrnn.data.windows import Window
 from glrnn.dropout import draw_masks
 from glrnn.errors import UsageError
 from glrnn.evaluation.temperature import tempered
-from glrnn.model import dropout_rates, language_model
+from glrnn.model import dropout_rates
 from glrnn.scoring import sentences as scoring
 from glrnn.scoring.interpolated import interpolated
 from glrnn.scoring.layouts import LAYOUTS, Options
 from glrnn.scoring.mask_samples import over_masks
 from glrnn.scoring.sentences import read_sentences, score_sentences, score_stream
 from glrnn.scoring.tokens import beginning, log_likelihoods, next_log_probs
-from glrnn.scoring.trained import Trained, encode
+from glrnn.scoring.trained import Trained, encode, untrained
 from glrnn.storage.run_folder import StageId
 
 ORACLE = json.loads(
@@ -45,9 +45,8 @@ def network(head="softmax", num_softmaxes=1, cell="lstm", seed=0):
         num_softmaxes=num_softmaxes,
         phases=(Phase(1),),
     )
-    model = language_model(config, len(WORDS), 1)
-    params = jax.tree.map(lambda x: 3 * x, model.init(jax.random.key(seed)))
-    return Trained(model, params, WORDS, config, StageId(1, "main"))
+    trained = untrained(WORDS, config, seed)
+    return trained._replace(params=jax.tree.map(lambda x: 3 * x, trained.params))
 
 
 @pytest.fixture(scope="module")

@@ -86,13 +86,9 @@ def sample(
     Example:
         >>> from glrnn.config import Config
         >>> from glrnn.data.vocabulary import Vocabulary
-        >>> from glrnn.model import language_model
-        >>> from glrnn.storage.run_folder import StageId
+        >>> from glrnn.scoring.trained import untrained
         >>> vocabulary = Vocabulary(("<eos>", "a", "b"))
-        >>> model = language_model(Config(), vocabulary_size=3, num_layers=1)
-        >>> params = model.init(jax.random.key(0))
-        >>> stage = StageId(1, "main")
-        >>> trained = Trained(model, params, vocabulary, Config(), stage)
+        >>> trained = untrained(vocabulary, Config())
         >>> (ids,) = sample(trained, [2, 1], length=3, sampling=Sampling(min_length=3))
         >>> len(ids), ids[:2].tolist()
         (5, [2, 1])

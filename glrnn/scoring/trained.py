@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from glrnn.config import Config
 from glrnn.data.tokens import EOS
 from glrnn.data.vocabulary import Ids, Vocabulary
 from glrnn.errors import UsageError
 from glrnn.ground.validation import shown
-from glrnn.model import Model
+from glrnn.model import Model, language_model
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import newest_params, phase_model
 from glrnn.storage.numerics import numerics, require_same
@@ -85,6 +87,26 @@ def load_run(
     return Trained(model, params, run.vocabulary, run.config, found)
 
 
+def untrained(vocabulary: Vocabulary, config: Config, seed: int = 0) -> Trained:
+    """A model with random parameters, of the last phase of a config: for comparison.
+
+    Args:
+        vocabulary: The words.
+        config: The settings.
+        seed: The same seed gives the same parameters.
+
+    Example:
+        >>> vocabulary = Vocabulary(("<eos>", "the", "cat"))
+        >>> untrained(vocabulary, Config()).stage
+        StageId(phase=3, name='main')
+    """
+    number = len(config.phases)
+    num_layers = config.phases[-1].num_layers
+    model = language_model(config, len(vocabulary), num_layers)
+    params = model.init(jax.random.key(seed))
+    return Trained(model, params, vocabulary, config, StageId(number, "main"))
+
+
 def encode(trained: Trained, text: str) -> Ids:
     r"""The ids of a text's words.
 
@@ -104,7 +126,7 @@ def encode(trained: Trained, text: str) -> Ids:
 
     Example:
         >>> vocabulary = Vocabulary(("<eos>", "the", "<unk>"))
-        >>> trained = Trained(None, None, vocabulary, Config(), StageId(1, "main"))
+        >>> trained = untrained(vocabulary, Config())
         >>> encode(trained, "the cat\n").tolist()
         [1, 2]
     """
