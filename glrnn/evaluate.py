@@ -5,15 +5,14 @@ if __name__ == "__main__":
 
     start("glrnn.evaluate")  # before the imports that follow, which take a second
 
-import json
 import math
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -22,11 +21,12 @@ from glrnn.console.bar import Bar
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.options import words
 from glrnn.console.sentence import print_sentence
-from glrnn.data.vocabulary import UNK, Ids
+from glrnn.data.vocabulary import Ids
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
 from glrnn.evaluation.gradient_statistics import gradient_rms
 from glrnn.evaluation.perplexity import Score, perplexity
+from glrnn.evaluation.result import Result, as_json, as_sentence
 from glrnn.evaluation.scored_text import Text, read_text, split_of
 from glrnn.evaluation.temperature import TEMPERATURE_TOKENS, best_temperature, tempered
 from glrnn.evaluation.tuning import tune
@@ -113,29 +113,6 @@ class Command:
         return (self.split or "test") if self.text is None else None
 
 
-class Result(NamedTuple):
-    """The score of a text, and how it was scored.
-
-    Attributes:
-        text: The text.
-        stage: The stage whose model was used.
-        score: The score.
-        rule: The rule of dynamic evaluation; `None` for static evaluation.
-        temperature: The temperature; `None` for the model as it is.
-        others: The other runs of an ensemble, and their weights.
-        dropout: The number of samples of dropout masks and the scale of their rates;
-            `None` without dropout.
-    """
-
-    text: Text
-    stage: run_folder.StageId
-    score: Score
-    rule: DynamicRule | None
-    temperature: float | None
-    others: tuple[tuple[Path, float], ...] = ()
-    dropout: tuple[int, float] | None = None
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
@@ -154,9 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return_memory()
         result = _evaluate(command)
         if command.json:
-            print(_as_json(result))
-        else:
-            _show(result)
+            print(as_json(result))
+            return
+        print_sentence(as_sentence(result))
+        for word, count in (result.text.unknown_words or {}).items():
+            print(f"{count:>8,}  {printable(word)}")
 
 
 def _check(command: Command) -> None:
@@ -378,53 +357,3 @@ def _dynamic(
             f"a lower learning rate, or --tune"
         )
     return found, rule
-
-
-def _as_json(result: Result) -> str:
-    text = result.text
-    phase, stage = result.stage
-    record: dict[str, Any] = {"text": text.name, "phase": phase, "stage": stage}
-    record |= result.score._asdict() | {"unknown": text.num_unknown}
-    record["num_read"] = len(text.ids)
-    if result.dropout is not None:
-        record["dropout_samples"], record["dropout_scale"] = result.dropout
-    if result.others:
-        record["interpolate"] = {str(run): weight for run, weight in result.others}
-    if text.unknown_words is not None:
-        record["unknown_words"] = text.unknown_words
-    if result.rule is not None:
-        record["dynamic"] = asdict(result.rule)
-    if result.temperature is not None:
-        record["temperature"] = result.temperature
-    return json.dumps(record, allow_nan=False)
-
-
-def _show(result: Result) -> None:
-    """Prints the score, and each unknown word if they are listed."""
-    text, score, rule = result.text, result.score, result.rule
-    phase, stage = result.stage
-    how = ""
-    if rule is not None:
-        how = (
-            f", dynamic (learning rate {rule.learning_rate:.3g}, decay rate "
-            f"{rule.decay_rate:.3g})"
-        )
-    if result.dropout is not None:
-        how += f", mean of {result.dropout[0]} dropout masks"
-    for run, weight in result.others:
-        how += f", with {weight:g} of {run}"
-    if result.temperature is not None:
-        how += f", temperature {result.temperature:.4g}"
-    # Of a number with hundreds of digits a few are enough.
-    perplexity_shown = format(
-        score.perplexity, ".2f" if score.perplexity < 1e9 else ".4g"
-    )
-    read_as = f" (read as {text.symbol})" if text.symbol not in (None, UNK) else ""
-    print_sentence(
-        f"{text.name}, model of phase {phase} ({stage}){how}: "
-        f"{score.nats_per_token:.4f} nats per token, perplexity "
-        f"{perplexity_shown}, {score.num_tokens:,} tokens scored, "
-        f"{text.num_unknown:,} unknown words{read_as} among {len(text.ids):,} read"
-    )
-    for word, count in (text.unknown_words or {}).items():
-        print(f"{count:>8,}  {printable(word)}")
