@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from glrnn.config import Config, Dropout, Layer, Phase
@@ -121,9 +121,10 @@ def test_it_is_its_equations(seed, window_length, learning_rate, decay_rate):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
     rule = DynamicRule(learning_rate, decay_rate, 1e-3, window_length)
+    expected = by_hand(params, tokens, rms, rule)
+    assume(expected < 1e6)  # the rates do not diverge
     score = dynamic_perplexity(Line(), params, rms, tokens, rule)
     assert score.num_tokens == 40
-    expected = by_hand(params, tokens, rms, rule)
     assert score.nats_per_token == pytest.approx(expected, rel=1e-4)
 
 
