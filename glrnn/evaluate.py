@@ -23,10 +23,14 @@ from glrnn.console.options import words
 from glrnn.console.sentence import print_sentence
 from glrnn.data.vocabulary import Ids
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
-from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
-from glrnn.evaluation.gradient_statistics import gradient_rms
+from glrnn.evaluation.dynamic import (
+    DynamicRule,
+    dynamic_perplexity,
+    statistics,
+)
 from glrnn.evaluation.perplexity import Score, perplexity
 from glrnn.evaluation.result import Result, as_json, as_sentence
+from glrnn.evaluation.run_corpus import corpus_of
 from glrnn.evaluation.scored_text import Text, read_text, split_of
 from glrnn.evaluation.temperature import TEMPERATURE_TOKENS, best_temperature, tempered
 from glrnn.evaluation.tuning import tune
@@ -202,7 +206,11 @@ def _evaluate(command: Command) -> Result:
     )
     model, params, stage = trained.model, trained.params, trained.stage
     # A text of one's own needs the corpus only for what is learned or tuned.
-    corpus = cache(lambda: _corpus(run, command))
+    corpus = cache(
+        lambda: corpus_of(
+            run, command.data, command.manual_dir, _needed_splits(command), _say
+        )
+    )
     text = (
         read_text(command.text, run.vocabulary, command.list_unknown, _say)
         if command.text is not None
@@ -277,33 +285,6 @@ def _say(line: str) -> None:
         print(printable(line), file=sys.stderr, flush=True)
 
 
-def _corpus(run: run_folder.Run, command: Command) -> data.Corpus:
-    if command.data is not None:
-        corpus = data.load(
-            command.data,
-            run.vocabulary,
-            command.manual_dir,
-            splits=_needed_splits(command),
-        )
-        began = run.origin.splits_sha256
-        others = [
-            split
-            for split, found in data.split_fingerprints(corpus).items()
-            if found != began.get(split, found)
-        ]
-        if others:
-            _say(
-                f"note: {command.data} is not what {run.folder} was trained on: it has "
-                f"another {' and another '.join(others)} split"
-            )
-        return corpus
-    where = run.origin.data
-    corpus = data.load(where, run.vocabulary, command.manual_dir)
-    if data.fingerprint(corpus) != run.origin.sha256:
-        _say(f"note: {where} is no longer what {run.folder} was trained on")
-    return corpus
-
-
 def _needed_splits(command: Command) -> list[str]:
     needed = {
         (command.scored_split, True),
@@ -326,14 +307,7 @@ def _dynamic(
     """The dynamic score of a text, and the rule that it was scored by."""
     with Bar() as bar:
         bar.begin("gradient statistics", len(corpus.train))
-        rms = gradient_rms(
-            model,
-            params,
-            corpus.train,
-            batch_size=rule.statistics_batch_size,
-            window_length=rule.window_length,
-            advance=bar.advance,
-        )
+        rms = statistics(model, params, corpus.train, rule, bar.advance)
         score = partial(dynamic_perplexity, model, params, rms, advance=bar.advance)
         if tuned:
             bar.begin("tuning", 1)

@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.tree_util import keystr
 
+from glrnn.data.vocabulary import Ids
 from glrnn.data.windows import Window, columns
-from glrnn.errors import UsageError
+from glrnn.evaluation.adaptation import adaptation, beginning, checked_params
+from glrnn.evaluation.gradient_statistics import gradient_rms
 from glrnn.evaluation.perplexity import (
     LanguageModel,
     Score,
@@ -29,14 +29,7 @@ from glrnn.evaluation.perplexity import (
     unpadded,
     vocabulary_size,
 )
-from glrnn.evaluation.window_gradient import (
-    chunks,
-    copy,
-    map_learned,
-    num_tokens,
-    window_gradient,
-)
-from glrnn.ground.arrays import in_float32, is_inexact
+from glrnn.evaluation.window_gradient import chunks, num_tokens
 from glrnn.ground.validation import above, at_least, check
 
 
@@ -66,6 +59,34 @@ class DynamicRule:
 
     def __post_init__(self):
         check(self)
+
+    @property
+    def rates(self) -> tuple[float, float, float]:
+        """eta, lambda and epsilon."""
+        return self.learning_rate, self.decay_rate, self.epsilon
+
+    @property
+    def learns(self) -> bool:
+        """Whether the parameters change at all."""
+        return bool(self.learning_rate or self.decay_rate)
+
+
+def statistics(
+    model: LanguageModel,
+    params: Any,
+    train: Ids,
+    rule: DynamicRule,
+    advance: Callable[[int], None] = lambda num_tokens: None,
+) -> Any:
+    """`gradient_rms` of a training set, as a rule has it."""
+    return gradient_rms(
+        model,
+        params,
+        train,
+        batch_size=rule.statistics_batch_size,
+        window_length=rule.window_length,
+        advance=advance,
+    )
 
 
 def dynamic_perplexity(
@@ -110,7 +131,7 @@ def dynamic_perplexity(
         A text that is always the same word, and a parameter that learns how likely it
         is.
 
-        >>> import collections, numpy as np
+        >>> import collections, jax.numpy as jnp, numpy as np
         >>> Model = collections.namedtuple("Model", "initial_carry apply")
         >>> Outcome = collections.namedtuple("Outcome", "nll carry")
         >>> constant = Model(
@@ -128,77 +149,23 @@ def dynamic_perplexity(
         1.2
     """
     check_model(model, params)
-    if rule.learning_rate == rule.decay_rate == 0:  # nothing is learned
+    if not rule.learns:
         score = perplexity(model, params, tokens, window_length=rule.window_length)
         advance(score.num_tokens)
         return score
     stream = stacked_windows(
         columns(tokens, 1, vocabulary_size=vocabulary_size(model)), rule.window_length
     )
-    _check_rms(params, rms)
-    rates = rule.learning_rate, rule.decay_rate, rule.epsilon
-    has_infinities, is_negative = _looked_at(params, rms)
-    if is_negative:
-        raise UsageError(
-            "rms has numbers below 0; it takes the gradient statistics of "
-            "glrnn.gradient_rms, after the parameters"
-        )
-    if has_infinities:
-        params = map_learned(_finite, params)
-    params_and_carry = _start(model, params)
+    params = checked_params(params, rms)
+    params_and_carry = beginning(model, params)
     means = []
     for chunk in chunks(unpadded(model, stream)):
         params_and_carry, found = _adapt(
-            model, params, rms, rates, params_and_carry, chunk
+            model, params, rms, rule.rates, params_and_carry, chunk
         )
         means.append(np.asarray(found))
         advance(num_tokens(chunk))
     return mean_score(np.concatenate(means), stream)
-
-
-def _check_rms(params: Any, rms: Any) -> None:
-    def check_leaf(path, param, size):
-        if is_inexact(param) and (
-            jnp.shape(size) != jnp.shape(param) or jnp.iscomplexobj(size)
-        ):
-            raise UsageError(
-                f"rms{keystr(path)} is {jnp.result_type(size)}{list(jnp.shape(size))}; "
-                f"that of the parameters is real{list(jnp.shape(param))}"
-            )
-
-    jax.tree.map_with_path(check_leaf, params, rms)
-
-
-@jax.jit
-def _looked_at(params: Any, rms: Any) -> tuple[Array, Array]:
-    """Whether parameters are infinite, and whether root mean squares are negative."""
-    leaves, structure = jax.tree.flatten(params)
-    learned = [
-        in_float32(pair)
-        for pair in zip(leaves, structure.flatten_up_to(rms), strict=True)
-        if is_inexact(pair[0])
-    ]
-    infinite = [jnp.isinf(param).any() for param, _ in learned]
-    negative = [(size < 0).any() for _, size in learned]
-    return jnp.array(infinite).any(), jnp.array(negative).any()
-
-
-def _finite(leaf: Any) -> Any:
-    """A leaf without infinities, whose distance to themselves is no number.
-
-    The bias of a word that is ruled out may be -inf, and is as good as the lowest.
-    """
-    leaf = jnp.asarray(leaf)
-    if jnp.iscomplexobj(leaf):
-        return lax.complex(_finite(leaf.real), _finite(leaf.imag))
-    limits = jnp.finfo(leaf.dtype)
-    return jnp.clip(leaf, limits.min, limits.max)
-
-
-@partial(jax.jit, static_argnums=0)
-def _start(model: LanguageModel, params: Any) -> tuple[Any, Any]:
-    """The parameters and the carry to begin with, to be donated."""
-    return copy((in_float32(params), model.initial_carry(1)))
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=4)
@@ -217,35 +184,4 @@ def _adapt(
         The parameters and the carry after them, and the mean nats per token of each
         window.
     """
-    learning_rate, decay_rate, epsilon = rates
-    gradient = window_gradient(model, trained)
-    anchors, rms = in_float32((trained, rms))
-    relative_decay = _relative_decay(decay_rate, anchors, rms)
-
-    def adapt(param, anchor, size, grad):
-        pull = jnp.minimum(1.0, relative_decay * size)
-        step = learning_rate * jnp.conj(grad) / (size + epsilon)
-        return param + pull * (anchor - param) - step
-
-    def score(params_and_carry, window):
-        params, carry = params_and_carry
-        (nll, carry), grads = gradient(params, carry, window)
-        # Otherwise XLA would compute all that depends on the sizes alone before the
-        # loop and store it, which takes longer to read than to compute.
-        sizes, nll = lax.optimization_barrier((rms, nll))
-        return (map_learned(adapt, params, anchors, sizes, grads), carry), nll
-
-    return lax.scan(score, params_and_carry, chunk)
-
-
-def _relative_decay(decay_rate: Any, params: Any, rms: Any) -> Array:
-    """lambda / mean(M), finite so that it is no decay where M is 0."""
-    leaves, structure = jax.tree.flatten(params)
-    means = [
-        jnp.mean(size)
-        for param, size in zip(leaves, structure.flatten_up_to(rms), strict=True)
-        if is_inexact(param) and param.size
-    ]
-    total = jnp.asarray(sum(means))
-    relative = decay_rate * len(means) / jnp.where(total > 0, total, jnp.inf)
-    return jnp.minimum(relative, jnp.finfo(relative.dtype).max)
+    return lax.scan(adaptation(model, trained, rms, rates), params_and_carry, chunk)
