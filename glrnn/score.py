@@ -6,35 +6,34 @@ if __name__ == "__main__":
     start("glrnn.score")  # before the imports that follow, which take a second
 
 import itertools
+import math
 import sys
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
 
 import numpy as np
 import tyro
 
+from glrnn.console.bar import Bar
 from glrnn.console.compilation import keep_programs, return_memory
 from glrnn.console.options import words
 from glrnn.console.output import in_utf8
-from glrnn.data.texts import opened
-from glrnn.data.tokens import EOS
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
+from glrnn.evaluation.dynamic import DynamicRule, statistics
+from glrnn.evaluation.run_corpus import corpus_of
 from glrnn.ground.devices import require_devices
 from glrnn.ground.files import whole_file
+from glrnn.losses import to_perplexity
 from glrnn.scoring import layouts
+from glrnn.scoring.adaptive import score_adaptively
 from glrnn.scoring.interpolated import with_others
-from glrnn.scoring.sentences import (
-    Sentence,
-    SentenceScore,
-    read_sentences,
-    score_sentences,
-    score_stream,
-)
-from glrnn.scoring.trained import Trained, load
+from glrnn.scoring.sentences import SentenceScore, score_sentences, score_stream
+from glrnn.scoring.texts import sentences_of
+from glrnn.scoring.trained import Trained, load_run
 from glrnn.storage import run_folder
 
 # Layouts and columns that need whole distributions.
@@ -70,6 +69,12 @@ class Command:
         context: Where the state comes from: a fresh one for each sentence, or the line
             before, of a file that is one text. Blank lines are then scored, as <eos>,
             but in the layouts of other tools, which skip them.
+        dynamic: Use dynamic evaluation, with --context file: the model learns from each
+            few words once they are scored.
+        rule: The settings of dynamic evaluation.
+        data: Where the run's data is now, if it has moved: a folder or a name. Dynamic
+            evaluation reads its training set.
+        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
         debug: How much --format srilm prints, 0 to 2, as -debug of ngram.
         nbest: Read a list of candidates, as Kaldi writes it: a key, utterance-n, and
             words. Print each key with the cost of its words and <eos>, minus the
@@ -94,6 +99,12 @@ class Command:
     base: Literal["2", "e", "10"] = "2"
     unknown: Literal["score", "skip"] = "score"
     context: Literal["sentence", "file"] = "sentence"
+    dynamic: bool = False
+    rule: Annotated[DynamicRule, tyro.conf.arg(name="dynamic")] = field(
+        default_factory=DynamicRule
+    )
+    data: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
+    manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     debug: Literal[0, 1, 2] = 0
     nbest: bool = False
     per_word: bool = False
@@ -127,9 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         require_devices()
         keep_programs()
         return_memory()
-        first = load(command.run, command.phase, command.stage)
+        run = run_folder.read(command.run)
+        first = load_run(run, command.phase, command.stage)
         trained = with_others(first, command.interpolate)
-        scores = _scores(command, trained)
+        scores = _scores(command, trained, _scorer(command, run, trained))
         # The first block is scored before a header is printed.
         begun = itertools.chain([next(scores)], scores)
         lines = layouts.LAYOUTS[command.layout](begun, _options(command))
@@ -152,6 +164,7 @@ def _check(command: Command) -> None:
             ("--format", command.format, "sentences"),
             ("--unknown", command.unknown, "score"),
             ("--context", command.context, "sentence"),
+            ("--dynamic", command.dynamic, False),
         )
         if value != usual
     ]
@@ -166,6 +179,7 @@ def _check(command: Command) -> None:
         raise UsageError(
             f"unknown column {unknown[0]!r}; choose from: {', '.join(layouts.COLUMNS)}"
         )
+    _check_dynamic(command)
     if command.columns and layout != "words":
         raise UsageError("--columns needs --words")
     own = ("sentences", "words", "json")
@@ -177,6 +191,25 @@ def _check(command: Command) -> None:
         raise UsageError(
             "--unknown skip is of no use to --format kenlm, which scores unknown words "
             "and has both perplexities"
+        )
+
+
+def _check_dynamic(command: Command) -> None:
+    if not command.dynamic:
+        if command.rule != DynamicRule():
+            raise UsageError("the options --dynamic.* need --dynamic")
+        if command.data is not None or command.manual_dir is not None:
+            raise UsageError("--data and --manual-dir need --dynamic")
+        return
+    if command.interpolate:
+        raise UsageError(
+            "--interpolate is of no use to --dynamic, which updates one model; drop "
+            "one of them"
+        )
+    if command.context != "file":
+        raise UsageError(
+            "--dynamic needs --context file, for the model learns from one sentence to "
+            "the next"
         )
 
 
@@ -205,58 +238,39 @@ def _options(command: Command) -> layouts.Options:
     )
 
 
-def _scores(command: Command, trained: Trained) -> Iterator[SentenceScore]:
+def _scorer(
+    command: Command, run: run_folder.Run, trained: Trained
+) -> Callable[..., Iterator[SentenceScore]]:
+    """The function that scores sentences."""
+    if not command.dynamic:
+        return score_stream if command.context == "file" else score_sentences
+    rule = command.rule
+    corpus = corpus_of(run, command.data, command.manual_dir, ["train"], _say)
+    with Bar() as bar:
+        bar.begin("gradient statistics", len(corpus.train))
+        rms = statistics(trained.model, trained.params, corpus.train, rule, bar.advance)
+    return partial(score_adaptively, rms=rms, rule=rule)
+
+
+def _scores(
+    command: Command, trained: Trained, score: Callable[..., Iterator[SentenceScore]]
+) -> Iterator[SentenceScore]:
     details = bool(DETAILED & {command.layout, *command.chosen_columns})
     details = details or command.layout == "json"
-    score = score_stream if command.context == "file" else score_sentences
-    sentences = _sentences(command.file, trained, command.nbest)
+    sentences = sentences_of(command.file, trained, command.nbest, _say)
     for found in score(trained, sentences, details):
-        if np.isnan(found.log_likelihoods).any():
+        perplexity = to_perplexity(-float(np.mean(found.log_likelihoods)))
+        if command.dynamic and not math.isfinite(perplexity):
+            raise DivergedError(
+                f"the perplexity of line {found.sentence.line:,} is not finite; try a "
+                f"lower learning rate"
+            )
+        if math.isnan(perplexity):
             raise DivergedError(
                 f"a probability of line {found.sentence.line:,} is not a number"
             )
         yield found
 
 
-def _sentences(
-    names: Sequence[str], trained: Trained, keyed: bool
-) -> Iterator[Sentence]:
-    """The sentences of some texts, numbered throughout."""
-    before = 0
-    for name in names or ("-",):
-        told = "standard input" if name == "-" else name
-        last = 0
-        with opened(name) as stream:
-            lines = read_sentences(stream, trained.vocabulary, told, trained.eos, keyed)
-            for sentence in _warned(lines, trained, told):
-                last = sentence.line
-                yield sentence._replace(line=before + last)
-        before += last
-
-
-def _warned(
-    sentences: Iterable[Sentence], trained: Trained, name: str
-) -> Iterator[Sentence]:
-    """The sentences; says once each what looks wrong about them.
-
-    Lines with an `<eos>` of their own, and words that the normal form NFC would make
-    known.
-    """
-    said = ended = False
-    for sentence in sentences:
-        if not ended and EOS in sentence.words:
-            ended = True
-            told = f"line {sentence.line:,} has {EOS}, and each line gets one"
-            print(f"warning: {printable(name)}: {told}", file=sys.stderr, flush=True)
-        if not said:
-            for word in itertools.compress(sentence.words, sentence.unknown):
-                normal = unicodedata.normalize("NFC", word)
-                if normal != word and normal in trained.vocabulary.index:
-                    said = True
-                    told = printable(
-                        f"warning: {name}: line {sentence.line:,} has unknown words "
-                        f"such as {word!r} that the model knows in the normal form NFC"
-                    )
-                    print(told, file=sys.stderr, flush=True)
-                    break
-        yield sentence
+def _say(line: str) -> None:
+    print(printable(line), file=sys.stderr, flush=True)

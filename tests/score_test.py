@@ -59,16 +59,26 @@ def test_standard_input_and_several_files_are_one_text(
     assert rows[2].split("\t")[1:] == once[1].split("\t")[1:]
 
 
-def test_a_text_read_as_a_whole_has_the_score_of_evaluate(trained, mine, capsys):
+DYNAMIC = ("--dynamic", "--dynamic.statistics-batch-size", "8")
+
+
+@pytest.mark.parametrize(
+    "options", [(), (*DYNAMIC, "--dynamic.learning-rate", "1e-3")], ids=len
+)
+def test_a_text_read_as_a_whole_has_the_score_of_evaluate(
+    trained, mine, capsys, options
+):
     run, _, _ = trained
-    _, *rows = printed(capsys, run, mine, "--context", "file", "--base", "e")
+    mine.write_text("the cat sat on the dog\n\na dog " * 10)
+    words = run, mine, "--context", "file", "--base", "e", *options
+    _, *rows = printed(capsys, *words)
     total = -sum(float(row.split("\t")[1]) for row in rows)
     # `evaluate` does not score the first token: that of a blank line is `<eos>`.
     mine.write_text("\n" + mine.read_text())
-    evaluate.main([str(run), "--text", str(mine), "--json"])
+    evaluate.main([str(run), "--text", str(mine), "--json", *options])
     found = json.loads(capsys.readouterr().out)
     assert total == pytest.approx(
-        found["nats_per_token"] * found["num_tokens"], abs=1e-5
+        found["nats_per_token"] * found["num_tokens"], rel=1e-5
     )
 
 
@@ -103,7 +113,7 @@ def test_a_word_that_is_known_in_another_normal_form_is_told(
     model = glrnn.load(run)
     words = (*model.vocabulary.words[:-1], "é")
     other = model._replace(vocabulary=type(model.vocabulary)(words))
-    monkeypatch.setattr(score, "load", lambda *_: other)
+    monkeypatch.setattr(score, "load_run", lambda *_: other)
     mine.write_text("the e\u0301 cat e\u0301\n", encoding="utf-8")
     score.main([str(run), str(mine)])
     said = capsys.readouterr().err
@@ -184,3 +194,26 @@ def test_nothing_is_printed_of_a_text_that_cannot_be_read(trained, mine, capsys,
     with pytest.raises(SystemExit):
         score.main([str(trained[0]), str(mine)])
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--dynamic",), "--dynamic needs --context file"),
+        (("--data", "x"), "--data and --manual-dir need --dynamic"),
+        (("--dynamic.learning-rate", "1"), "the options --dynamic.* need --dynamic"),
+        (("--dynamic", "--nbest"), "--dynamic is of no use to --nbest"),
+    ],
+)
+def test_options_of_dynamic_evaluation_that_say_nothing(trained, capsys, options, told):
+    with pytest.raises(SystemExit) as raised:
+        score.main([str(trained[0]), "-", *options])
+    assert raised.value.code == 2 and told in capsys.readouterr().err
+
+
+def test_rates_that_diverge_are_told(trained, mine, capsys):
+    mine.write_text("the cat sat on the dog\n" * 10)
+    options = "--context", "file", *DYNAMIC, "--dynamic.learning-rate", "1e30"
+    with pytest.raises(SystemExit):
+        score.main([str(trained[0]), str(mine), *options])
+    assert "line 1 is not finite; try a lower learning rate" in capsys.readouterr().err

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import glrnn
+from glrnn import CELLS, HEADS
 from glrnn.config import Config, Layer, Phase
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import Window
@@ -20,7 +21,9 @@ from glrnn.dropout import draw_masks
 from glrnn.errors import UsageError
 from glrnn.evaluation.temperature import tempered
 from glrnn.model import dropout_rates
+from glrnn.scoring import adaptive
 from glrnn.scoring import sentences as scoring
+from glrnn.scoring.adaptive import score_adaptively
 from glrnn.scoring.interpolated import interpolated
 from glrnn.scoring.layouts import LAYOUTS, Options
 from glrnn.scoring.mask_samples import over_masks
@@ -35,14 +38,14 @@ ORACLE = json.loads(
 WORDS = Vocabulary(("a", "<eos>", "<unk>", *(f"w{i}" for i in range(17))))
 
 
-def network(head="softmax", num_softmaxes=1, cell="lstm", seed=0):
+def network(head="softmax", cell="lstm", seed=0):
     """A trained model of one layer, with random parameters."""
     hidden_size = 8 if head == "softmax" else 12
     config = Config(
         embedding_size=8,
         layers=(Layer(cell, hidden_size),),
         head=head,
-        num_softmaxes=num_softmaxes,
+        num_softmaxes=3 if head == "mixture" else 1,
         phases=(Phase(1),),
     )
     trained = untrained(WORDS, config, seed)
@@ -62,18 +65,16 @@ def text_of(*lengths, seed=0):
     )
 
 
-def scored(trained, text, score=score_sentences, **options):
+def scored(trained, text, score=score_sentences, *details, **options):
     lines = read_sentences(
         io.BytesIO(text.encode()), trained.vocabulary, "a text", trained.eos
     )
-    return list(score(trained, lines, **options))
+    return list(score(trained, lines, *details, **options))
 
 
-@pytest.mark.parametrize(
-    ("head", "num_softmaxes"), [("softmax", 1), ("projected", 1), ("mixture", 3)]
-)
-def test_the_probabilities_are_those_of_the_loss(head, num_softmaxes):
-    model, params, *_ = network(head, num_softmaxes)
+@pytest.mark.parametrize("head", HEADS)
+def test_the_probabilities_are_those_of_the_loss(head):
+    model, params, *_ = network(head)
     tokens = np.random.default_rng(0).integers(len(WORDS), size=(9, 3))
     window, carry = Window(tokens[:-1], tokens[1:], 8), model.initial_carry(3)
     nll = model.apply(params, carry, window).nll
@@ -152,13 +153,57 @@ def test_entropies_and_ranks_are_those_of_the_distributions(plain):
         _, context = log_likelihoods(plain, [token], context)
 
 
-def test_a_file_that_is_one_text_has_the_perplexity_of_evaluate(plain):
-    text = text_of(6, 0, 40, 3)
-    found = scored(plain, text, score_stream)
-    total = np.sum([score.log_likelihoods.sum(dtype=np.float64) for score in found])
-    stream = np.concatenate([[plain.eos], *(score.sentence.ids for score in found)])
-    score = glrnn.perplexity(plain.model, plain.params, stream)
-    assert -total == pytest.approx(score.nats_per_token * score.num_tokens, rel=1e-6)
+def stream_of(trained, scores):
+    """The tokens that were scored, after `<eos>`."""
+    return np.concatenate([[trained.eos], *(score.sentence.ids for score in scores)])
+
+
+def nats(scores):
+    return -sum(score.log_likelihoods.sum(dtype=np.float64) for score in scores)
+
+
+@pytest.mark.parametrize(
+    ("head", "cell"),
+    [*((head, "lstm") for head in HEADS), *(("softmax", cell) for cell in CELLS)],
+)
+def test_a_file_that_is_one_text_has_the_perplexity_of_evaluate(head, cell):
+    trained = network(head, cell)
+    found = scored(trained, text_of(6, 0, 40, 3), score_stream)
+    score = glrnn.perplexity(trained.model, trained.params, stream_of(trained, found))
+    assert nats(found) == pytest.approx(
+        score.nats_per_token * score.num_tokens, rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_model_that_learns_has_the_score_of_dynamic_evaluation(head, monkeypatch):
+    monkeypatch.setattr(adaptive, "CHUNK", 4)  # so that sentences span chunks
+    model, params, *_ = trained = network(head)
+    rms = glrnn.gradient_rms(model, params, np.arange(200) % 20, batch_size=4)
+    rule = glrnn.DynamicRule(0.01, 0.01, 1e-3, window_length=5)
+    text = text_of(6, 0, 40, 3, 30)
+    found = scored(trained, text, score_adaptively, rms=rms, rule=rule)
+    stream = stream_of(trained, found)
+    score = glrnn.dynamic_perplexity(model, params, rms, stream, rule)
+    total = score.nats_per_token * score.num_tokens
+    assert nats(found) == pytest.approx(total, rel=1e-5)
+    static = glrnn.perplexity(model, params, stream)
+    assert abs(static.nats_per_token - score.nats_per_token) > 1e-2
+    detailed = scored(trained, text, score_adaptively, True, rms=rms, rule=rule)
+    for one, more in zip(found, detailed, strict=True):
+        np.testing.assert_allclose(one.log_likelihoods, more.log_likelihoods, atol=1e-5)
+        assert len(more.ranks) == len(more.entropies) == len(more.sentence.ids)
+
+
+def test_no_word_is_learned_before_it_is_scored(plain):
+    """Up to the end of the first window the model is the trained one."""
+    rms, rule = jax.tree.map(jnp.ones_like, plain.params), glrnn.DynamicRule(1.0)
+    text = text_of(20)
+    (static,) = scored(plain, text, score_stream)
+    (adaptive,) = scored(plain, text, score_adaptively, rms=rms, rule=rule)
+    same = np.isclose(static.log_likelihoods, adaptive.log_likelihoods, atol=1e-5)
+    assert same[: rule.window_length].all()
+    assert not same[rule.window_length :].any()
 
 
 def test_words_are_what_ascii_whitespace_separates():
@@ -192,7 +237,7 @@ def test_without_a_symbol_an_unknown_word_is_refused():
 
 
 def test_an_ensemble_is_the_mean_of_probabilities(plain):
-    other, third = network("mixture", 2, seed=1), network(cell="gru", seed=2)
+    other, third = network("mixture", seed=1), network(cell="gru", seed=2)
     weights = 0.5, 0.3, 0.2
     mixed = interpolated([plain, other, third], weights)
     ids = encode(plain, text_of(9))
@@ -431,7 +476,7 @@ def test_words_may_hold_what_is_no_unicode(plain):
 
 def test_the_mean_over_masks_is_that_of_probabilities():
     """By hand: three samples, each with a state and masks of its own, two windows."""
-    trained = network("mixture", 2)
+    trained = network("mixture")
     dropout = replace(Phase().dropout, hidden=(), input=0.3, output=0.4, latent=0.2)
     phases = (Phase(1, dropout),)
     trained = trained._replace(config=replace(trained.config, phases=phases))

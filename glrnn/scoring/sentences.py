@@ -247,7 +247,7 @@ def _score_rows(
             tokens[: len(part), column] = part
         lengths = [min(max(len(row) - 1 - start, 0), size) for row in rows]
         window = Window(tokens[:-1], tokens[1:], np.array(lengths, np.int32))
-        *found, carry = _score(details, trained.model, trained.params, carry, window)
+        *found, carry = measured(details, trained.model, trained.params, carry, window)
         pieces.append(jax.device_get(found))
     whole = [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
     return [
@@ -258,9 +258,10 @@ def _score_rows(
 
 @partial(jax.jit, static_argnums=(0, 1))
 @jax.default_matmul_precision("float32")
-def _score(
+def measured(
     details: bool, model: Any, params: Any, carry: Any, window: Window
 ) -> tuple[Array | Any, ...]:
+    """The arrays of `SentenceScore` for a window, each `[T, B]`, and the carry."""
     if not details:
         return model.log_likelihoods(params, carry, window)
     log_probs, carry = model.log_probs(params, carry, window)
