@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from glrnn.config import Layer as Layer
     from glrnn.config import Phase as Phase
     from glrnn.config import Stage as Stage
+    from glrnn.data import corpus_of_arrays as corpus_of_arrays
     from glrnn.evaluation.dynamic import DynamicRule as DynamicRule
     from glrnn.evaluation.dynamic import dynamic_perplexity as dynamic_perplexity
     from glrnn.evaluation.gradient_statistics import gradient_rms as gradient_rms
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
     from glrnn.scoring.trained import Trained as Trained
     from glrnn.scoring.trained import encode as encode
     from glrnn.scoring.trained import load as load
+    from glrnn.training.context import Runtime as Runtime
+    from glrnn.training.fitting import fit as fit
 
     __version__: str
 
@@ -84,12 +87,15 @@ _HOMES = {
     "HEADS": "heads",
     "Layer": "config",
     "Phase": "config",
+    "Runtime": "training.context",
     "Sampling": "scoring.generation",
     "Stage": "config",
     "Trained": "scoring.trained",
     "averaged_params": "optim.averaging",
+    "corpus_of_arrays": "data",
     "dynamic_perplexity": "evaluation.dynamic",
     "encode": "scoring.trained",
+    "fit": "training.fitting",
     "gradient_rms": "evaluation.gradient_statistics",
     "grow": "model",
     "interpolated": "scoring.interpolated",

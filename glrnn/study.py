@@ -27,7 +27,7 @@ from glrnn.console.epoch_line import clock
 from glrnn.console.options import words
 from glrnn.console.table import print_table
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
-from glrnn.ground.devices import PRECISIONS, require_devices, share_batch
+from glrnn.ground.devices import require_devices
 from glrnn.losses import to_perplexity
 from glrnn.storage.run_folder import Summary
 from glrnn.training import context, phases
@@ -173,8 +173,7 @@ def _best_loss(summary: Summary) -> float:
 
 def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[Summary]:
     folder = plan.folder / name
-    mesh = share_batch(config.batch_size // config.num_microbatches)
-    execution = context.Execution(mesh, PRECISIONS["float32"])
+    execution = context.Runtime().execution(config)
     with context.opened(folder, config, corpus, execution, plan.origin) as opened:
         unigram = opened.unigram.perplexity
         opened.progress.say(

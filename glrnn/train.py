@@ -1,7 +1,7 @@
 """Trains a language model gradually: `python -m glrnn.train [EXPERIMENT.py]`.
 
-The config says what is learned; `data` reads the texts, `run_folder` stores the run,
-`phases` trains it, and `progress` shows it.
+The config says what is learned; `data` reads the texts, and `fitting` trains, stores
+and shows the run.
 """
 
 if __name__ == "__main__":
@@ -11,7 +11,7 @@ if __name__ == "__main__":
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -21,9 +21,8 @@ from glrnn.config import Config, experiment
 from glrnn.console.options import config_of, grouped_options, words
 from glrnn.console.sentence import shell_word
 from glrnn.errors import UsageError, printable, told_plainly
-from glrnn.ground.devices import PRECISIONS, require_devices, share_batch
-from glrnn.ground.validation import at_least, check, choice
-from glrnn.training import context
+from glrnn.ground.devices import require_devices
+from glrnn.training.context import Runtime
 
 HELP = """Train a language model gradually, layer by layer.
 
@@ -40,39 +39,19 @@ _SHOWN = tyro.conf.arg(
 
 
 @dataclass(frozen=True)
-class Runtime:
-    """Where and how a run is trained; nothing here changes what is learned.
+class Place:
+    """Where the texts of a run are, and the run itself.
 
     Attributes:
         data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
             python-docs, ptb or wikitext-2.
         workdir: The run's folder. A run that is already there is resumed.
         manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
-        num_devices: The number of devices that share each batch; 0 for as many as there
-            are and divide it.
-        matmul_precision: The precision of matrix products in training: float32,
-            tensorfloat32 or bfloat16. Norms, mixing, averages and evaluation are in
-            float32.
-        checkpoint_minutes: The minutes between checkpoints within an epoch; 0 for
-            checkpoints at its end only.
-        on_nonfinite: What to do about a loss or gradient that is not finite: stop; skip
-            that update; or rewind to the newest checkpoint and draw other dropout
-            masks.
-        check: Whether to compare a GPU or TPU with the CPU on one update before
-            training on it. A check that was passed is not repeated.
     """
 
     data: Annotated[str, _SHOWN] = "python-docs"
     workdir: Path = Path("runs/quickstart")
     manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    num_devices: int = field(default=0, metadata=at_least(0))
-    matmul_precision: str = field(default="float32", metadata=choice(PRECISIONS))
-    checkpoint_minutes: float = field(default=5.0, metadata=at_least(0))
-    on_nonfinite: str = field(default="stop", metadata=choice(context.ON_NONFINITE))
-    check: bool = True
-
-    def __post_init__(self):
-        check(self)
 
 
 class Command(NamedTuple):
@@ -80,11 +59,13 @@ class Command(NamedTuple):
 
     Attributes:
         experiment: A Python file, the folder of a run, or nothing for the quickstart.
-        runtime: Where and how.
+        place: Where.
+        runtime: How.
         config: What is learned.
     """
 
     experiment: str
+    place: Place
     runtime: Runtime
     config: Config
 
@@ -102,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parse(arguments: Sequence[str]) -> Command:
     # The experiment's own values are the defaults of the options, so it comes first.
     named = arguments[0] if arguments and not arguments[0].startswith("-") else ""
-    runtime, config = _default(named)
+    place, runtime, config = _default(named)
     options = grouped_options(config)
     kind = make_dataclass(
         "Train",
@@ -113,6 +94,7 @@ def _parse(arguments: Sequence[str]) -> Command:
                     tyro.conf.Positional[str], tyro.conf.arg(metavar="[EXPERIMENT]")
                 ],
             ),
+            ("place", Annotated[Place, tyro.conf.arg(name="")]),
             ("runtime", Annotated[Runtime, tyro.conf.arg(name="")]),
             *((group, given) for group, (given, _) in options.items()),
         ],
@@ -123,18 +105,18 @@ def _parse(arguments: Sequence[str]) -> Command:
         kind,
         prog="python -m glrnn.train",
         args=arguments,
-        default=kind(named, runtime, **groups),
+        default=kind(named, place, runtime, **groups),
     )
     config = config_of({group: getattr(typed, group) for group in groups})
     if typed.experiment != named:
         raise UsageError(f"the experiment, {typed.experiment}, must come first")
-    return Command(named, typed.runtime, config)
+    return Command(named, typed.place, typed.runtime, config)
 
 
-def _default(named: str) -> tuple[Runtime, Config]:
-    """The runtime and the config before any option is applied."""
+def _default(named: str) -> tuple[Place, Runtime, Config]:
+    """What is trained, where and how, before any option is applied."""
     if not named:
-        return Runtime(), Config()
+        return Place(), Runtime(), Config()
     path = Path(named)
     if os.path.isdir(path):
         from glrnn.storage import run_folder
@@ -142,49 +124,27 @@ def _default(named: str) -> tuple[Runtime, Config]:
         run = run_folder.read(path)
         began = run.origin.numerics
         precision = began.matmul_precision if began is not None else "float32"
-        return Runtime(run.origin.data, path, matmul_precision=precision), run.config
-    return Runtime(workdir=Path("runs", path.stem)), experiment.load(path)
+        runtime = Runtime(matmul_precision=precision)
+        return Place(run.origin.data, path), runtime, run.config
+    place = Place(workdir=Path("runs", path.stem))
+    return place, Runtime(), experiment.load(path)
 
 
 def _run(command: Command) -> None:
     from glrnn import data
     from glrnn.console.compilation import keep_programs, return_memory
-    from glrnn.training import phases
+    from glrnn.training import fitting
 
     require_devices()
     keep_programs()
     return_memory()
-    runtime, config = command.runtime, command.config
-    mesh = share_batch(
-        config.batch_size // config.num_microbatches, runtime.num_devices
-    )
-    execution = context.Execution(
-        mesh,
-        PRECISIONS[runtime.matmul_precision],
-        runtime.checkpoint_minutes,
-        runtime.on_nonfinite,
-        runtime.check,
-    )
+    place, config = command.place, command.config
+    execution = command.runtime.execution(config)
     corpus = data.load(
-        runtime.data, manual_dir=runtime.manual_dir, min_count=config.min_count
+        place.data, manual_dir=place.manual_dir, min_count=config.min_count
     )
-    opened = context.opened(
-        runtime.workdir, config, corpus, execution, command.experiment
-    )
-    with opened as run:
-        shared = f" on {mesh.size} devices" if mesh is not None else ""
-        run.progress.say(
-            f"{corpus.name}: {len(corpus.train):,} training tokens, "
-            f"{len(corpus.vocabulary):,} words; run in {runtime.workdir}{shared}"
-        )
-        run.progress.say(
-            f"validation perplexity of word frequencies alone: "
-            f"{run.unigram.perplexity:.2f}"
-        )
-        summaries = phases.train(run)
-        run.progress.table([phases.row(summary) for summary in summaries])
-        phases.say_warnings(run)
-    print(*_next_commands(runtime.workdir), sep="\n")
+    fitting.train(place.workdir, config, corpus, execution, command.experiment)
+    print(*_next_commands(place.workdir), sep="\n")
 
 
 def _next_commands(workdir: Path) -> list[str]:

@@ -12,6 +12,7 @@ NOT_POSITIVE = [0.0, -1.0, *NOT_NUMBER]
 NEGATIVE = [-1.0, *NOT_NUMBER]
 NO_RATE = [-0.1, 1, 1.0, 1.5, *NOT_NUMBER]
 NO_NAME = ["lstn", "", 3, None, ["lstm"]]
+ADAPTING = "--dynamic", "--context", "file"
 NOT_SETTINGS = [3, "x", None, []]
 
 
@@ -320,6 +321,39 @@ OPTIONS = {
             ),
         ],
         "--context": [(["RUN", "--context", "flie"], "--context")],
+        "--dynamic": [
+            (["RUN", "--dynamic"], "--dynamic needs --context file"),
+            (["RUN", "--dynamic", "--nbest"], "--dynamic is of no use to --nbest"),
+            (
+                ["RUN", "--dynamic", "--interpolate", "RUN", "0.5"],
+                "--interpolate is of no use to --dynamic",
+            ),
+        ],
+        "--dynamic.learning-rate": [
+            (["RUN", "--dynamic.learning-rate", "1e-4"], "--dynamic.* need --dynamic"),
+        ],
+        "--dynamic.decay-rate": [
+            (["RUN", *ADAPTING, "--dynamic.decay-rate", "nan"], "must be finite"),
+        ],
+        "--dynamic.epsilon": [
+            (["RUN", *ADAPTING, "--dynamic.epsilon", "0"], "it must be above 0"),
+        ],
+        "--dynamic.window-length": [
+            (["RUN", *ADAPTING, "--dynamic.window-length", "0"], "at least 1"),
+        ],
+        "--dynamic.statistics-batch-size": [
+            (
+                ["RUN", *ADAPTING, "--dynamic.statistics-batch-size", "500"],
+                "train split has 240 tokens: too few",
+            ),
+        ],
+        "--data": [
+            (["RUN", "--data", "DATA"], "--data and --manual-dir need --dynamic"),
+            (["RUN", *ADAPTING, "--data", "nowhere"], "unknown data set 'nowhere'"),
+        ],
+        "--manual-dir": [
+            (["RUN", *ADAPTING, "--manual-dir", "DATA"], "is of no use to"),
+        ],
         "--debug": [
             (["RUN", "--debug", "1"], "--debug needs --format srilm"),
             (["RUN", "--format", "srilm", "--debug", "3"], "--debug"),

@@ -196,21 +196,6 @@ def test_nothing_is_printed_of_a_text_that_cannot_be_read(trained, mine, capsys,
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        (("--dynamic",), "--dynamic needs --context file"),
-        (("--data", "x"), "--data and --manual-dir need --dynamic"),
-        (("--dynamic.learning-rate", "1"), "the options --dynamic.* need --dynamic"),
-        (("--dynamic", "--nbest"), "--dynamic is of no use to --nbest"),
-    ],
-)
-def test_options_of_dynamic_evaluation_that_say_nothing(trained, capsys, options, told):
-    with pytest.raises(SystemExit) as raised:
-        score.main([str(trained[0]), "-", *options])
-    assert raised.value.code == 2 and told in capsys.readouterr().err
-
-
 def test_rates_that_diverge_are_told(trained, mine, capsys):
     mine.write_text("the cat sat on the dog\n" * 10)
     options = "--context", "file", *DYNAMIC, "--dynamic.learning-rate", "1e30"

@@ -8,5 +8,15 @@ from glrnn.data.corpus import (
     load,
     split_fingerprints,
 )
+from glrnn.data.in_memory import IN_MEMORY, corpus_of_arrays
 
-__all__ = ["CORPORA", "SPLITS", "Corpus", "fingerprint", "load", "split_fingerprints"]
+__all__ = [
+    "CORPORA",
+    "IN_MEMORY",
+    "SPLITS",
+    "Corpus",
+    "corpus_of_arrays",
+    "fingerprint",
+    "load",
+    "split_fingerprints",
+]

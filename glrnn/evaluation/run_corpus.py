@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from glrnn import data
+from glrnn.errors import UsageError
 from glrnn.storage.run_folder import Run
 
 
@@ -25,10 +26,14 @@ def corpus_of(
         say: Called with a line if the texts are no longer what the run was trained on.
 
     Raises:
-        UsageError: As `glrnn.data.load`.
+        UsageError: As `glrnn.data.load`; or the corpus was never in files.
     """
     if moved_to is None:
         where = run.origin.data
+        if where == data.IN_MEMORY:
+            raise UsageError(
+                f"{run.folder} was trained on {where}; give its texts by --data"
+            )
         corpus = data.load(where, run.vocabulary, manual_dir)
         if data.fingerprint(corpus) != run.origin.sha256:
             say(f"note: {where} is no longer what {run.folder} was trained on")

@@ -71,7 +71,7 @@ def _origin(
     columns(corpus.valid, config.valid_batch_size, "valid split", vocabulary_size=size)
     columns(corpus.test, config.test_batch_size, "test split", vocabulary_size=size)
     place = corpus.name
-    if place not in data.CORPORA:
+    if place not in (*data.CORPORA, data.IN_MEMORY):
         place = os.path.abspath(os.path.join(current_folder(), place))
     return Origin(
         place,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -15,7 +16,8 @@ from glrnn.console.interruption import Interruption
 from glrnn.console.progress import Progress
 from glrnn.errors import StoppedError
 from glrnn.evaluation.perplexity import Score, unigram_score
-from glrnn.ground.devices import PRECISIONS
+from glrnn.ground.devices import PRECISIONS, share_batch
+from glrnn.ground.validation import at_least, check, choice
 from glrnn.model import Model, language_model
 from glrnn.storage import opening
 from glrnn.storage.metrics_log import MetricsLog
@@ -26,6 +28,59 @@ from glrnn.storage.run_folder import STAGES, Origin, Run, StageId
 # update, as long as there are not too many in a row; or rewind to the newest checkpoint
 # and train on from there with other dropout masks.
 ON_NONFINITE = ("stop", "skip", "rewind")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a run is executed; nothing here changes what is learned.
+
+    Attributes:
+        num_devices: The number of devices that share each batch; 0 for as many as there
+            are and divide it.
+        matmul_precision: The precision of matrix products in training: float32,
+            tensorfloat32 or bfloat16. Norms, mixing, averages and evaluation are in
+            float32.
+        checkpoint_minutes: The minutes between checkpoints within an epoch; 0 for
+            checkpoints at its end only.
+        on_nonfinite: What to do about a loss or gradient that is not finite: stop; skip
+            that update; or rewind to the newest checkpoint and draw other dropout
+            masks.
+        check: Whether to compare a GPU or TPU with the CPU on one update before
+            training on it. A check that was passed is not repeated.
+
+    Raises:
+        UsageError: A field does not have its type, or is outside its range.
+
+    Example:
+        >>> Runtime(matmul_precision="float16")
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: Runtime.matmul_precision is 'float16'; it must be one \
+of bfloat16, float32, tensorfloat32
+    """
+
+    num_devices: int = field(default=0, metadata=at_least(0))
+    matmul_precision: str = field(default="float32", metadata=choice(PRECISIONS))
+    checkpoint_minutes: float = field(default=5.0, metadata=at_least(0))
+    on_nonfinite: str = field(default="stop", metadata=choice(ON_NONFINITE))
+    check: bool = True
+
+    def __post_init__(self):
+        check(self)
+
+    def execution(self, config: Config) -> "Execution":
+        """How a run of a config is executed on the devices that are there.
+
+        Raises:
+            UsageError: There are fewer devices, or they do not divide the batch.
+        """
+        return Execution(
+            share_batch(config.batch_size // config.num_microbatches, self.num_devices),
+            PRECISIONS[self.matmul_precision],
+            self.checkpoint_minutes,
+            self.on_nonfinite,
+            self.check,
+        )
 
 
 class Execution(NamedTuple):
