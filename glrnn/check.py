@@ -37,7 +37,7 @@ class Check:
         experiment: A Python file with a `config`, or the folder of a run; the
             quickstart if there is none.
         data: A folder with train.txt, valid.txt and test.txt, or the name of a
-            corpus: python-docs, ptb or wikitext-2; of a run, its own by default.
+            corpus: python-docs, hmm, ptb or wikitext-2; of a run, its own by default.
         manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
             download.
         num_devices: The number of devices that share the batch; 0 for as many as there

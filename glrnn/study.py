@@ -191,7 +191,7 @@ class Command:
     Attributes:
         experiments: Python files with a `config`; the quickstart by default.
         data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
-            python-docs, ptb or wikitext-2.
+            python-docs, hmm, ptb or wikitext-2.
         manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
         variants: The variants to train: as_it_is; random_softmax, reference,
             two_layers, without_finetuning, without_gl, without_lwgc; or another cell,

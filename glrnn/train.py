@@ -44,7 +44,7 @@ class Place:
 
     Attributes:
         data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
-            python-docs, ptb or wikitext-2.
+            python-docs, hmm, ptb or wikitext-2.
         workdir: The run's folder. A run that is already there is resumed.
         manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
     """

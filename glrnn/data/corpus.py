@@ -51,6 +51,13 @@ def _python_docs(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
     return python_docs.splits()
 
 
+def _hmm(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
+    from glrnn.data.corpora import hmm
+
+    _refuse(manual_dir, "hmm")
+    return hmm.splits()
+
+
 def _ptb(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
     from glrnn.data.corpora import downloaded, ptb
 
@@ -75,6 +82,7 @@ def _refuse(manual_dir: PathLike | None, name: str) -> None:
 # them, to the tokens of each split. It imports what it needs when it is called.
 CORPORA: Mapping[str, Callable[[PathLike | None], Mapping[str, list[str]]]] = {
     "python-docs": _python_docs,
+    "hmm": _hmm,
     "ptb": _ptb,
     "wikitext-2": _wikitext2,
 }
@@ -120,7 +128,7 @@ def load(
         Traceback (most recent call last):
         ...
         glrnn.errors.UsageError: unknown data set 'ptbb'; choose from: python-docs, \
-ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
+hmm, ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
     """
     if vocabulary is None and set(splits) != set(SPLITS):
         raise ValueError(f"only {splits} without a vocabulary; give one to load so few")
