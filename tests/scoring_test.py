@@ -1,6 +1,7 @@
 """Probabilities token by token: against numpy, `evaluate`, and KenLM's own numbers."""
 
 import io
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -11,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import glrnn
 from glrnn import CELLS, HEADS
@@ -21,13 +24,18 @@ from glrnn.dropout import draw_masks
 from glrnn.errors import UsageError
 from glrnn.evaluation.temperature import tempered
 from glrnn.model import dropout_rates
-from glrnn.scoring import adaptive
+from glrnn.scoring import adaptive, prefixes
 from glrnn.scoring import sentences as scoring
 from glrnn.scoring.adaptive import score_adaptively
 from glrnn.scoring.interpolated import interpolated
 from glrnn.scoring.layouts import LAYOUTS, Options
 from glrnn.scoring.mask_samples import over_masks
-from glrnn.scoring.sentences import read_sentences, score_sentences, score_stream
+from glrnn.scoring.sentences import (
+    Sentence,
+    read_sentences,
+    score_sentences,
+    score_stream,
+)
 from glrnn.scoring.tokens import beginning, log_likelihoods, next_log_probs
 from glrnn.scoring.trained import Trained, encode, untrained
 from glrnn.storage.run_folder import StageId
@@ -130,7 +138,7 @@ def test_sentences_are_scored_as_each_alone(plain, monkeypatch):
     found = scored(plain, text)
     assert [score.sentence.line for score in found] == list(range(1, 32))
     monkeypatch.setattr(scoring, "BLOCK", 4)
-    monkeypatch.setattr(scoring, "BATCH_SIZES", (1,))
+    monkeypatch.setattr(prefixes, "SIZES", (1, 4))
     alone = scored(plain, text)
     detailed = scored(plain, text, details=True)
     for score, one, more, line in zip(
@@ -140,6 +148,84 @@ def test_sentences_are_scored_as_each_alone(plain, monkeypatch):
         for each in (score, one, more):
             np.testing.assert_allclose(each.log_likelihoods, expected, atol=1e-5)
         assert more.ranks.min() >= 1 and more.ranks.max() <= len(WORDS)
+
+
+def sentences_that_begin_alike():
+    """Lists of candidates, duplicates and a sentence within another among them."""
+    words = st.lists(st.integers(0, 3), max_size=6)
+    return st.lists(words, min_size=1, max_size=12).map(
+        lambda found: sorted((np.array([*each, 9]) for each in found), key=len)[::-1]
+    )
+
+
+@given(sentences_that_begin_alike())
+def test_a_tree_has_each_prefix_once(sentences):
+    texts = {}
+    before = [()]
+    for length, level in enumerate(prefixes.levels(sentences), 1):
+        before = [
+            (*before[parent], token)
+            for parent, token in zip(level.parents, level.tokens, strict=True)
+        ]
+        assert len(set(before)) == len(before)
+        reaching = [sentence for sentence in sentences if len(sentence) >= length]
+        assert len(level.places) == len(reaching)
+        for sentence, place in zip(reaching, level.places, strict=True):
+            assert before[place] == tuple(sentence[:length])
+            texts[tuple(sentence)] = length
+    assert texts == {tuple(sentence): len(sentence) for sentence in sentences}
+
+
+@pytest.mark.parametrize("kind", ["mixture", "ensemble"])
+def test_what_begins_alike_is_computed_once(kind, plain, monkeypatch):
+    """In batches of whatever size, within the states that have been set aside."""
+    trained = network("mixture", 3)
+    if kind == "ensemble":
+        trained = interpolated([plain, network(cell="gru", seed=2)], [0.6, 0.4])
+    text = text_of(6, 9, 4, 0, 12)
+    variants = [
+        " ".join([*line.split()[:cut], *f"w3 w{cut}".split()])
+        for line in text.splitlines()
+        for cut in range(1, 8, 2)
+    ]
+    text = "\n".join([text, *variants, *variants[:3]])
+    rows, real = [], prefixes._score_level
+
+    def count(trained, carry, spare, inputs, level, details):
+        rows.append(len(inputs))
+        return real(trained, carry, spare, inputs, level, details)
+
+    monkeypatch.setattr(prefixes, "_score_level", count)
+    found = scored(trained, text)
+    distinct = {
+        tuple(score.sentence.ids[:length])
+        for score in found
+        for length in range(1, len(score.sentence.ids) + 1)
+    }
+    assert sum(rows) == len(distinct) < sum(len(score.sentence.ids) for score in found)
+    for score in found:
+        expected, _ = log_likelihoods(trained, score.sentence.ids)
+        np.testing.assert_allclose(score.log_likelihoods, expected, atol=1e-5)
+
+
+def test_lines_are_read_a_block_at_a_time(plain, monkeypatch):
+    monkeypatch.setattr(scoring, "BLOCK", 4)
+    read = []
+
+    def endless():
+        for line in itertools.count(1):
+            read.append(line)
+            ids = np.array([3 + line % 5, 1], np.int32)
+            yield Sentence(line, ("w",), ids, np.zeros(2, bool))
+
+    found = itertools.islice(score_sentences(plain, endless()), 6)
+    assert [score.sentence.line for score in found] == [1, 2, 3, 4, 5, 6]
+    assert len(read) == 8
+
+
+def test_a_state_that_is_not_a_sentences_own_is_refused(plain):
+    with pytest.raises(UsageError, match="a mean over dropout masks can be evaluated"):
+        scored(over_masks(plain, 2, scale=0.0), "w1")
 
 
 def test_entropies_and_ranks_are_those_of_the_distributions(plain):

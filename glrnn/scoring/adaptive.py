@@ -16,7 +16,8 @@ from glrnn.evaluation.adaptation import adaptation, beginning, checked_params
 from glrnn.evaluation.dynamic import DynamicRule
 from glrnn.evaluation.perplexity import stacked_windows
 from glrnn.evaluation.window_gradient import CHUNK
-from glrnn.scoring.sentences import Sentence, SentenceScore, measured, score_stream
+from glrnn.scoring.pieces import probabilities
+from glrnn.scoring.sentences import Sentence, SentenceScore, score_stream
 from glrnn.scoring.trained import Trained
 
 
@@ -126,7 +127,7 @@ def _adapt(
     step = adaptation(model, trained, rms, rates)
 
     def score(params_and_carry, window):
-        *found, _ = measured(details, model, *params_and_carry, window)
+        found, _ = probabilities(details, model, *params_and_carry, window)
         params_and_carry, _ = step(params_and_carry, window)
         return params_and_carry, found
 

@@ -1,39 +1,27 @@
 """Sentences, one a line, and the probabilities of their tokens, many at a time.
 
 Each sentence is read from a fresh state after `<eos>` and ends in `<eos>`, so its
-probabilities are those of a text of its own. Sentences of like length are scored side
-by side; lines are read and results come out block by block, so that memory does not
-grow with the text.
+probabilities are those of a text of its own. Lines are read and results come out block
+by block, so that memory does not grow with the text; the sentences of a block share
+what is computed of their prefixes.
 """
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from jax import Array
 
 from glrnn.data.texts import LARGEST
 from glrnn.data.vocabulary import Ids, Vocabulary
-from glrnn.data.windows import Window
 from glrnn.errors import UsageError
 from glrnn.ground.validation import shown
+from glrnn.scoring.pieces import score_pieces
+from glrnn.scoring.prefixes import BLOCK, score_tree
 from glrnn.scoring.trained import Trained
 
-# The number of sentences that are read before any is scored.
-BLOCK = 2048
-# Time steps and sentences of the compiled programs. A sentence with more tokens than
-# that is read in pieces.
-LENGTHS = (8, 16, 24, 32, 48, 64, 128)
-BATCH_SIZES = (1, 8, 32)
-# The number of probabilities that are held at a time where whole distributions are
-# asked for.
-LARGEST_TABLE = 2**26
 # The utterance, and the number of the candidate after the last hyphen.
 KEY = re.compile(r".+-\d+", re.ASCII)
 BYTE_ORDER_MARK = "\ufeff".encode()
@@ -174,15 +162,14 @@ def score_sentences(
         >>> (-score.log_likelihoods / np.log(2)).round(1).tolist()  # 2 bits each
         [2.0, 2.0, 2.0, 2.0]
     """
-    iterator = iter(sentences)
+    iterator, room = iter(sentences), 1
     while block := list(itertools.islice(iterator, BLOCK)):
-        scores: dict[int, SentenceScore] = {}
         order = sorted(range(len(block)), key=lambda i: -len(block[i].ids))
-        for chosen in _batches([len(block[i].ids) for i in order], trained, details):
-            places = order[chosen]
-            found = _score_batch(trained, [block[i] for i in places], details)
-            scores |= dict(zip(places, found, strict=True))
-        yield from (scores[i] for i in range(len(block)))
+        found = score_tree(trained, [block[i].ids for i in order], details, room)
+        room = max(room, len(block))
+        scores = dict(zip(order, found, strict=True))
+        for index, sentence in enumerate(block):
+            yield SentenceScore(sentence, *scores[index])
 
 
 def score_stream(
@@ -195,79 +182,6 @@ def score_stream(
     carry, last = trained.model.initial_carry(1), trained.eos
     for sentence in sentences:
         inputs = np.append(np.int32(last), sentence.ids)
-        found, carry = _score_rows(trained, carry, [inputs], details)
+        found, carry = score_pieces(trained, carry, inputs, details)
         last = int(sentence.ids[-1])
-        yield SentenceScore(sentence, *(each[0] for each in found))
-
-
-def _batches(
-    lengths: Sequence[int], trained: Trained, details: bool
-) -> Iterator[slice]:
-    """Cuts descending lengths into batches."""
-    start = 0
-    while start < len(lengths):
-        size = min(lengths[start], LENGTHS[-1])
-        most = BATCH_SIZES[-1]
-        if details:
-            most = max(1, LARGEST_TABLE // (size * len(trained.vocabulary)))
-        left = len(lengths) - start
-        count = max(b for b in BATCH_SIZES if b <= max(1, min(most, left)))
-        yield slice(start, start + count)
-        start += count
-
-
-def _score_batch(
-    trained: Trained, sentences: Sequence[Sentence], details: bool
-) -> list[SentenceScore]:
-    rows = [np.append(np.int32(trained.eos), sentence.ids) for sentence in sentences]
-    carry = trained.model.initial_carry(len(rows))
-    found, _ = _score_rows(trained, carry, rows, details)
-    return [
-        SentenceScore(sentence, *each)
-        for sentence, *each in zip(sentences, *found, strict=True)
-    ]
-
-
-def _score_rows(
-    trained: Trained, carry: Any, rows: Sequence[Ids], details: bool
-) -> tuple[list[list[Any]], Any]:
-    """Scores each token of some rows but the first, which is only read.
-
-    Returns:
-        Lists with an array for each row, of log-likelihoods and, with details, of
-        entropies and of ranks; and the carry after the rows.
-    """
-    longest = max(map(len, rows)) - 1
-    pieces = []
-    for start in range(0, longest, LENGTHS[-1]):
-        size = next(n for n in LENGTHS if n >= min(longest - start, LENGTHS[-1]))
-        tokens = np.zeros((size + 1, len(rows)), np.int32)
-        for column, row in enumerate(rows):
-            part = row[start : start + size + 1]
-            tokens[: len(part), column] = part
-        lengths = [min(max(len(row) - 1 - start, 0), size) for row in rows]
-        window = Window(tokens[:-1], tokens[1:], np.array(lengths, np.int32))
-        *found, carry = measured(details, trained.model, trained.params, carry, window)
-        pieces.append(jax.device_get(found))
-    whole = [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
-    return [
-        [each[: len(row) - 1, column] for column, row in enumerate(rows)]
-        for each in whole
-    ], carry
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-@jax.default_matmul_precision("float32")
-def measured(
-    details: bool, model: Any, params: Any, carry: Any, window: Window
-) -> tuple[Array | Any, ...]:
-    """The arrays of `SentenceScore` for a window, each `[T, B]`, and the carry."""
-    if not details:
-        return model.log_likelihoods(params, carry, window)
-    log_probs, carry = model.log_probs(params, carry, window)
-    targets = jnp.asarray(window.targets)[..., None]
-    own = jnp.take_along_axis(log_probs, targets, axis=-1)
-    # A word of probability 0 adds nothing.
-    terms = jnp.where(log_probs > -jnp.inf, jnp.exp(log_probs) * log_probs, 0)
-    ranks = 1 + jnp.sum(log_probs > own, axis=-1, dtype=jnp.int32)
-    return own[..., 0], -jnp.sum(terms, axis=-1), ranks, carry
+        yield SentenceScore(sentence, *found)
