@@ -35,7 +35,7 @@ def _work(pipe: Connection, side: str, preset: Preset, mode: str, device: str) -
                 step()
                 times.append(time.perf_counter() - started)
             pipe.send(times)
-        pipe.send(_peak_bytes(side, device))
+        pipe.send(peak_bytes(side, device))
 
 
 def _make_step(side: str, preset: Preset, mode: str, device: str):
@@ -49,7 +49,7 @@ def _make_step(side: str, preset: Preset, mode: str, device: str):
     return theirs.make_step(preset, mode, side == "torch, compiled", where)
 
 
-def _peak_bytes(side: str, device: str) -> int:
+def peak_bytes(side: str, device: str) -> int:
     """The peak memory of the process, or of the GPU."""
     if device == "cpu":
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -75,7 +75,7 @@ def _floor_work(pipe: Connection, side: str, preset: Preset, device: str) -> Non
 
 
 @contextlib.contextmanager
-def _process(work: Any, *arguments: Any) -> Iterator[Connection]:
+def process(work: Any, *arguments: Any) -> Iterator[Connection]:
     # A spawned process inherits no memory and no library from this one.
     context = multiprocessing.get_context("spawn")
     mine, its = context.Pipe()
@@ -127,7 +127,7 @@ def compare(
     with contextlib.ExitStack() as stack:
         # All sides start and compile at the same time.
         pipes = {
-            side: stack.enter_context(_process(_work, side, *arguments))
+            side: stack.enter_context(process(_work, side, *arguments))
             for side in ("glrnn", *peers)
         }
         (size,) = {pipe.recv() for pipe in pipes.values()}
@@ -166,7 +166,7 @@ def time_floor(preset: Preset, device: str) -> list[dict[str, Any]]:
     assert total == floor.expected_operations(preset)
     times = {}
     for side in ("jax", "torch"):
-        with _process(_floor_work, side, preset, device) as pipe:
+        with process(_floor_work, side, preset, device) as pipe:
             times[side] = pipe.recv()
     return [
         {

@@ -6,8 +6,11 @@ they are the same for all sizes, since the time does not depend on them.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
+
+import numpy as np
 
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 
@@ -70,6 +73,12 @@ GRADIENT_SIZE = 1e-3
 # sides so many are scored side by side, sorted by length.
 SENTENCES = tuple(random.Random(0).choices(range(5, 45), k=64))
 SIDE_BY_SIDE = 32
+
+# One way to rescore a list of candidates: `turn -> tokens` scores a part of it, which
+# differs from turn to turn; and a function returns the log-probabilities of the tokens
+# of every so many lines, by which the sides are compared.
+ListSide = tuple[Callable[[int], int], Callable[[], list[np.ndarray]]]
+COMPARED = 100
 
 # The dropout rates, the limit of each group's norm and the learning rate of both sides.
 RATES = Dropout(embedding=0.1, input=0.4, output=0.4, latent=0.29, recurrent=0.5)

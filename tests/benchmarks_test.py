@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from benchmarks import floor, growth, ours, results
+from benchmarks import floor, growth, our_lists, ours, results
+from benchmarks.candidates import candidates
 from benchmarks.presets import PRESETS, Preset
+from glrnn.errors import UsageError
 
 TINY = Preset(
     vocabulary=30, embedding=4, hidden=8, layers=2, softmaxes=3, batch=3, window=5
@@ -31,6 +34,69 @@ def test_both_sides_have_the_same_size_and_a_like_loss(mode):
     assert our_size == their_size
     # Both begin near log V.
     assert our_step() == pytest.approx(their_step(), rel=0.1)
+
+
+def test_a_list_of_candidates_has_the_sentence_and_what_may_be_heard():
+    text = "\n".join(f"a{line} b c d e f" for line in range(30)) + "\ntoo short"
+    found = list(candidates(text, utterances=20, seed=3))
+    assert found == list(candidates(text, utterances=20, seed=3))
+    assert found != list(candidates(text, utterances=20, seed=4))
+    sentences = {tuple(line.split()) for line in text.splitlines()}
+    assert [key for key, _ in found[9:11]] == ["1-10", "2-1"]
+    for first in range(0, 200, 10):
+        own, *others = (tuple(words) for _, words in found[first : first + 10])
+        assert own in sentences and len(own) == 6
+        assert all(2 <= len(words) <= 6 for words in others)
+        # A replaced word may be the same, and two errors may undo each other.
+        assert len(set(others)) > 4
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory):
+    """A corpus of 30 words, and a list made from it."""
+    folder = tmp_path_factory.mktemp("listed")
+    lines = [
+        " ".join(f"w{(i * j) % 29}" for j in range(i, i + 9)) for i in range(1, 40)
+    ]
+    for name in ("train", "valid", "test"):
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    return folder, our_lists.prepare(folder, folder, TINY, utterances=20)
+
+
+def test_the_list_is_counted(listed):
+    folder, counts = listed
+    lines = (folder / "list.txt").read_text().splitlines()
+    assert counts["lines"] == len(lines) == 200
+    assert counts["tokens"] == sum(len(line.split()) for line in lines)  # a key, <eos>
+    prefixes = {
+        tuple([*line.split()[1:], "<eos>"][:length])
+        for line in lines
+        for length in range(1, len(line.split()) + 1)
+    }
+    assert counts["distinct_prefixes"] == len(prefixes)
+
+
+def test_a_corpus_of_other_words_is_refused(listed, tmp_path):
+    with pytest.raises(UsageError, match="has 30 words and the preset 31"):
+        our_lists.prepare(tmp_path, listed[0], TINY._replace(vocabulary=31), 20)
+
+
+@pytest.mark.thorough
+def test_all_ways_to_rescore_find_the_same(listed):
+    theirs = pytest.importorskip(
+        "benchmarks.their_lists", reason="PyTorch is not installed"
+    )
+    folder, counts = listed
+    _, ours = our_lists.by_prefix(folder, TINY)
+    score, one_by_one = our_lists.one_by_one(folder, TINY)
+    (score_batches, batched), form = theirs.batched(folder, TINY, forms=("eager",))
+    assert form.startswith("torch, eager, ")
+    for found in (one_by_one(), batched()):
+        for mine, other in zip(ours(), found, strict=True):
+            np.testing.assert_allclose(mine, other, atol=1e-5)
+    turns = range(our_lists.EVERY_LINE)
+    assert sum(map(score, turns)) == counts["tokens"]
+    assert sum(map(score_batches, range(theirs.EVERY_BATCH))) == counts["tokens"]
 
 
 def test_growth_is_drawn(tmp_path):

@@ -179,7 +179,7 @@ def test_a_tree_has_each_prefix_once(sentences):
 @pytest.mark.parametrize("kind", ["mixture", "ensemble"])
 def test_what_begins_alike_is_computed_once(kind, plain, monkeypatch):
     """In batches of whatever size, within the states that have been set aside."""
-    trained = network("mixture", 3)
+    trained = network("mixture")
     if kind == "ensemble":
         trained = interpolated([plain, network(cell="gru", seed=2)], [0.6, 0.4])
     text = text_of(6, 9, 4, 0, 12)

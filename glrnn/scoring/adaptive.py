@@ -127,7 +127,8 @@ def _adapt(
     step = adaptation(model, trained, rms, rates)
 
     def score(params_and_carry, window):
-        found, _ = probabilities(details, model, *params_and_carry, window)
+        params, carry = params_and_carry
+        found, _ = probabilities(details, model, params, carry, window)
         params_and_carry, _ = step(params_and_carry, window)
         return params_and_carry, found
 
