@@ -1,6 +1,9 @@
-"""Signs that the splits of a corpus are not what they should be."""
+"""Signs that the splits of a corpus are not what they should be.
 
-from collections.abc import Mapping
+A training set may be larger than the memory: it is looked at block by block.
+"""
+
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +18,8 @@ SHARED = 0.5
 PASSAGE = 64
 # Of the hash of a passage: any large odd number.
 BASE = 0x9E3779B97F4A7C15
+# The tokens that are looked at at a time.
+BLOCK = 2**22
 
 
 def suspicions(
@@ -49,7 +54,7 @@ def suspicions(
         if np.array_equal(first, second):
             found.append(f"the {earlier} split and the {later} split are the same text")
             continue
-        if np.array_equal(first[first != eos], second[second != eos]):
+        if _are_same_words(first, second, eos):
             found.append(
                 f"the {earlier} split and the {later} split are the same text, but for "
                 f"their line breaks"
@@ -86,9 +91,13 @@ def shared_part(first: Ids, second: Ids, eos: int) -> float:
         >>> shared_part(np.array([1, 2, 0, 3, 0]), np.array([3, 3, 0, 3, 0]), eos=0)
         0.4
     """
-    known = {line.tobytes() for line in _lines(first, eos)}
-    lines = [line for line in _lines(second, eos) if line.tobytes() in known]
-    return sum(map(len, lines)) / max(1, len(second))
+    lines, marks = [*_lines(second, eos)], _marks(second, eos)
+    wanted = {line.tobytes() for line in lines}
+    known = {
+        line.tobytes() for line in _lines(first, eos, marks) if line.tobytes() in wanted
+    }
+    shared = sum(len(line) for line in lines if line.tobytes() in known)
+    return shared / max(1, len(second))
 
 
 def shared_passages(first: Ids, second: Ids, eos: int) -> float:
@@ -109,25 +118,48 @@ def shared_passages(first: Ids, second: Ids, eos: int) -> float:
     """
     if not any(_has_long_lines(stream, eos) for stream in (first, second)):
         return 0.0
-    known, passages = _passages(first, eos), _passages(second, eos)
-    # Most of a long stream is told apart by the first 24 bits, without sorting it.
+    passages = np.concatenate([*_passages(second, eos)])
+    each = np.unique(passages)
+    is_shared = np.zeros(each.size, bool)
+    # Most of a long stream is told apart by the first 24 bits, without a search.
     possible = np.zeros(2**24, bool)
-    possible[passages >> 40] = True
-    known = known[possible[known >> 40]]
-    return float(np.isin(passages, known).mean()) if passages.size else 0.0
+    possible[each >> 40] = True
+    for known in _passages(first, eos):
+        known = known[possible[known >> 40]]
+        places = np.minimum(np.searchsorted(each, known), each.size - 1)
+        is_shared[places[each[places] == known]] = True
+    if not passages.size:
+        return 0.0
+    return float(is_shared[np.searchsorted(each, passages)].mean())
 
 
 def _has_long_lines(stream: Ids, eos: int) -> bool:
-    return stream.size > PASSAGE * (1 + int(np.count_nonzero(stream == eos)))
+    return stream.size > PASSAGE * (1 + _ends(stream, eos).size)
 
 
-def _passages(stream: Ids, eos: int) -> npt.NDArray[np.uint64]:
-    """The hash of each passage: a polynomial of its ids, modulo 2^64."""
-    hashes, factor, length = stream[stream != eos].astype(np.uint64), BASE, 1
-    while length < PASSAGE:
-        hashes = hashes[:-length] * np.uint64(factor) + hashes[length:]
-        factor, length = factor * factor % 2**64, 2 * length
-    return hashes
+def _are_same_words(first: Ids, second: Ids, eos: int) -> bool:
+    """Whether two streams are the same but for the ends of lines."""
+    num_words = [stream.size - _ends(stream, eos).size for stream in (first, second)]
+    if num_words[0] != num_words[1]:
+        return False
+    return np.array_equal(first[first != eos], second[second != eos])
+
+
+def _passages(stream: Ids, eos: int) -> Iterator[npt.NDArray[np.uint64]]:
+    """The hash of each passage, block by block: a polynomial of its ids, modulo 2^64.
+
+    The first block is there even if it is empty.
+    """
+    before = np.empty(0, np.uint64)
+    for start in range(0, max(1, stream.size), BLOCK):
+        block = stream[start : start + BLOCK]
+        words = np.append(before, block[block != eos].astype(np.uint64))
+        hashes, factor, length = words, BASE, 1
+        while length < PASSAGE:
+            hashes = hashes[:-length] * np.uint64(factor) + hashes[length:]
+            factor, length = factor * factor % 2**64, 2 * length
+        yield hashes
+        before = words[-(PASSAGE - 1) :]
 
 
 def unknown_shares(
@@ -148,8 +180,39 @@ def unknown_shares(
     }
 
 
-def _lines(stream: Ids, eos: int) -> list[Ids]:
-    return np.split(stream, np.flatnonzero(stream == eos) + 1)
+def _ends(stream: Ids, eos: int) -> npt.NDArray[np.int64]:
+    """The places of the ends of lines."""
+    starts = range(0, stream.size, BLOCK)
+    found = [np.flatnonzero(stream[i : i + BLOCK] == eos) + i for i in starts]
+    return np.concatenate([np.empty(0, np.int64), *found])
+
+
+def _bounds(stream: Ids, eos: int) -> npt.NDArray[np.int64]:
+    """Where the lines begin, and where the last one ends."""
+    bounds = np.concatenate([[0], _ends(stream, eos) + 1, [stream.size]])
+    return bounds if bounds[-2] < stream.size else bounds[:-1]
+
+
+def _marks(stream: Ids, eos: int) -> npt.NDArray[np.uint64]:
+    """A number for each line, of its length and three of its words."""
+    bounds = _bounds(stream, eos)
+    starts, stops = bounds[:-1], bounds[1:]
+    marks = (stops - starts).astype(np.uint64)
+    for places in (starts, (starts + stops) // 2, np.maximum(starts, stops - 2)):
+        marks = marks * np.uint64(BASE) + stream[places].astype(np.uint64)
+    return marks
+
+
+def _lines(
+    stream: Ids, eos: int, marks: npt.NDArray[np.uint64] | None = None
+) -> Iterator[Ids]:
+    """The lines of a stream, or those with one of some marks."""
+    bounds = _bounds(stream, eos)
+    chosen = np.arange(len(bounds) - 1)
+    if marks is not None:
+        chosen = chosen[np.isin(_marks(stream, eos), marks)]
+    for i in chosen.tolist():
+        yield stream[bounds[i] : bounds[i + 1]]
 
 
 def _of_unknown_words(vocabulary: Vocabulary, unknown: dict[str, int]) -> list[str]:
