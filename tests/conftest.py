@@ -6,8 +6,10 @@ schedule raise.
 """
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -18,6 +20,8 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
     Path(__file__).resolve().parents[1] / ".pytest_cache" / "d" / "programs"
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+# Texts that are encoded are kept for this run of the tests alone.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="glrnn-cache-")
 # Machine code is made without what takes LLVM longest. XLA's own passes, fusions and
 # layouts are those of users; `XLA_FLAGS= python -m pytest` has theirs in all.
 os.environ.setdefault(
@@ -33,6 +37,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Files with tests that take long, which come first, or one worker would end alone.
 LONG = ("stress_test", "gpu_benchmark_test", "live_parity_test", "experiments_test")
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):

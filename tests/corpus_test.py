@@ -12,6 +12,7 @@ import pytest
 
 from glrnn import check, data, study, train
 from glrnn.data import windows
+from glrnn.data.encoding import text_of
 from glrnn.data.tokens import EOS
 from glrnn.data.vocabulary import UNK, Vocabulary
 from glrnn.errors import UsageError
@@ -115,7 +116,8 @@ def test_an_unknown_data_set_is_refused(tmp_path):
 
 
 def test_a_folder_named_like_a_corpus_is_told_from_it(tmp_path, monkeypatch, capsys):
-    texts = {"train": ["a", "b", EOS], "valid": ["b", EOS], "test": ["a", EOS]}
+    tokens = {"train": ["a", "b", EOS], "valid": ["b", EOS], "test": ["a", EOS]}
+    texts = {split: text_of(words) for split, words in tokens.items()}
     monkeypatch.setattr(data.corpus, "CORPORA", {"ptb": lambda manual_dir: texts})
     monkeypatch.chdir(tmp_path)
     assert data.load("ptb").train.size == 3

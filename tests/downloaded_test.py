@@ -14,6 +14,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from reading import read_tokens
 from tensorflow_datasets.core import constants
 
 from glrnn import data, train
@@ -21,7 +22,7 @@ from glrnn.data.corpora import download, downloaded
 from glrnn.data.corpora.download import Source, Text
 from glrnn.data.corpora.ptb import Ptb
 from glrnn.data.corpora.wikitext2 import Wikitext2
-from glrnn.data.tokens import EOS, read_tokens
+from glrnn.data.tokens import EOS
 from glrnn.data.vocabulary import UNK
 from glrnn.errors import UsageError
 
@@ -151,6 +152,15 @@ def closed():
         return f"http://127.0.0.1:{unused.getsockname()[1]}/{{split}}.txt"
 
 
+def splits(builder, manual_dir=None):
+    """The tokens of each split."""
+    texts = downloaded.texts(builder, manual_dir)
+    return {
+        split: [token for block in text.read(lambda units: None) for token in block]
+        for split, text in texts.items()
+    }
+
+
 def read(folder):
     return {split: read_tokens(folder / f"{split}.txt") for split in CONTENT}
 
@@ -166,7 +176,7 @@ def test_a_corpus_is_downloaded_and_prepared(
     server, folder, root, to_be_had_at, capsys
 ):
     to_be_had_at(server.address("good"))
-    assert downloaded.splits(Tiny) == read(folder)
+    assert splits(Tiny) == read(folder)
     assert server.asked == ["/good/train.txt", "/good/valid.txt", "/good/test.txt"]
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -182,7 +192,7 @@ def test_the_second_use_is_offline_and_silent(
     server, folder, to_be_had_at, capsys, monkeypatch
 ):
     to_be_had_at(server.address("good"))
-    downloaded.splits(Tiny)
+    splits(Tiny)
     capsys.readouterr()
 
     def no_network(*arguments, **options):
@@ -190,7 +200,7 @@ def test_the_second_use_is_offline_and_silent(
 
     monkeypatch.setattr(socket, "socket", no_network)
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
-    assert downloaded.splits(Tiny) == read(folder)
+    assert splits(Tiny) == read(folder)
     assert len(server.asked) == 3
     assert capsys.readouterr() == ("", "")
 
@@ -231,7 +241,7 @@ def test_the_next_address_is_tried(
     server, folder, to_be_had_at, bad_address, mood, capsys
 ):
     to_be_had_at(bad_address(mood), server.address("good"))
-    assert downloaded.splits(Tiny) == read(folder)
+    assert splits(Tiny) == read(folder)
     asked = [path for path in server.asked if path.startswith("/good")]
     assert asked == ["/good/train.txt", "/good/valid.txt", "/good/test.txt"]
     assert capsys.readouterr().err.count("for tests only") == 1
@@ -239,7 +249,7 @@ def test_the_next_address_is_tried(
 
 def test_only_what_is_missing_is_asked_of_the_next(server, folder, to_be_had_at):
     to_be_had_at(server.address("half"), server.address("good"))
-    assert downloaded.splits(Tiny) == read(folder)
+    assert splits(Tiny) == read(folder)
     assert server.asked == [
         "/half/train.txt",
         "/half/valid.txt",
@@ -256,7 +266,7 @@ def test_no_address_is_one_message_within_seconds(
     to_be_had_at(*addresses)
     began = time.monotonic()
     with pytest.raises(UsageError) as error:
-        downloaded.splits(Tiny)
+        splits(Tiny)
     assert time.monotonic() - began < 4
     message = str(error.value)
     first, second = (address.format(split="train") for address in addresses)
@@ -271,7 +281,7 @@ def test_no_address_is_one_message_within_seconds(
     assert nothing_is_prepared(root)
 
     to_be_had_at(server.address("good"))
-    assert downloaded.splits(Tiny) == read(folder)
+    assert splits(Tiny) == read(folder)
 
 
 def test_a_wrong_checksum_is_named(server, to_be_had_at):
@@ -279,7 +289,7 @@ def test_a_wrong_checksum_is_named(server, to_be_had_at):
     found = hashlib.sha256(CONTENT["train"][:-1] + b"?").hexdigest()
     expected = hashlib.sha256(CONTENT["train"]).hexdigest()
     with pytest.raises(UsageError, match=f"its SHA-256 is {found}, not {expected};"):
-        downloaded.splits(Tiny)
+        splits(Tiny)
 
 
 def test_a_name_that_is_looked_up_for_ever_is_given_up(to_be_had_at, monkeypatch):
@@ -288,7 +298,7 @@ def test_a_name_that_is_looked_up_for_ever_is_given_up(to_be_had_at, monkeypatch
     to_be_had_at("http://slow.invalid/{split}.txt")
     began = time.monotonic()
     with pytest.raises(UsageError, match=r"silent for 0\.5 seconds"):
-        downloaded.splits(Tiny)
+        splits(Tiny)
     assert time.monotonic() - began < 4
     over.set()
 
@@ -304,9 +314,9 @@ def test_what_was_downloaded_before_it_stopped_is_kept(serve, folder, to_be_had_
     first, second = serve(folder), serve(folder)
     to_be_had_at(first.address("half"))
     with pytest.raises(UsageError, match="404"):
-        downloaded.splits(Tiny)
+        splits(Tiny)
     to_be_had_at(second.address("good"))
-    assert downloaded.splits(Tiny) == read(folder)
+    assert splits(Tiny) == read(folder)
     assert second.asked == ["/good/valid.txt", "/good/test.txt"]
 
 
@@ -315,7 +325,7 @@ def test_a_damaged_download_is_not_taken_up(server, folder, root, to_be_had_at):
     kept.parent.mkdir(parents=True)
     kept.write_bytes(CONTENT["train"][:-1])
     to_be_had_at(server.address("good"))
-    assert downloaded.splits(Tiny) == read(folder)
+    assert splits(Tiny) == read(folder)
     assert kept.read_bytes() == CONTENT["train"]
 
 
@@ -323,17 +333,17 @@ def test_a_damaged_download_is_not_taken_up(server, folder, root, to_be_had_at):
 
 
 def test_files_at_hand_are_taken(folder, to_be_had_at, capsys):
-    assert downloaded.splits(Tiny, folder) == read(folder)
+    assert splits(Tiny, folder) == read(folder)
     assert capsys.readouterr().err.count("\n") == 1
     shutil.rmtree(folder)
-    assert downloaded.splits(Tiny, folder)["test"] == ["on", "the", "m\u00fctze", EOS]
+    assert splits(Tiny, folder)["test"] == ["on", "the", "m\u00fctze", EOS]
 
 
 def test_files_at_hand_may_have_other_names(folder, to_be_had_at):
     expected = read(folder)
     for split in CONTENT:
         (folder / f"{split}.txt").rename(folder / f"wiki.{split}.tokens")
-    assert downloaded.splits(Tiny, folder) == expected
+    assert splits(Tiny, folder) == expected
 
 
 @pytest.mark.parametrize("split", CONTENT)
@@ -343,7 +353,7 @@ def test_an_altered_file_is_refused(folder, root, to_be_had_at, split):
     found = hashlib.sha256(CONTENT[split] + b"\n").hexdigest()
     expected = hashlib.sha256(CONTENT[split]).hexdigest()
     with pytest.raises(UsageError) as error:
-        downloaded.splits(Tiny, folder)
+        splits(Tiny, folder)
     assert str(error.value) == (
         f"{path} is not the {split} split of tiny: its SHA-256 is {found}, not "
         f"{expected}; another version of the texts is given with --data {folder}"
@@ -357,9 +367,9 @@ def test_a_missing_file_is_refused(folder, root, to_be_had_at):
         UsageError,
         match=rf"{folder} has no valid\.txt; .* takes the texts of tiny",
     ):
-        downloaded.splits(Tiny, folder)
+        splits(Tiny, folder)
     with pytest.raises(UsageError, match=r"cannot read .*train\.txt: Not a directory"):
-        downloaded.splits(Tiny, folder / "train.txt")
+        splits(Tiny, folder / "train.txt")
     assert nothing_is_prepared(root)
 
 
@@ -383,10 +393,10 @@ def test_an_interrupted_preparation_leaves_nothing(
 
     with monkeypatch.context() as patch, pytest.raises(interruption):
         patch.setattr(Tiny, "_generate_examples", interrupted)
-        downloaded.splits(Tiny, folder)
+        splits(Tiny, folder)
     assert nothing_is_prepared(root)
     assert capsys.readouterr().err == ""
-    assert downloaded.splits(Tiny, folder) == read(folder)
+    assert splits(Tiny, folder) == read(folder)
 
 
 PROGRAM = """
@@ -405,7 +415,8 @@ class Tiny(downloaded.TextsBuilder):
         if sys.argv[2] == "killed":
             os._exit(9)
 
-assert len(downloaded.splits(Tiny, sys.argv[1])["valid"]) == 8
+texts = downloaded.texts(Tiny, sys.argv[1])
+assert sum(map(len, texts["valid"].read(lambda units: None))) == 8
 print("tensorflow" in sys.modules)
 """
 
@@ -440,7 +451,7 @@ def test_a_killed_preparation_leaves_nothing_and_tensorflow_is_not_imported(
 
 def test_a_damaged_preparation_names_the_folder_to_delete(server, root, to_be_had_at):
     to_be_had_at(server.address("good"))
-    good = downloaded.splits(Tiny)
+    good = splits(Tiny)
     prepared = root / "glrnn_tiny" / "1.0.0"
     whole = root / "whole"
     shutil.copytree(prepared, whole)
@@ -462,14 +473,14 @@ def test_a_damaged_preparation_names_the_folder_to_delete(server, root, to_be_ha
     ):
         damage()
         with pytest.raises(UsageError, match=f"{prepared} is damaged; delete it, and "):
-            downloaded.splits(Tiny)
+            splits(Tiny)
         shutil.rmtree(prepared)
         shutil.copytree(whole, prepared)
-        assert downloaded.splits(Tiny) == good
+        assert splits(Tiny) == good
 
     # What was downloaded is still there.
     shutil.rmtree(prepared)
-    assert downloaded.splits(Tiny) == good
+    assert splits(Tiny) == good
     assert len(server.asked) == 3
 
 
@@ -479,7 +490,7 @@ def test_counts_that_are_not_the_published_ones_are_refused(
     monkeypatch.setitem(COUNTS, "valid", 7)
     to_be_had_at()
     with pytest.raises(UsageError, match="8 valid tokens, not 7"):
-        downloaded.splits(Tiny, folder)
+        splits(Tiny, folder)
 
 
 def test_a_folder_that_cannot_be_written_is_one_message(
@@ -490,7 +501,7 @@ def test_a_folder_that_cannot_be_written_is_one_message(
     with pytest.raises(
         UsageError, match=f"cannot prepare tiny in {tmp_path}/file: Not a directory"
     ):
-        downloaded.splits(Tiny, folder)
+        splits(Tiny, folder)
 
 
 def test_a_full_disk_is_one_message(folder, root, to_be_had_at, capsys):
@@ -500,11 +511,11 @@ def test_a_full_disk_is_one_message(folder, root, to_be_had_at, capsys):
         with pytest.raises(
             UsageError, match=rf"cannot prepare tiny in {root}: .*File too large"
         ):
-            downloaded.splits(Tiny, folder)
+            splits(Tiny, folder)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert nothing_is_prepared(root)
-    assert downloaded.splits(Tiny, folder) == read(folder)
+    assert splits(Tiny, folder) == read(folder)
 
 
 def test_another_process_may_prepare_it_first(
@@ -514,19 +525,19 @@ def test_another_process_may_prepare_it_first(
         if nothing_is_prepared(root):
             with monkeypatch.context() as patch:
                 patch.setattr(Tiny, "_generate_examples", generate)
-                downloaded.splits(Tiny, folder)
+                splits(Tiny, folder)
         return generate(self, tokens)
 
     generate = Tiny._generate_examples
     monkeypatch.setattr(Tiny, "_generate_examples", overtaken)
-    assert downloaded.splits(Tiny, folder) == read(folder)
+    assert splits(Tiny, folder) == read(folder)
     assert capsys.readouterr().err.count("for tests only") == 1
 
 
 def test_without_array_record_there_is_one_message(to_be_had_at, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="tiny needs the package array_record, which "):
-        downloaded.splits(Tiny)
+        splits(Tiny)
 
 
 # The published corpora.

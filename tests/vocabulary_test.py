@@ -3,14 +3,14 @@
 import errno
 import json
 import os
-import pathlib
 
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from reading import read_tokens
 
-from glrnn.data.tokens import EOS, read_tokens
+from glrnn.data.tokens import EOS
 from glrnn.data.vocabulary import OTHER_UNKS, UNK, Vocabulary
 from glrnn.errors import UsageError
 
@@ -89,11 +89,11 @@ def test_a_path_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"cannot read .*: embedded null byte"):
         read_tokens("a\0b")
 
-    def denied(path):
+    def denied(path, mode):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
     path = write(tmp_path, secret="a\n") / "secret.txt"
-    monkeypatch.setattr(pathlib.Path, "read_bytes", denied)
+    monkeypatch.setattr("builtins.open", denied)
     with pytest.raises(UsageError, match=r"cannot read .*secret\.txt: Permission den"):
         read_tokens(path)
 

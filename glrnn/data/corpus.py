@@ -1,26 +1,34 @@
 """A corpus by its name, or from a folder: three token streams over one vocabulary."""
 
 import hashlib
+import importlib
 import json
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from glrnn.data import texts
+from glrnn.data import cache
+from glrnn.data.digests import sha256_of
+from glrnn.data.encoding import Advance, SplitText, text_of
+from glrnn.data.ids import Ids, count_ids, facts_of
 from glrnn.data.split_checks import suspicions, unknown_shares
 from glrnn.data.split_files import SPLITS, find
+from glrnn.data.streams import Begin, Wanted, load_streams
 from glrnn.data.texts import PathLike
-from glrnn.data.tokens import line_end_warnings, split_tokens
-from glrnn.data.vocabulary import Ids, Vocabulary, check_min_count
+from glrnn.data.tokens import read_blocks
+from glrnn.data.vocabulary import Vocabulary, check_min_count
 from glrnn.errors import UsageError, printable
 
 # A split of which this part is unknown words is worth a warning: their perplexity is
 # low, and says little.
 MANY_UNKNOWN = 0.3
+
+Texts = Mapping[str, SplitText]
 
 
 class Corpus(NamedTuple):
@@ -44,30 +52,27 @@ class Corpus(NamedTuple):
     unknown: Mapping[str, int]
 
 
-def _python_docs(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
-    from glrnn.data.corpora import python_docs
+def _embedded(corpus: str, name: str) -> Callable[[PathLike | None], Texts]:
+    """The texts of a corpus whose module makes them."""
 
-    _refuse(manual_dir, "python-docs")
-    return python_docs.splits()
+    def load_texts(manual_dir: PathLike | None) -> Texts:
+        _refuse(manual_dir, corpus)
+        made = importlib.import_module(f"glrnn.data.corpora.{name}").splits()
+        return {split: text_of(tokens) for split, tokens in made.items()}
 
-
-def _hmm(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
-    from glrnn.data.corpora import hmm
-
-    _refuse(manual_dir, "hmm")
-    return hmm.splits()
+    return load_texts
 
 
-def _ptb(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
-    from glrnn.data.corpora import downloaded, ptb
+def _downloaded(name: str, builder: str) -> Callable[[PathLike | None], Texts]:
+    """The texts of a corpus whose module has a builder."""
 
-    return downloaded.splits(ptb.Ptb, manual_dir)
+    def load_texts(manual_dir: PathLike | None) -> Texts:
+        from glrnn.data.corpora import downloaded
 
+        module = importlib.import_module(f"glrnn.data.corpora.{name}")
+        return downloaded.texts(getattr(module, builder), manual_dir)
 
-def _wikitext2(manual_dir: PathLike | None) -> Mapping[str, list[str]]:
-    from glrnn.data.corpora import downloaded, wikitext2
-
-    return downloaded.splits(wikitext2.Wikitext2, manual_dir)
+    return load_texts
 
 
 def _refuse(manual_dir: PathLike | None, name: str) -> None:
@@ -79,12 +84,12 @@ def _refuse(manual_dir: PathLike | None, name: str) -> None:
 
 
 # Each corpus is a function from the folder that holds its files, or `None` to download
-# them, to the tokens of each split. It imports what it needs when it is called.
-CORPORA: Mapping[str, Callable[[PathLike | None], Mapping[str, list[str]]]] = {
-    "python-docs": _python_docs,
-    "hmm": _hmm,
-    "ptb": _ptb,
-    "wikitext-2": _wikitext2,
+# them, to the text of each split. It imports what it needs when it is called.
+CORPORA: Mapping[str, Callable[[PathLike | None], Texts]] = {
+    "python-docs": _embedded("python-docs", "python_docs"),
+    "hmm": _embedded("hmm", "hmm"),
+    "ptb": _downloaded("ptb", "Ptb"),
+    "wikitext-2": _downloaded("wikitext2", "Wikitext2"),
 }
 
 
@@ -95,6 +100,8 @@ def load(
     *,
     min_count: int = 0,
     splits: Sequence[str] = SPLITS,
+    begin: Begin = lambda title, total: None,
+    advance: Advance = lambda units: None,
 ) -> Corpus:
     """Loads a corpus by its name, or from a folder of three texts.
 
@@ -104,14 +111,18 @@ def load(
     Args:
         name_or_folder: A name in `CORPORA`, or a folder with train.txt, valid.txt and
             test.txt, or files that `split_files.find` takes for them, read by
-            `read_tokens`. A `Path` is always a folder.
+            `tokens.read_blocks`. A `Path` is always a folder.
         vocabulary: The vocabulary of the model to evaluate.
         manual_dir: A folder with the texts of a corpus that is otherwise downloaded.
         min_count: The vocabulary to make where none is given: 0 for all words of train,
-            then valid, then test, in order of first appearance; else
+            then valid, then test, in order of first appearance, else
             `Vocabulary.of_frequent`, of the words that occur so often in train.
         splits: The splits to load, of a corpus whose vocabulary is given; the others
             are empty, and their files need not be there.
+        begin: Called with a title and the units of work, before texts are read and
+            encoded; their streams are kept in the user's cache folder, and not made
+            again. See `glrnn.data.cache`.
+        advance: Called with the units of work that are done.
 
     Returns:
         The corpus.
@@ -133,29 +144,57 @@ hmm, ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
     if vocabulary is None and set(splits) != set(SPLITS):
         raise ValueError(f"only {splits} without a vocabulary; give one to load so few")
     check_min_count(min_count)
+    folder = cache.default_folder()
+    name, texts = _texts(name_or_folder, manual_dir, splits, folder)
+    texts = {split: texts[split] for split in splits}
+    wanted = Wanted(name, texts, vocabulary, min_count)
+    made, streams = load_streams(wanted, folder, begin, advance, _say)
+    ids = {split: np.empty(0, np.int32) for split in SPLITS}
+    ids |= {split: stream.ids for split, stream in streams.items()}
+    unknown = {split: _unknown(made, stream.ids) for split, stream in streams.items()}
+    corpus = Corpus(name, made, **ids, unknown=unknown)
+    if vocabulary is None:
+        found = cache.remembered(
+            _entry(folder, "suspicions", corpus),
+            lambda: suspicions(made, **ids, unknown=unknown),
+        )
+        for suspicion in found:
+            _say(f"warning: {name}: {suspicion}")
+        _say_unknown_shares(name, made, ids, unknown, min_count)
+    return corpus
+
+
+def _texts(
+    name_or_folder: PathLike,
+    manual_dir: PathLike | None,
+    splits: Sequence[str],
+    folder: pathlib.Path | None,
+) -> tuple[str, Texts]:
+    """The name of a corpus, and its texts."""
     name = os.fspath(name_or_folder)
     if isinstance(name_or_folder, str) and name in CORPORA:
         if os.path.isdir(name):
             _say(f"note: {name} is the corpus of that name, not the folder ./{name}")
-        tokens = CORPORA[name](manual_dir)
-    else:
-        # So that nobody takes the folder for the corpus again.
-        name = os.path.join(os.curdir, name) if name in CORPORA else name
-        _check_folder(name)
-        _refuse(manual_dir, name)
-        paths = find(pathlib.Path(name), splits)
-        tokens = {split: _read_tokens(path) for split, path in paths.items()}
-    made = _new_vocabulary(tokens, min_count) if vocabulary is None else vocabulary
-    streams = {split: np.empty(0, np.int32) for split in SPLITS}
-    unknown = {}
-    for split in splits:
-        what = f"the {split} split of {name}"
-        streams[split], unknown[split] = made.encode(tokens[split], what)
-    if vocabulary is None:
-        for suspicion in suspicions(made, **streams, unknown=unknown):
-            _say(f"warning: {name}: {suspicion}")
-        _say_unknown_shares(name, made, streams, unknown, min_count)
-    return Corpus(name, made, **streams, unknown=unknown)
+        return name, CORPORA[name](manual_dir)
+    # So that nobody takes the folder for the corpus again.
+    name = os.path.join(os.curdir, name) if name in CORPORA else name
+    _check_folder(name)
+    _refuse(manual_dir, name)
+    paths = find(pathlib.Path(name), splits)
+    return name, {split: _text_in(path, folder) for split, path in paths.items()}
+
+
+def _text_in(path: pathlib.Path, folder: pathlib.Path | None) -> SplitText:
+    digest = sha256_of(path, folder)
+    return SplitText(str(path), path.stat().st_size, digest, partial(read_blocks, path))
+
+
+def _unknown(vocabulary: Vocabulary, ids: Ids) -> int:
+    """The number of unknown tokens of a stream."""
+    symbol = vocabulary.unknown_symbol
+    if symbol is None:
+        return 0
+    return int(count_ids(ids, len(vocabulary))[vocabulary.index[symbol]])
 
 
 def _check_folder(name: str) -> None:
@@ -175,13 +214,6 @@ def _check_folder(name: str) -> None:
         f"unknown data set {name!r}; choose from: {names}, or give a folder with "
         f"{usual}"
     )
-
-
-def _read_tokens(path: pathlib.Path) -> list[str]:
-    text = texts.read_text(path)
-    for warning in line_end_warnings(text):
-        _say(f"warning: {path}: {warning}")
-    return split_tokens(text, str(path))
 
 
 def _say_unknown_shares(
@@ -204,12 +236,6 @@ def _say_unknown_shares(
     )
 
 
-def _new_vocabulary(tokens: Mapping[str, Sequence[str]], min_count: int) -> Vocabulary:
-    if min_count:
-        return Vocabulary.of_frequent(tokens["train"], min_count)
-    return Vocabulary.of(*(tokens[split] for split in SPLITS))
-
-
 def _say(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
 
@@ -226,11 +252,30 @@ def fingerprint(corpus: Corpus) -> str:
         >>> fingerprint(corpus) == fingerprint(corpus._replace(valid=ids[:1]))
         False
     """
+    folder = cache.default_folder()
+    return cache.remembered(
+        _entry(folder, "fingerprint", corpus), lambda: _fingerprint(corpus)
+    )
+
+
+def _fingerprint(corpus: Corpus) -> str:
     digest = hashlib.sha256(json.dumps(corpus.vocabulary.words).encode())
     for stream in (corpus.train, corpus.valid, corpus.test):
         digest.update(f"[{stream.size}]".encode())
-        digest.update(stream.astype("<i4").tobytes())
+        digest.update(stream.astype("<i4", copy=False).data)
     return digest.hexdigest()
+
+
+def _entry(
+    folder: pathlib.Path | None, what: str, corpus: Corpus
+) -> pathlib.Path | None:
+    """Where the cache has what was computed of a corpus; `None` without its digests."""
+    facts = [facts_of(getattr(corpus, split)) for split in SPLITS]
+    digests = [each.sha256 for each in facts if each is not None]
+    if folder is None or len(digests) < len(SPLITS):
+        return None
+    name = cache.key(what, corpus.vocabulary.sha256, digests)
+    return folder / "corpora" / f"{name}.json"
 
 
 def split_fingerprints(corpus: Corpus) -> dict[str, str]:
@@ -244,8 +289,11 @@ def split_fingerprints(corpus: Corpus) -> dict[str, str]:
         ['test']
     """
     streams = {split: getattr(corpus, split) for split in SPLITS}
-    return {
-        split: hashlib.sha256(stream.astype("<i4").tobytes()).hexdigest()
-        for split, stream in streams.items()
-        if stream.size
-    }
+    return {split: _sha256(stream) for split, stream in streams.items() if stream.size}
+
+
+def _sha256(stream: Ids) -> str:
+    facts = facts_of(stream)
+    if facts is not None:
+        return facts.sha256
+    return hashlib.sha256(stream.astype("<i4", copy=False).data).hexdigest()

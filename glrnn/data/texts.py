@@ -1,4 +1,7 @@
-"""Texts from files and from standard input: regular files of limited size, in UTF-8."""
+"""Texts from files and from standard input: regular files of limited size, in UTF-8.
+
+`read_text` and `read_given` read a text whole, `pieces` reads it in bounded memory.
+"""
 
 import contextlib
 import io
@@ -7,7 +10,7 @@ import re
 import select
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,8 +18,10 @@ from glrnn.errors import UsageError
 
 PathLike = str | os.PathLike[str]
 
-# Bytes. The words of a text are held in memory, at some ten times its size.
+# Bytes. The words of a text that is read whole are held in memory, at some ten times
+# its size; of one that is read in pieces a file of ids is written, and mapped.
 LARGEST = 2**31
+LARGEST_IN_PIECES = 2**37
 BLOCK = 2**20
 # Names of what is open already, among it the pipes that a shell makes for a command.
 OPEN_FILES = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
@@ -168,8 +173,73 @@ def read_stream(stream: BinaryIO, name: str) -> str:
     return _decoded(bytes(content), name)
 
 
-def check_regular(path: PathLike) -> None:
+def pieces(path: PathLike, seen: Callable[[bytes], None]) -> Iterator[str]:
+    r"""Reads a file as `read_text` does, in pieces of about `BLOCK` bytes.
+
+    Their concatenation is that text. A piece ends after a newline; where a line is
+    longer, before a space, and the next piece begins with it.
+
+    Args:
+        path: A regular file in UTF-8, or a symbolic link to one.
+        seen: Called with the bytes of the file, block by block.
+
+    Raises:
+        UsageError: as `read_text` does; a NUL is told once the rest is known to be
+            UTF-8.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "train.txt")
+        ...     _ = path.write_bytes(b"the cat\nsat\n" * BLOCK)
+        ...     sizes = [len(piece) for piece in pieces(path, lambda block: None)]
+        >>> len(sizes), sizes[0]
+        (13, 1048572)
+    """
+    check_regular(path, LARGEST_IN_PIECES)
+    nul, start = None, 0
+    for piece, is_last in _cut_blocks(path, seen):
+        if nul is None and 0 in piece:
+            nul = start + piece.index(0)
+        try:
+            text = piece.decode("utf-8")
+        except UnicodeDecodeError:
+            # With the space that follows it the error is that of the whole text.
+            _decoded(piece if is_last else piece + b" ", str(path), start)
+            raise
+        start += len(piece)
+        if nul is None:
+            yield _without_marks(text)
+    if nul is not None:
+        raise _holds_nul(str(path), nul)
+
+
+def _cut_blocks(
+    path: PathLike, seen: Callable[[bytes], None]
+) -> Iterator[tuple[bytes, bool]]:
+    """Bytes of a file, cut where `pieces` cuts; whether they are the last."""
+    held: list[bytes] = []
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(BLOCK):
+                seen(block)
+                cut = block.rfind(b"\n") + 1 or block.rfind(b" ")
+                if cut < 0 or (cut == 0 and not held):
+                    held.append(block)
+                    continue
+                yield b"".join([*held, block[:cut]]), False
+                held = [block[cut:]]
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    yield b"".join(held), True
+
+
+def check_regular(path: PathLike, largest: int | None = None) -> None:
     """Refuses what could not be read to an end: a pipe, a device, too large a file.
+
+    Args:
+        path: The file.
+        largest: The most bytes that it may have, `LARGEST` by default.
 
     Raises:
         UsageError: if the file is one of these, a folder, or not there.
@@ -191,23 +261,33 @@ def check_regular(path: PathLike) -> None:
         kind = "a pipe" if stat.S_ISFIFO(status.st_mode) else "a device"
         kind = "a socket" if stat.S_ISSOCK(status.st_mode) else kind
         raise UsageError(f"cannot read {path}: it is {kind}, not a file")
-    if status.st_size > LARGEST:
+    largest = LARGEST if largest is None else largest
+    if status.st_size > largest:
         raise UsageError(
             f"cannot read {path}: it has {status.st_size:,} bytes, and a text at most "
-            f"{LARGEST:,}"
+            f"{largest:,}"
         )
 
 
-def _decoded(content: bytes, name: str) -> str:
+def _decoded(content: bytes, name: str, start: int = 0) -> str:
+    """The text of the bytes that begin at `start`."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{name} is not UTF-8 text: {error.reason} at byte {error.start}"
+            f"{name} is not UTF-8 text: {error.reason} at byte {start + error.start}"
         ) from error
     if "\0" in text:
-        raise UsageError(
-            f"{name} is not UTF-8 text: NUL at byte {content.index(0)}; it may be "
-            "UTF-16, or no text at all"
-        )
+        raise _holds_nul(name, start + content.index(0))
+    return _without_marks(text)
+
+
+def _holds_nul(name: str, place: int) -> UsageError:
+    return UsageError(
+        f"{name} is not UTF-8 text: NUL at byte {place}; it may be UTF-16, or no text "
+        "at all"
+    )
+
+
+def _without_marks(text: str) -> str:
     return BYTE_ORDER_MARK.sub("", text) if "\ufeff" in text else text

@@ -7,9 +7,10 @@ Networks", 2017.
 import collections
 import dataclasses
 import functools
+import hashlib
 import itertools
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +64,7 @@ class Vocabulary:
             raise UsageError(f"the vocabulary holds {twice!r} more than once")
 
     @classmethod
-    def of(cls, *token_lists: Sequence[str]) -> "Vocabulary":
+    def of(cls, *token_lists: Iterable[str]) -> "Vocabulary":
         """Makes the vocabulary of all words of some lists, in order of appearance.
 
         Example:
@@ -75,14 +76,17 @@ class Vocabulary:
         return cls(tuple(dict.fromkeys(itertools.chain(*token_lists))))
 
     @classmethod
-    def of_frequent(cls, train: Sequence[str], min_count: int) -> "Vocabulary":
+    def of_frequent(
+        cls, train: Sequence[str] | Mapping[str, int], min_count: int
+    ) -> "Vocabulary":
         """Makes the vocabulary of the words that a training set has often enough.
 
         All others become the symbol for unknown words: `<unk>`, unless the text has one
         of `OTHER_UNKS` instead. It is always in the vocabulary, and so is `<eos>`.
 
         Args:
-            train: The tokens of the training set.
+            train: The tokens of the training set, or the count of each of its words in
+                order of first appearance.
             min_count: The number of times that a word must occur, at least 1.
 
         Raises:
@@ -105,7 +109,7 @@ class Vocabulary:
                 f"occurs more than {most} times; choose a lower one"
             )
         kept |= always
-        return cls.of([word if word in kept else symbol for word in train], [symbol])
+        return cls.of([word if word in kept else symbol for word in counts], [symbol])
 
     @functools.cached_property
     def index(self) -> Mapping[str, int]:
@@ -116,6 +120,16 @@ class Vocabulary:
             1
         """
         return {word: i for i, word in enumerate(self.words)}
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of the words, in their order.
+
+        Example:
+            >>> Vocabulary(("a", "b")).sha256[:12]
+            '3554d2b8a1e3'
+        """
+        return hashlib.sha256(json.dumps(self.words).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.words)
@@ -171,12 +185,8 @@ class Vocabulary:
             return ids, int(np.count_nonzero(ids == self.index[symbol]))
         if outside.size:
             first = int(outside[0])
-            raise UsageError(
-                f"{outside.size} of the {len(tokens)} tokens of {what} are not in "
-                f"the vocabulary, which has no {UNK}; the first is {tokens[first]!r}, "
-                f"token {first}; a model that is to know it needs {UNK} in train.txt, "
-                f"or --min-count 2 in training"
-            )
+            counts = outside.size, len(tokens)
+            raise words_without_symbol(*counts, what, tokens[first], first)
         return ids, 0
 
     def unknown_words(self, tokens: Sequence[str]) -> dict[str, int]:
@@ -247,6 +257,26 @@ class Vocabulary:
             raise UsageError(f"{path}: {error}") from None
 
 
+def words_without_symbol(
+    num_outside: int, num_tokens: int, what: str, first: str, place: int
+) -> UsageError:
+    """The error about unknown words, where the vocabulary has no symbol for them.
+
+    Args:
+        num_outside: The number of unknown tokens.
+        num_tokens: The number of all tokens.
+        what: The name of the text.
+        first: The first of the unknown ones.
+        place: Its place.
+    """
+    return UsageError(
+        f"{num_outside} of the {num_tokens} tokens of {what} are not in the "
+        f"vocabulary, which has no {UNK}; the first is {first!r}, token {place}; a "
+        f"model that is to know it needs {UNK} in train.txt, or --min-count 2 in "
+        f"training"
+    )
+
+
 def check_min_count(min_count: int, low: int = 0) -> None:
     """Refuses a minimum count that is not an integer, at least `low`.
 
@@ -266,7 +296,7 @@ least 0
         )
 
 
-def _check_list(tokens: Sequence[str]) -> None:
+def _check_list(tokens: Iterable[str]) -> None:
     if isinstance(tokens, str | bytes):
         raise UsageError(f"the tokens are {shown(tokens)}; give a list of words")
 

@@ -40,7 +40,8 @@ def columns(
         vocabulary_size: V, which all ids must be below, or `None` if it is not known.
 
     Returns:
-        int32 `[N // B, B]`; column b holds tokens `b * rows .. (b + 1) * rows - 1`.
+        int32 `[N // B, B]`; column b holds tokens `b * rows .. (b + 1) * rows - 1`. It
+        is a view of an int32 stream, which may be a file that is mapped to memory.
 
     Raises:
         UsageError: if B is no integer of at least 1, there are fewer than `min_rows`
@@ -63,7 +64,7 @@ def columns(
             f"{batch_size}, which needs at least {min_rows * batch_size} "
             f"({min_rows} rows)"
         )
-    return np.ascontiguousarray(stream[: rows * batch_size].reshape(batch_size, rows).T)
+    return stream[: rows * batch_size].reshape(batch_size, rows).T
 
 
 def draw_lengths(

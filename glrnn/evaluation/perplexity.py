@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jax import Array, lax
 from jax.tree_util import keystr
 
-from glrnn.data.ids import Ids, check_ids
+from glrnn.data.ids import Ids, check_ids, count_ids
 from glrnn.data.windows import Window, columns, fixed_lengths, windows
 from glrnn.errors import UsageError
 from glrnn.ground.validation import shown
@@ -141,8 +141,8 @@ def unigram_score(
         >>> print(f"{score.perplexity**3:.4f} {score.num_tokens}")
         36.0000 3
     """
-    known = check_ids(train, "train split", vocabulary_size)
-    counts = np.bincount(known, minlength=vocabulary_size) + 1
+    check_ids(train, "train split", vocabulary_size)
+    counts = count_ids(train, vocabulary_size) + 1
     targets = columns(tokens, batch_size, vocabulary_size=vocabulary_size)[1:]
     mean = math.log(counts.sum()) - float(np.mean(np.log(counts)[targets]))
     return Score(mean, to_perplexity(mean), targets.size)

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from glrnn.errors import UsageError
 
@@ -219,12 +219,33 @@ def whole_file(path: PathLike) -> Iterator[TextIO]:
         ...     before, os.path.exists(Path(folder, "a.txt"))
         (False, True)
     """
+    with whole_binary_file(path) as binary:
+        file = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+        yield file
+        file.detach()  # which writes what it holds
+
+
+@contextlib.contextmanager
+def whole_binary_file(path: PathLike) -> Iterator[BinaryIO]:
+    """A file of bytes that takes its name once the block has ended well.
+
+    Raises:
+        UsageError: if the file cannot be written; the message names the path.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with whole_binary_file(Path(folder, "a")) as file:
+        ...         _ = file.write(b"whole")
+        ...     Path(folder, "a").read_bytes()
+        b'whole'
+    """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         unfinished.unlink(missing_ok=True)
         # A file of its own: what had this name may have been a link.
-        with open(unfinished, "x", encoding="utf-8", newline="") as file:
+        with open(unfinished, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -22,7 +22,6 @@ from glrnn.storage.run_folder import (
     check_name,
     exists,
     read,
-    vocabulary_sha256,
 )
 
 # The file that is not written anew under another name, but appended to.
@@ -79,7 +78,7 @@ def _origin(
         experiment,
         numerics(matmul_precision),
         config,
-        vocabulary_sha256(corpus.vocabulary),
+        corpus.vocabulary.sha256,
         splits_sha256=data.split_fingerprints(corpus),
     )
 
@@ -113,7 +112,7 @@ def _check_same(run: Run, config: Config, origin: Origin) -> None:
             f"{origin.data} does not have the same words, or no longer; choose "
             f"another --workdir"
         )
-    if vocabulary_sha256(run.vocabulary) != origin.vocabulary_sha256:
+    if run.vocabulary.sha256 != origin.vocabulary_sha256:
         raise UsageError(
             f"{run.folder / 'vocabulary.json'} has not the words of the corpus, which "
             f"is the one that the run was trained on; undo the change"

@@ -10,8 +10,6 @@ run/phase_1/main/      the checkpoints of a stage
 run/phase_1/summary.json    the outcome of a finished phase
 """
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -149,7 +147,7 @@ class Run(NamedTuple):
             UsageError: A file cannot be written.
         """
         began = self.origin.config or self.config
-        words = vocabulary_sha256(self.vocabulary)
+        words = self.vocabulary.sha256
         origin = replace(self.origin, config=began, vocabulary_sha256=words)
         origin_path, summary = (
             self.folder / "origin.json",
@@ -245,23 +243,13 @@ def _check_unchanged(run: Run) -> None:
             f"origin.json holds: {'; '.join(different)}; undo the change, or choose "
             f"another --workdir to train with other settings"
         )
-    words = vocabulary_sha256(run.vocabulary)
+    words = run.vocabulary.sha256
     if began.vocabulary_sha256 and began.vocabulary_sha256 != words:
         raise UsageError(
             f"{run.folder / 'vocabulary.json'} is not what the run began with: the "
             f"words' SHA-256 is {words:.12}, not {began.vocabulary_sha256:.12} as in "
             f"origin.json; undo the change"
         )
-
-
-def vocabulary_sha256(vocabulary: Vocabulary) -> str:
-    """The SHA-256 of the words, in their order.
-
-    Example:
-        >>> vocabulary_sha256(Vocabulary(("a", "b")))[:12]
-        '3554d2b8a1e3'
-    """
-    return hashlib.sha256(json.dumps(vocabulary.words).encode()).hexdigest()
 
 
 def _read(kind: type[Settings], path: Path, what: str) -> Settings:

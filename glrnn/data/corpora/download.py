@@ -1,5 +1,7 @@
 """Downloads of texts: their addresses, their checksums, and how they are fetched.
 
+A corpus is three texts, or an archive, from which `archives` takes them.
+
 tensorflow-datasets is not used for this: its downloader has no timeout, and retries a
 server that does not answer for minutes without a word.
 """
@@ -16,13 +18,14 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from glrnn.data import split_files
-from glrnn.data.texts import check_regular
+from glrnn.data.texts import LARGEST_IN_PIECES, check_regular
 from glrnn.errors import UsageError
-from glrnn.ground.files import write_text
+from glrnn.ground.files import whole_binary_file
 
 # Seconds that a server may be silent: before it answers, and between two blocks.
 PATIENCE = 4.0
-BLOCK = 2**14
+# The bytes of a block, and the blocks that may wait to be written.
+BLOCK, WAITING = 2**14, 2**10
 FILES = "train.txt, valid.txt and test.txt"
 
 
@@ -30,12 +33,42 @@ class Text(NamedTuple):
     """The checksum and length of a split.
 
     Attributes:
-        sha256: The SHA-256 of the text's bytes, in hexadecimal.
-        num_tokens: The number of words, and of one `<eos>` for each line.
+        sha256: The SHA-256 of the text's bytes, in hexadecimal; empty if the text comes
+            from an archive.
+        num_tokens: The number of words, and of one `<eos>` for each line; or of
+            characters. `None` if it is not known.
     """
 
     sha256: str
-    num_tokens: int
+    num_tokens: int | None
+
+
+class Member(NamedTuple):
+    """A text in an archive.
+
+    Attributes:
+        path: Its name there. With a `*` for anything, it is several files, which follow
+            one another by name.
+        checksum: Its SHA-256 or SHA-1, in hexadecimal, by which it is taken out of a
+            folder too; empty, where nobody has published one.
+    """
+
+    path: str
+    checksum: str = ""
+
+
+class Archive(NamedTuple):
+    """A file that holds the texts of a corpus.
+
+    Attributes:
+        name: Its name, which ends in `.zip` or `.tar.gz`.
+        sha256: Its SHA-256, in hexadecimal.
+        members: The text of each split; or one text, called `all`, that is cut.
+    """
+
+    name: str
+    sha256: str
+    members: Mapping[str, Member]
 
 
 class Source(NamedTuple):
@@ -45,26 +78,35 @@ class Source(NamedTuple):
         name: Its name for `--data`.
         licence: What it may be used for, in a line or two.
         addresses: The URLs of its texts, with `{split}` in place of train, valid or
-            test; each is tried after the one before has failed.
+            test, or of its archive; each is tried after the one before has failed.
         texts: The checksums and lengths of the splits.
+        archive: The archive that has the texts, if they are in one.
     """
 
     name: str
     licence: str
     addresses: tuple[str, ...]
     texts: Mapping[str, Text]
+    archive: Archive | None = None
+
+    @property
+    def files(self) -> dict[str, tuple[str, str]]:
+        """The name and SHA-256 of each file to download: of a split, or the archive."""
+        if self.archive is not None:
+            return {"": (self.archive.name, self.archive.sha256)}
+        return {s: (f"{s}.txt", text.sha256) for s, text in self.texts.items()}
 
 
 def download(source: Source, folder: pathlib.Path) -> None:
-    """Downloads the texts of a corpus into a folder.
+    """Downloads the texts of a corpus, or its archive, into a folder.
 
     Args:
         source: The corpus.
-        folder: The folder for train.txt, valid.txt and test.txt, each of which is
-            written whole or not at all. Files that are already right are left.
+        folder: The folder for train.txt, valid.txt and test.txt, or for the archive.
+            Each is written whole or not at all. Files that are already right are left.
 
     Raises:
-        UsageError: if no address has a missing text, or it cannot be written.
+        UsageError: if no address has a missing file, or it cannot be written.
 
     Example:
         >>> import tempfile
@@ -80,42 +122,48 @@ def download(source: Source, folder: pathlib.Path) -> None:
     """
     missing = [
         split
-        for split, text in source.texts.items()
-        if not _path(folder, split).exists()
-        or _sha256(_path(folder, split)) != text.sha256
+        for split, (name, sha256) in source.files.items()
+        if not (folder / name).exists() or checksum(folder / name) != sha256
     ]
     failures = []
     for address in source.addresses:
         while missing:
             split = missing[0]
+            name, sha256 = source.files[split]
             where = address.format(split=split)
             print(f"{source.name}: downloading {where}", file=sys.stderr)
             try:
-                content = _fetch(where, source.texts[split].sha256)
-            except (OSError, http.client.HTTPException) as error:
+                _fetch(where, folder / name, sha256)
+            except _FailedError as error:
                 reason = str(error).removeprefix("<urlopen error ").removesuffix(">")
                 failures.append(f"{where}: {reason}")
                 break
-            write_text(_path(folder, split), content.decode())
             missing.remove(split)
     if missing:
+        needed = FILES if source.archive is None else source.archive.name
         raise UsageError(
-            f"cannot download {source.name}: {'; '.join(failures)}; put {FILES} "
+            f"cannot download {source.name}: {'; '.join(failures)}; put {needed} "
             "into a folder and give it with --manual-dir FOLDER"
         )
 
 
-def _fetch(address: str, sha256: str) -> bytes:
-    """The content of an address; raises OSError if its SHA-256 is wrong, too."""
-    content = b"".join(_blocks(address))
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise OSError(f"its SHA-256 is {found}, not {sha256}")
-    return content
+class _FailedError(Exception):
+    """An address does not have a file; the message says why."""
+
+
+def _fetch(address: str, path: pathlib.Path, sha256: str) -> None:
+    """Writes the content of an address to a file, if its SHA-256 is right."""
+    content = hashlib.sha256()
+    with whole_binary_file(path) as file:
+        for block in _blocks(address):
+            content.update(block)
+            file.write(block)
+        if content.hexdigest() != sha256:
+            raise _FailedError(f"its SHA-256 is {content.hexdigest()}, not {sha256}")
 
 
 def _blocks(address: str) -> Iterator[bytes]:
-    arrived: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+    arrived: queue.Queue[bytes | Exception] = queue.Queue(WAITING)
 
     # A thread can be abandoned. The timeout of a socket bounds neither the look-up of a
     # name, nor several addresses of one server, nor bytes that come one by one.
@@ -136,7 +184,9 @@ def _blocks(address: str) -> Iterator[bytes]:
         try:
             block = arrived.get(timeout=PATIENCE)
         except queue.Empty:
-            raise TimeoutError(f"silent for {PATIENCE:g} seconds") from None
+            raise _FailedError(f"silent for {PATIENCE:g} seconds") from None
+        if isinstance(block, OSError | http.client.HTTPException):
+            raise _FailedError(str(block)) from block
         if isinstance(block, Exception):
             raise block
         if not block:
@@ -168,7 +218,7 @@ def check(source: Source, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """
     try:
         paths = split_files.find(folder, tuple(source.texts))
-        found = {split: _sha256(path) for split, path in paths.items()}
+        found = {split: checksum(path) for split, path in paths.items()}
     except UsageError as error:
         raise UsageError(
             f"{error}; --manual-dir takes the texts of {source.name}, byte for byte"
@@ -183,14 +233,21 @@ def check(source: Source, folder: pathlib.Path) -> dict[str, pathlib.Path]:
     return paths
 
 
-def _path(folder: pathlib.Path, split: str) -> pathlib.Path:
-    return folder / f"{split}.txt"
+def checksum(path: pathlib.Path, algorithm: str = "sha256") -> str:
+    """The checksum of a file, in hexadecimal.
 
+    Raises:
+        UsageError: if the file cannot be read.
 
-def _sha256(path: pathlib.Path) -> str:
-    check_regular(path)
+    Example:
+        >>> checksum(pathlib.Path("nowhere.txt"))
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.UsageError: cannot read nowhere.txt: No such file or directory
+    """
+    check_regular(path, LARGEST_IN_PIECES)
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error

@@ -1,26 +1,34 @@
 """Corpora that are downloaded: checked by SHA-256, prepared once, then read offline.
 
-A corpus is three texts. Its module has a builder of tensorflow-datasets (TFDS) with the
-facts as its `source`; this module has what the builders have in common.
+A corpus is three texts, or an archive that holds them, or one text of characters. Its
+module has a builder of tensorflow-datasets (TFDS) with the facts as its `source`; this
+module has what the builders have in common.
 """
 
 import contextlib
+import functools
 import importlib.util
 import io
+import itertools
 import os
 import pathlib
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants
 
+from glrnn.data.corpora import archives
+from glrnn.data.corpora.archives import Paths
 from glrnn.data.corpora.download import FILES, Source, check, download
+from glrnn.data.encoding import Advance, SplitText
 from glrnn.data.texts import PathLike
-from glrnn.data.tokens import read_tokens
+from glrnn.data.tokens import EOS, LINE_END, Blocks, Read, read_blocks
 from glrnn.errors import UsageError
 
-CHUNK = 4096
+# The tokens of a record, and the records that are read at a time.
+CHUNK, RECORDS = 4096, 64
 
 
 class TextsBuilder(tfds.core.GeneratorBasedBuilder):
@@ -53,29 +61,53 @@ class TextsBuilder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[int, dict[str, str]]]]:
-        if self._manual_dir is None:
-            folder = pathlib.Path(dl_manager.download_dir, self.name)
-            folder.mkdir(exist_ok=True)
-            download(self.source, folder)
-            paths = {split: folder / f"{split}.txt" for split in self.source.texts}
-        else:
-            paths = check(self.source, pathlib.Path(self._manual_dir))
-        return {
-            split: self._generate_examples(read_tokens(path))
-            for split, path in paths.items()
-        }
+        folder = pathlib.Path(dl_manager.download_dir, self.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        tokens = self._tokens(self._paths(folder))
+        return {split: self._generate_examples(each) for split, each in tokens.items()}
+
+    def _paths(self, folder: pathlib.Path) -> Paths:
+        """The files of each text, downloaded into a folder or at hand."""
+        archive, extracted = self.source.archive, folder / _extracted()
+        if self._manual_dir is not None:
+            given = pathlib.Path(self._manual_dir)
+            if archive is not None:
+                return archives.at_hand(self.source, given, extracted)
+            found = check(self.source, given)
+            return {split: [path] for split, path in found.items()}
+        download(self.source, folder)
+        if archive is None:
+            return {split: [folder / f"{split}.txt"] for split in self.source.texts}
+        return archives.extract(archive, folder / archive.name, extracted)
+
+    def _tokens(self, paths: Paths) -> Mapping[str, Iterable[str]]:
+        """The tokens of each split; here the words of its files."""
+        return {split: _words(each) for split, each in paths.items()}
 
     def _generate_examples(
-        self, tokens: list[str]
+        self, tokens: Iterable[str]
     ) -> Iterator[tuple[int, dict[str, str]]]:
-        for start in range(0, len(tokens), CHUNK):
-            yield start, {"tokens": " ".join(tokens[start : start + CHUNK])}
+        rest, start = iter(tokens), 0
+        while chunk := [*itertools.islice(rest, CHUNK)]:
+            yield start, {"tokens": " ".join(chunk)}
+            start += len(chunk)
 
 
-def splits(
+def _extracted() -> str:
+    """Where this process has the texts of an archive until it has read them."""
+    return f"extracted-{os.getpid()}"
+
+
+def _words(paths: Sequence[pathlib.Path]) -> Iterator[str]:
+    for path in paths:
+        for block in read_blocks(path, lambda units: None):
+            yield from (EOS if word == LINE_END else word for word in block)
+
+
+def texts(
     builder: type[TextsBuilder], manual_dir: PathLike | None = None
-) -> dict[str, list[str]]:
-    """The tokens of each split, prepared at the first call.
+) -> dict[str, SplitText]:
+    """The text of each split, prepared at the first call.
 
     They are stored where TFDS stores data: in `TFDS_DATA_DIR`, or
     `~/tensorflow_datasets`.
@@ -87,27 +119,35 @@ def splits(
 
     Raises:
         UsageError: if no address has the texts, those in `manual_dir` are others, or
-            the prepared corpus cannot be written or read.
+            the prepared corpus cannot be written; and, when a text is read, if it
+            cannot be.
     """
+    source = builder.source
     if importlib.util.find_spec("array_record") is None:
         raise UsageError(
-            f"{builder.source.name} needs the package array_record, which is not "
+            f"{source.name} needs the package array_record, which is not "
             f"installed here; give a folder with {FILES} as --data"
         )
     root = pathlib.Path(constants.DATA_DIR).expanduser()
     folder = root / builder.name / str(builder.VERSION)
     if not os.path.exists(folder):
         _prepare(builder, root, folder, manual_dir)
-    try:
-        tokens = _read(builder(data_dir=str(root)))
-    except PermissionError as error:
-        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
-    except Exception as error:  # whatever array_record, protobuf and TFDS make of it
-        reason = " ".join(str(error).split())
-        raise UsageError(
-            f"{folder} is damaged; delete it, and it is prepared anew: {reason}"
-        ) from error
-    return tokens
+    return {
+        split: SplitText(
+            f"the {split} split of {source.name}",
+            text.num_tokens or 0,
+            _digest(builder, split),
+            functools.partial(_read, builder, root, folder, split),
+        )
+        for split, text in source.texts.items()
+    }
+
+
+def _digest(builder: type[TextsBuilder], split: str) -> str:
+    """What tells a prepared split from any other: its name, and what it is made of."""
+    archive, text = builder.source.archive, builder.source.texts[split]
+    made_of = text.sha256 if archive is None else archive.sha256
+    return f"{builder.name} {builder.VERSION} {split} {made_of}"
 
 
 def _prepare(
@@ -118,32 +158,51 @@ def _prepare(
 ) -> None:
     source = builder.source
     tfds.disable_progress_bar()
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            builder(data_dir=str(root), manual_dir=manual_dir).download_and_prepare(
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-            )
+            made = builder(data_dir=str(root), manual_dir=manual_dir)
+            made.download_and_prepare(download_config=config)
     except (OSError, RuntimeError) as error:  # array_record's are of the second kind
         if os.path.exists(folder):  # another process was faster
             return
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot prepare {source.name} in {root}: {reason}") from error
+    finally:
+        extracted = root / "downloads" / builder.name / _extracted()
+        shutil.rmtree(extracted, ignore_errors=True)
     print(f"{source.name}: {source.licence}; kept in {folder}", file=sys.stderr)
 
 
-def _read(builder: TextsBuilder) -> dict[str, list[str]]:
-    records = builder.as_data_source()
-    tokens = {
-        split: [
-            token
-            for record in records[split]
-            for token in record["tokens"].decode().split(" ")
-        ]
-        for split in builder.source.texts
-    }
-    for split, text in builder.source.texts.items():
-        if len(tokens[split]) != text.num_tokens:
-            raise ValueError(
-                f"{len(tokens[split])} {split} tokens, not {text.num_tokens}"
-            )
-    return tokens
+def _read(
+    builder: type[TextsBuilder],
+    root: pathlib.Path,
+    folder: pathlib.Path,
+    split: str,
+    advance: Advance,
+) -> Blocks:
+    """The tokens of a split, record by record."""
+    num_tokens = 0
+    try:
+        records = builder(data_dir=str(root)).as_data_source(split=split)
+        for start in range(0, len(records), RECORDS):
+            stop = min(start + RECORDS, len(records))
+            block = [
+                token
+                for record in records.__getitems__(range(start, stop))
+                for token in record["tokens"].decode().split(" ")
+            ]
+            num_tokens += len(block)
+            advance(len(block))
+            yield block
+        expected = builder.source.texts[split].num_tokens
+        if expected is not None and num_tokens != expected:
+            raise ValueError(f"{num_tokens} {split} tokens, not {expected}")
+    except PermissionError as error:
+        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
+    except Exception as error:  # whatever array_record, protobuf and TFDS make of it
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"{folder} is damaged; delete it, and it is prepared anew: {reason}"
+        ) from error
+    return Read(_digest(builder, split), num_tokens)
