@@ -101,7 +101,7 @@ def test_a_stored_vocabulary_takes_unknown_words_as_unk(tmp_path):
 def test_an_unknown_data_set_is_refused(tmp_path):
     (tmp_path / "file.txt").touch()
     usual = "train.txt, valid.txt and test.txt"
-    names = "python-docs, ptb, wikitext-2"
+    names = "python-docs, ptb, wikitext-2, wikitext-103, lm1b, text8, enwik8"
     for name, message in {
         "ptbb": f"unknown data set 'ptbb'; choose from: {names}, or give a folder with "
         f"{usual}",
@@ -306,7 +306,7 @@ def test_commands_make_the_vocabulary_of_their_settings(main, tmp_path, monkeypa
     path = tmp_path / "mine.py"
     path.write_text("from glrnn import Config\nconfig = Config(min_count=3)")
 
-    def load(name, manual_dir, min_count):
+    def load(name, manual_dir, min_count, begin, advance):
         raise UsageError(f"minimum count {min_count}")
 
     monkeypatch.setattr(data, "load", load)

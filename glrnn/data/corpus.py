@@ -90,7 +90,15 @@ CORPORA: Mapping[str, Callable[[PathLike | None], Texts]] = {
     "hmm": _embedded("hmm", "hmm"),
     "ptb": _downloaded("ptb", "Ptb"),
     "wikitext-2": _downloaded("wikitext2", "Wikitext2"),
+    "wikitext-103": _downloaded("wikitext103", "Wikitext103"),
+    "lm1b": _downloaded("lm1b", "Lm1b"),
+    "text8": _downloaded("text8", "Text8"),
+    "enwik8": _downloaded("enwik8", "Enwik8"),
 }
+
+
+# The minimum count that belongs to a corpus, where an experiment has none.
+MIN_COUNTS: Mapping[str, int] = {"lm1b": 3}
 
 
 def load(
@@ -115,8 +123,9 @@ def load(
         vocabulary: The vocabulary of the model to evaluate.
         manual_dir: A folder with the texts of a corpus that is otherwise downloaded.
         min_count: The vocabulary to make where none is given: 0 for all words of train,
-            then valid, then test, in order of first appearance, else
-            `Vocabulary.of_frequent`, of the words that occur so often in train.
+            then valid, then test, in order of first appearance, or for the number in
+            `MIN_COUNTS`; else `Vocabulary.of_frequent`, of the words that occur so
+            often in train.
         splits: The splits to load, of a corpus whose vocabulary is given; the others
             are empty, and their files need not be there.
         begin: Called with a title and the units of work, before texts are read and
@@ -139,7 +148,8 @@ def load(
         Traceback (most recent call last):
         ...
         glrnn.errors.UsageError: unknown data set 'ptbb'; choose from: python-docs, \
-hmm, ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
+hmm, ptb, wikitext-2, wikitext-103, lm1b, text8, enwik8, or give a folder with \
+train.txt, valid.txt and test.txt
     """
     if vocabulary is None and set(splits) != set(SPLITS):
         raise ValueError(f"only {splits} without a vocabulary; give one to load so few")
@@ -147,6 +157,7 @@ hmm, ptb, wikitext-2, or give a folder with train.txt, valid.txt and test.txt
     folder = cache.default_folder()
     name, texts = _texts(name_or_folder, manual_dir, splits, folder)
     texts = {split: texts[split] for split in splits}
+    min_count = min_count or MIN_COUNTS.get(name, 0)
     wanted = Wanted(name, texts, vocabulary, min_count)
     made, streams = load_streams(wanted, folder, begin, advance, _say)
     ids = {split: np.empty(0, np.int32) for split in SPLITS}

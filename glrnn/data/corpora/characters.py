@@ -1,0 +1,66 @@
+"""Corpora whose tokens are characters: one text that is cut into three splits."""
+
+import itertools
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from glrnn.data.corpora.archives import Paths
+from glrnn.data.corpora.downloaded import TextsBuilder
+from glrnn.errors import UsageError
+
+BLOCK = 2**16
+
+
+class CharactersBuilder(TextsBuilder):
+    """The TFDS builder of a corpus of characters.
+
+    Its archive has one text, `all`. The splits follow one another in it, and have as
+    many bytes as their texts have tokens. A corpus is a subclass with a `symbols` too:
+    the token of each byte, 0 to 255, or `None` for one that the text does not have.
+    """
+
+    symbols: Sequence[str | None]
+
+    def _tokens(self, paths: Paths) -> Mapping[str, Iterable[str]]:
+        (path,) = paths["all"]
+        tokens, start = {}, 0
+        for split, text in self.source.texts.items():
+            size = text.num_tokens or 0
+            tokens[split] = symbols_of(path, start, size, self.symbols)
+            start += size
+        return tokens
+
+
+def symbols_of(
+    path: pathlib.Path, start: int, size: int, symbols: Sequence[str | None]
+) -> Iterator[str]:
+    """The symbols of some bytes of a file.
+
+    Args:
+        path: The file.
+        start: The first byte.
+        size: The number of bytes.
+        symbols: The symbol of each byte.
+
+    Raises:
+        UsageError: if a byte has no symbol.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "text")
+        ...     _ = path.write_bytes(bytes([0, 1, 1, 0]))
+        ...     [*symbols_of(path, 1, 2, ("a", "b"))]
+        ['b', 'b']
+    """
+    with open(path, "rb") as file:
+        file.seek(start)
+        for place in itertools.count(0, BLOCK):
+            block = file.read(min(BLOCK, size - place)) if place < size else b""
+            if not block:
+                return
+            for byte in block:
+                symbol = symbols[byte]
+                if symbol is None:
+                    raise UsageError(f"{path} has the byte {byte}, which has no symbol")
+                yield symbol
