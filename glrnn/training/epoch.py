@@ -114,7 +114,9 @@ def train_epoch(
     title = context.title(stage, epoch)
     rows = sum(sum(each.lengths[each.start : each.stop]) for each in segments)
     context.progress.begin_epoch(title, rows * batch_size, begun.tokens)
-    rest = _segments(context, stage, len(stream), epoch, begun.windows)
+    rest = segments
+    if begun.windows:
+        rest = _segments(context, stage, len(stream), epoch, begun.windows)
     key = context.stage_key(stage, rewinds)
     updates = _updates(context, stage, step, state, stream, rest, key, pause)
     tally = begun
