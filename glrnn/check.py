@@ -17,6 +17,7 @@ import tyro
 from glrnn import data
 from glrnn.config import Config, experiment
 from glrnn.console.compilation import keep_programs, return_memory
+from glrnn.console.corpus import load_corpus
 from glrnn.console.options import words
 from glrnn.console.table import print_table
 from glrnn.errors import UsageError, printable, told_plainly
@@ -37,9 +38,9 @@ class Check:
         experiment: A Python file with a `config`, or the folder of a run; the
             quickstart if there is none.
         data: A folder with train.txt, valid.txt and test.txt, or the name of a
-            corpus: python-docs, hmm, ptb or wikitext-2; of a run, its own by default.
-        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a
-            download.
+            corpus: python-docs, hmm, ptb, wikitext-2, wikitext-103, lm1b, text8 or
+            enwik8; of a run, its own by default.
+        manual_dir: A folder with the files of a corpus, instead of a download.
         num_devices: The number of devices that share the batch; 0 for as many as there
             are and divide it.
         matmul_precision: The precision of matrix products: float32, tensorfloat32 or
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UsageError(f"there is no phase {number}: there are {count}")
         keep_programs()
         return_memory()
-        corpus = data.load(
+        corpus = load_corpus(
             command.data or origin.data,
             manual_dir=command.manual_dir,
             min_count=config.min_count,

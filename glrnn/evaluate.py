@@ -30,7 +30,6 @@ from glrnn.evaluation.dynamic import (
 )
 from glrnn.evaluation.perplexity import Score, perplexity
 from glrnn.evaluation.result import Result, as_json, as_sentence
-from glrnn.evaluation.run_corpus import corpus_of
 from glrnn.evaluation.scored_text import Text, read_text, split_of
 from glrnn.evaluation.temperature import TEMPERATURE_TOKENS, best_temperature, tempered
 from glrnn.evaluation.tuning import tune
@@ -38,6 +37,7 @@ from glrnn.ground.devices import require_devices
 from glrnn.model import Model, Params
 from glrnn.scoring.interpolated import with_others
 from glrnn.scoring.mask_samples import over_masks
+from glrnn.scoring.run_corpus import corpus_of
 from glrnn.scoring.trained import load_run
 from glrnn.storage import run_folder
 
@@ -56,7 +56,7 @@ class Command:
             - for standard input.
         data: Where the run's data is now, if it has moved: a folder or a name. Only the
             splits that are needed must be there.
-        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
+        manual_dir: A folder with the files of a corpus, instead of a download.
         phase: The phase whose model to use, from 1; by default the deepest one that has
             a checkpoint.
         stage: The stage whose best model to use; by default the last one of the phase.

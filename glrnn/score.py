@@ -24,13 +24,13 @@ from glrnn.console.options import words
 from glrnn.console.output import in_utf8
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, statistics
-from glrnn.evaluation.run_corpus import corpus_of
 from glrnn.ground.devices import require_devices
 from glrnn.ground.files import whole_file
 from glrnn.losses import to_perplexity
 from glrnn.scoring import layouts
 from glrnn.scoring.adaptive import score_adaptively
 from glrnn.scoring.interpolated import with_others
+from glrnn.scoring.run_corpus import corpus_of
 from glrnn.scoring.sentences import SentenceScore, score_sentences, score_stream
 from glrnn.scoring.texts import sentences_of
 from glrnn.scoring.trained import Trained, load_run
@@ -74,7 +74,7 @@ class Command:
         rule: The settings of dynamic evaluation.
         data: Where the run's data is now, if it has moved: a folder or a name. Dynamic
             evaluation reads its training set.
-        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
+        manual_dir: A folder with the files of a corpus, instead of a download.
         debug: How much --format srilm prints, 0 to 2, as -debug of ngram.
         nbest: Read a list of candidates, as Kaldi writes it: a key, utterance-n, and
             words. Print each key with the cost of its words and <eos>, minus the

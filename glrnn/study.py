@@ -23,6 +23,7 @@ from glrnn import data
 from glrnn.config import Config, experiment
 from glrnn.config.variants import VARIANTS, first_epochs, with_learning_rate
 from glrnn.console.compilation import keep_programs, return_memory
+from glrnn.console.corpus import load_corpus
 from glrnn.console.epoch_line import clock
 from glrnn.console.options import words
 from glrnn.console.table import print_table
@@ -191,8 +192,8 @@ class Command:
     Attributes:
         experiments: Python files with a `config`; the quickstart by default.
         data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
-            python-docs, hmm, ptb or wikitext-2.
-        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
+            python-docs, hmm, ptb, wikitext-2, wikitext-103, lm1b, text8 or enwik8.
+        manual_dir: A folder with the files of a corpus, instead of a download.
         variants: The variants to train: as_it_is; random_softmax, reference,
             two_layers, without_finetuning, without_gl, without_lwgc; or another cell,
             by its name.
@@ -238,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _check_workdir(command.workdir)
         # One for each vocabulary; all are read, and refused, before a run begins.
         corpora = {
-            min_count: data.load(
+            min_count: load_corpus(
                 command.data, manual_dir=command.manual_dir, min_count=min_count
             )
             for min_count in {plan.config.min_count: None for plan in planned}

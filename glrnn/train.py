@@ -44,9 +44,9 @@ class Place:
 
     Attributes:
         data: A folder with train.txt, valid.txt and test.txt, or the name of a corpus:
-            python-docs, hmm, ptb or wikitext-2.
+            python-docs, hmm, ptb, wikitext-2, wikitext-103, lm1b, text8 or enwik8.
         workdir: The run's folder. A run that is already there is resumed.
-        manual_dir: A folder with the texts of ptb or wikitext-2, instead of a download.
+        manual_dir: A folder with the files of a corpus, instead of a download.
     """
 
     data: Annotated[str, _SHOWN] = "python-docs"
@@ -131,8 +131,8 @@ def _default(named: str) -> tuple[Place, Runtime, Config]:
 
 
 def _run(command: Command) -> None:
-    from glrnn import data
     from glrnn.console.compilation import keep_programs, return_memory
+    from glrnn.console.corpus import load_corpus
     from glrnn.training import fitting
 
     require_devices()
@@ -140,7 +140,7 @@ def _run(command: Command) -> None:
     return_memory()
     place, config = command.place, command.config
     execution = command.runtime.execution(config)
-    corpus = data.load(
+    corpus = load_corpus(
         place.data, manual_dir=place.manual_dir, min_count=config.min_count
     )
     fitting.train(place.workdir, config, corpus, execution, command.experiment)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from glrnn import data
 from glrnn.config import Config
+from glrnn.console.corpus import load_corpus
 from glrnn.scoring.trained import Trained, load
 from glrnn.training import context, phases
 from glrnn.training.context import Runtime
@@ -58,7 +59,7 @@ def fit(
     runtime = runtime or Runtime()
     execution = runtime.execution(config)
     if not isinstance(corpus, data.Corpus):
-        corpus = data.load(corpus, min_count=config.min_count)
+        corpus = load_corpus(corpus, min_count=config.min_count)
     train(Path(workdir), config, corpus, execution)
     return load(workdir)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from glrnn import data
+from glrnn.console.corpus import load_corpus
 from glrnn.errors import UsageError
 from glrnn.storage.run_folder import Run
 
@@ -34,11 +35,11 @@ def corpus_of(
             raise UsageError(
                 f"{run.folder} was trained on {where}; give its texts by --data"
             )
-        corpus = data.load(where, run.vocabulary, manual_dir)
+        corpus = load_corpus(where, run.vocabulary, manual_dir)
         if data.fingerprint(corpus) != run.origin.sha256:
             say(f"note: {where} is no longer what {run.folder} was trained on")
         return corpus
-    corpus = data.load(moved_to, run.vocabulary, manual_dir, splits=splits)
+    corpus = load_corpus(moved_to, run.vocabulary, manual_dir, splits=splits)
     began = run.origin.splits_sha256
     others = [
         split
