@@ -1,6 +1,5 @@
 """Corpora whose tokens are characters: one text that is cut into three splits."""
 
-import itertools
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -21,20 +20,20 @@ class CharactersBuilder(TextsBuilder):
 
     symbols: Sequence[str | None]
 
-    def _tokens(self, paths: Paths) -> Mapping[str, Iterable[str]]:
+    def _blocks(self, paths: Paths) -> Mapping[str, Iterable[list[str]]]:
         (path,) = paths["all"]
-        tokens, start = {}, 0
+        blocks, start = {}, 0
         for split, text in self.source.texts.items():
             size = text.num_tokens or 0
-            tokens[split] = symbols_of(path, start, size, self.symbols)
+            blocks[split] = symbols_of(path, start, size, self.symbols)
             start += size
-        return tokens
+        return blocks
 
 
 def symbols_of(
     path: pathlib.Path, start: int, size: int, symbols: Sequence[str | None]
-) -> Iterator[str]:
-    """The symbols of some bytes of a file.
+) -> Iterator[list[str]]:
+    """The symbols of some bytes of a file, in blocks.
 
     Args:
         path: The file.
@@ -51,16 +50,14 @@ def symbols_of(
         ...     path = pathlib.Path(folder, "text")
         ...     _ = path.write_bytes(bytes([0, 1, 1, 0]))
         ...     [*symbols_of(path, 1, 2, ("a", "b"))]
-        ['b', 'b']
+        [['b', 'b']]
     """
+    known = {byte: symbol for byte, symbol in enumerate(symbols) if symbol is not None}
     with open(path, "rb") as file:
         file.seek(start)
-        for place in itertools.count(0, BLOCK):
-            block = file.read(min(BLOCK, size - place)) if place < size else b""
-            if not block:
-                return
-            for byte in block:
-                symbol = symbols[byte]
-                if symbol is None:
-                    raise UsageError(f"{path} has the byte {byte}, which has no symbol")
-                yield symbol
+        for place in range(0, size, BLOCK):
+            block = file.read(min(BLOCK, size - place))
+            try:
+                yield [known[byte] for byte in block]
+            except KeyError as error:
+                raise UsageError(f"{path} has the byte {error}: no symbol") from None

@@ -9,7 +9,6 @@ import contextlib
 import functools
 import importlib.util
 import io
-import itertools
 import os
 import pathlib
 import shutil
@@ -63,8 +62,8 @@ class TextsBuilder(tfds.core.GeneratorBasedBuilder):
     ) -> dict[str, Iterator[tuple[int, dict[str, str]]]]:
         folder = pathlib.Path(dl_manager.download_dir, self.name)
         folder.mkdir(parents=True, exist_ok=True)
-        tokens = self._tokens(self._paths(folder))
-        return {split: self._generate_examples(each) for split, each in tokens.items()}
+        blocks = self._blocks(self._paths(folder))
+        return {split: self._generate_examples(each) for split, each in blocks.items()}
 
     def _paths(self, folder: pathlib.Path) -> Paths:
         """The files of each text, downloaded into a folder or at hand."""
@@ -80,17 +79,18 @@ class TextsBuilder(tfds.core.GeneratorBasedBuilder):
             return {split: [folder / f"{split}.txt"] for split in self.source.texts}
         return archives.extract(archive, folder / archive.name, extracted)
 
-    def _tokens(self, paths: Paths) -> Mapping[str, Iterable[str]]:
-        """The tokens of each split; here the words of its files."""
+    def _blocks(self, paths: Paths) -> Mapping[str, Iterable[list[str]]]:
+        """The tokens of each split, in blocks; here the words of its files."""
         return {split: _words(each) for split, each in paths.items()}
 
     def _generate_examples(
-        self, tokens: Iterable[str]
+        self, blocks: Iterable[list[str]]
     ) -> Iterator[tuple[int, dict[str, str]]]:
-        rest, start = iter(tokens), 0
-        while chunk := [*itertools.islice(rest, CHUNK)]:
-            yield start, {"tokens": " ".join(chunk)}
-            start += len(chunk)
+        key = 0
+        for tokens in blocks:
+            for start in range(0, len(tokens), CHUNK):
+                yield key, {"tokens": " ".join(tokens[start : start + CHUNK])}
+                key += 1
 
 
 def _extracted() -> str:
@@ -98,10 +98,10 @@ def _extracted() -> str:
     return f"extracted-{os.getpid()}"
 
 
-def _words(paths: Sequence[pathlib.Path]) -> Iterator[str]:
+def _words(paths: Sequence[pathlib.Path]) -> Iterator[list[str]]:
     for path in paths:
         for block in read_blocks(path, lambda units: None):
-            yield from (EOS if word == LINE_END else word for word in block)
+            yield [EOS if word == LINE_END else word for word in block]
 
 
 def texts(
@@ -187,11 +187,8 @@ def _read(
         records = builder(data_dir=str(root)).as_data_source(split=split)
         for start in range(0, len(records), RECORDS):
             stop = min(start + RECORDS, len(records))
-            block = [
-                token
-                for record in records.__getitems__(range(start, stop))
-                for token in record["tokens"].decode().split(" ")
-            ]
+            chunks = records.__getitems__(range(start, stop))
+            block = b" ".join(chunk["tokens"] for chunk in chunks).decode().split(" ")
             num_tokens += len(block)
             advance(len(block))
             yield block
