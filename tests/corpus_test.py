@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from glrnn import check, data, study, train
+from glrnn.console import bar
+from glrnn.console.corpus import load_corpus
 from glrnn.data import windows
 from glrnn.data.encoding import text_of
 from glrnn.data.tokens import EOS
@@ -256,6 +258,17 @@ def test_a_minimum_count_that_is_none_is_refused(tmp_path, min_count):
         data.load(tmp_path, min_count=min_count)
     with pytest.raises(UsageError, match="it must be an integer, at least 1"):
         Vocabulary.of_frequent(["a", "a"], min_count)
+
+
+def test_a_command_line_shows_how_far_reading_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bar, "SECONDS_BETWEEN_LINES", 0.0)
+    write(tmp_path, train="a b\nb a\n", valid="a\n", test="b\n")
+    corpus = load_corpus(tmp_path)
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1] == f"reading {tmp_path}: 100%, 0:00 left"
+    again = load_corpus(tmp_path, corpus.vocabulary, splits=["test"])
+    assert again.test.tolist() == corpus.test.tolist()
+    assert capsys.readouterr().err == ""
 
 
 def test_only_some_splits_can_be_loaded_with_a_vocabulary(tmp_path):

@@ -139,6 +139,8 @@ def test_ids_and_words_are_those_of_lists_of_tokens(
             data.load(tmp_path, min_count=min_count)
         assert str(found.value) == str(error)
         return
+    with pytest.raises(UsageError, match="which has no <unk>"):
+        data.load(tmp_path, Vocabulary(()))
     for given in (None, vocabulary, vocabulary):
         corpus = data.load(tmp_path, given, min_count=min_count)
         assert corpus.vocabulary == vocabulary
@@ -152,6 +154,8 @@ def test_ids_and_words_are_those_of_lists_of_tokens(
 
 def test_unknown_words_without_a_symbol_are_told_by_their_place(tmp_path, monkeypatch):
     monkeypatch.setattr(encoding, "CHUNK", 2)
+    tmp_path = tmp_path / "a{b}%s"
+    tmp_path.mkdir()
     contents = {"train": "a a a\n", "valid": "a a a a b c b\n", "test": "a\n"}
     for split, content in contents.items():
         (tmp_path / f"{split}.txt").write_text(content)

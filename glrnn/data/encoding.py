@@ -100,7 +100,7 @@ def encode(
     new_file: Callable[[], File],
     advance: Advance,
     tell: Callable[[str, Read], None],
-    what: str = "{split}",
+    name: str = "the corpus",
 ) -> tuple[Vocabulary, dict[str, Encoded]]:
     """Reads and encodes texts over one vocabulary.
 
@@ -111,7 +111,7 @@ def encode(
         new_file: Opens an empty file to write and read.
         advance: Called with the units of work that are done.
         tell: Called with the name of each text that was read, and what is known of it.
-        what: What a split is called in an error, with `{split}` for its name.
+        name: The name of the corpus in an error.
 
     Returns:
         The vocabulary, and the ids of each split.
@@ -152,7 +152,8 @@ def encode(
     numbers = _numbers(index.words, made)
     encoded = {}
     for split, file in files.items():
-        _refuse_unknown(file, numbers, counts[split], index, what.format(split=split))
+        what = f"the {split} split of {name}"
+        _refuse_unknown(file, numbers, counts[split], index, what)
         found = _renumber(file, numbers, len(made))
         encoded[split] = Encoded(file, reads[split], *found)
     return made, encoded

@@ -87,18 +87,19 @@ def load_streams(
             tell(texts[split].name, Read("", 0, stream.warnings))
         return found
     title, total = f"reading {wanted.name}", sum(text.size for text in texts.values())
-    what = f"the {{split}} split of {wanted.name}"
-    made_of = wanted.vocabulary or wanted.new_vocabulary
+    made_of = wanted.vocabulary
+    if made_of is None:
+        made_of = wanted.new_vocabulary
     if folder is not None:
         begin(title, total)
         try:
             with cache.unfinished_files(folder) as new_file:
-                result = encode(texts, made_of, new_file, advance, tell, what)
+                result = encode(texts, made_of, new_file, advance, tell, wanted.name)
                 return _keep(wanted, folder, *result, say)
         except OSError as error:
             _say_not_kept(folder, error, say)
     begin(title, total)
-    made, encoded = encode(texts, made_of, io.BytesIO, advance, tell, what)
+    made, encoded = encode(texts, made_of, io.BytesIO, advance, tell, wanted.name)
     return made, {split: _in_memory(stream) for split, stream in encoded.items()}
 
 
