@@ -16,6 +16,7 @@ from rich.console import Console
 from glrnn import data, evaluate
 from glrnn.cells import CELLS
 from glrnn.config import Averaging, Config, Dropout, Stage, experiment
+from glrnn.config.gradual import group_names
 from glrnn.config.variants import resized
 from glrnn.console.progress import Progress
 from glrnn.data.windows import Window
@@ -29,7 +30,7 @@ from glrnn.optim.learning_rate import RULES
 from glrnn.storage import opening
 from glrnn.training import phases
 from glrnn.training.context import new_context
-from glrnn.training.optimizer import clip_limits, group_names, training_optimizer
+from glrnn.training.optimizer import clip_limits, training_optimizer
 
 FOLDER = Path(__file__).parents[1] / "experiments"
 EXPERIMENTS = sorted({*FOLDER.glob("*.py")} - {FOLDER / "twelve_minutes.py"})

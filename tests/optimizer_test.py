@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glrnn.config import Config, Dropout, Layer, Phase
+from glrnn.config.gradual import group_names
 from glrnn.model import Params, language_model
 from glrnn.optim.averaging import averaged_params, start_averaging
 from glrnn.optim.clipping import group_norms, layerwise_clip_by_norm
 from glrnn.training.optimizer import (
     clip_limits,
-    group_names,
     set_hyperparams,
     training_optimizer,
 )

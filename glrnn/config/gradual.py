@@ -1,5 +1,6 @@
 """The settings of gradual learning: phases, training stages, averaging."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from glrnn.config.network import Dropout
@@ -96,3 +97,18 @@ class Phase:
                 f"{self.num_layers} layers takes {self.num_layers - 1}, one for each "
                 f"layer but the last"
             )
+
+
+def group_names(max_norms: Sequence[float], num_layers: int) -> tuple[str, ...]:
+    """The name of each group with a largest norm.
+
+    Example:
+        >>> group_names((0.05, 0.15, 0.15), num_layers=1)
+        ('embedding', 'layer 1', 'head')
+        >>> group_names((0.25,), num_layers=1)
+        ('all',)
+    """
+    if len(max_norms) == 1:
+        return ("all",)
+    layers = (f"layer {number}" for number in range(1, num_layers + 1))
+    return ("embedding", *layers, "head")[: len(max_norms)]

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from glrnn.config.gradual import group_names
 from glrnn.data.windows import Window
 from glrnn.errors import DeviceError, UsageError
 from glrnn.ground import devices
@@ -33,7 +34,7 @@ from glrnn.storage.run_folder import STAGES, StageId
 from glrnn.training.agreement import Row, Update, compare_updates, tolerance
 from glrnn.training.context import Context
 from glrnn.training.epoch import first_window
-from glrnn.training.optimizer import group_names, set_hyperparams
+from glrnn.training.optimizer import set_hyperparams
 from glrnn.training.programs import first_state, program, state_like
 from glrnn.training.train_state import replicate
 

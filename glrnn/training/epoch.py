@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from glrnn.config import Config
+from glrnn.config.gradual import group_names
 from glrnn.data.windows import (
     Ids,
     Window,
@@ -28,7 +29,6 @@ from glrnn.ground import devices
 from glrnn.storage.run_folder import STAGES, StageId
 from glrnn.training.context import Context
 from glrnn.training.history import Tally
-from glrnn.training.optimizer import group_names
 from glrnn.training.step import Metrics, Step
 from glrnn.training.train_state import TrainState, replicate
 

@@ -118,21 +118,6 @@ def clip_limits(max_norms: Sequence[Any], num_layers: int) -> Any:
     return Params(embedding=embedding, layers=tuple(rest[:num_layers]), head=head)
 
 
-def group_names(max_norms: Sequence[float], num_layers: int) -> tuple[str, ...]:
-    """The name of each group with a largest norm.
-
-    Example:
-        >>> group_names((0.05, 0.15, 0.15), num_layers=1)
-        ('embedding', 'layer 1', 'head')
-        >>> group_names((0.25,), num_layers=1)
-        ('all',)
-    """
-    if len(max_norms) == 1:
-        return ("all",)
-    layers = (f"layer {number}" for number in range(1, num_layers + 1))
-    return ("embedding", *layers, "head")[: len(max_norms)]
-
-
 def skip_not_finite() -> optax.GradientTransformationExtraArgs:
     """Makes the updates zero if the gradient is not finite.
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from glrnn.config import Config
+from glrnn.config.gradual import group_names
 from glrnn.console.epoch_line import epoch_line
 from glrnn.errors import DivergedError
 from glrnn.evaluation.perplexity import perplexity
@@ -34,7 +35,7 @@ from glrnn.training.checkpoint import Checkpoint, restore_newest
 from glrnn.training.context import Context
 from glrnn.training.epoch import train_epoch, windows_of_a_pass
 from glrnn.training.history import StageHistory, Tally
-from glrnn.training.optimizer import group_names, set_hyperparams
+from glrnn.training.optimizer import set_hyperparams
 from glrnn.training.programs import first_state, program, state_like
 from glrnn.training.starting_params import starting_params
 from glrnn.training.warning_signs import ENOUGH_UPDATES, nothing_learned, unstable
