@@ -14,15 +14,10 @@ from pathlib import Path
 from glrnn.console.options import words
 from glrnn.console.sentence import print_sentence, shell_word
 from glrnn.console.table import print_table
-from glrnn.data import CORPORA
 from glrnn.errors import UsageError, told_plainly
-from glrnn.losses import to_perplexity
+from glrnn.reports.rows import FINISHED, run_row
 from glrnn.storage import run_folder
 from glrnn.storage.metrics_log import lasting_warnings, read_epochs
-from glrnn.storage.run_folder import Run
-
-# What a run has reached at its end.
-FINISHED = "finished"
 
 
 def find(folder: Path, damages: list[str]) -> list[Path]:
@@ -76,46 +71,6 @@ def _is_run(folder: Path) -> bool:
     return False
 
 
-def row(run: Run) -> dict[str, object]:
-    """A run as a row of the table, its losses as perplexities.
-
-    `reached` is the phase, the stage and its epoch, each of how many; `best valid` is
-    the best of that phase, and `test` that of the last finished one.
-
-    Raises:
-        UsageError: if its metrics or the summary of a phase are damaged.
-    """
-    phases = run.config.phases
-    numbers = range(1, len(phases) + 1)
-    summaries = [s for s in map(run.read_summary, numbers) if s is not None]
-    epochs = read_epochs(run)
-    reached, best = f"0/{len(phases)}", None
-    if epochs:
-        last = epochs[-1]
-        stage = getattr(phases[last.phase - 1], last.stage)
-        reached = f"{last.phase}/{len(phases)} {last.stage} {last.epoch}/{stage.epochs}"
-        best = min(e.valid_loss for e in epochs if e.phase == last.phase)
-    return {
-        "run": str(run.folder),
-        "experiment": Path(run.origin.experiment).stem or "quickstart",
-        "data": _data(run.origin.data),
-        "reached": FINISHED if len(summaries) == len(phases) else reached,
-        "best valid": None if best is None else to_perplexity(best),
-        "test": to_perplexity(summaries[-1].test_loss) if summaries else None,
-    }
-
-
-def _data(place: str) -> str:
-    """The name of a corpus, or of the folder of texts; a corpus's name is no folder's.
-
-    Example:
-        >>> _data("ptb"), _data("/home/me/ptb"), _data("/home/me/mine")
-        ('ptb', './ptb', 'mine')
-    """
-    name = os.path.basename(place)
-    return f"./{name}" if name != place and name in CORPORA else name
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
@@ -144,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for folder in find(command.folder, damages):
             try:
                 run = run_folder.read(folder)
-                rows.append(row(run))
+                rows.append(run_row(run))
                 for warning in lasting_warnings(read_epochs(run)):
                     warnings.append(f"warning: {folder}: {warning}")
             except UsageError as error:

@@ -13,6 +13,7 @@ from glrnn import data, runs, train
 from glrnn.config import Config, Layer, Phase, Stage
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.ground.validation import to_json
+from glrnn.reports.rows import run_row
 from glrnn.storage import opening, run_folder
 from glrnn.storage.metrics_log import read_epochs
 from glrnn.storage.run_folder import Summary
@@ -84,7 +85,7 @@ def test_a_row_tells_how_far_a_run_is(start):
         (2, "main", 3, math.log(85.0)),
         finished=[1],
     )
-    row = runs.row(run)
+    row = run_row(run)
     assert row.pop("best valid") == pytest.approx(80)  # of this phase, not of the last
     assert row.pop("test") == pytest.approx(7)
     assert row == {
@@ -96,7 +97,7 @@ def test_a_row_tells_how_far_a_run_is(start):
 
 
 def test_a_run_that_has_just_begun_has_no_figures(start):
-    row = runs.row(start("new", experiment=""))
+    row = run_row(start("new", experiment=""))
     assert row["reached"] == "0/2"
     assert row["experiment"] == "quickstart"
     assert row["test"] is None
@@ -104,8 +105,8 @@ def test_a_run_that_has_just_begun_has_no_figures(start):
 
 
 def test_a_run_is_finished_with_its_last_phase(start):
-    assert runs.row(start("one", finished=[1]))["reached"] != "finished"
-    assert runs.row(start("both", finished=[1, 2]))["reached"] == "finished"
+    assert run_row(start("one", finished=[1]))["reached"] != "finished"
+    assert run_row(start("both", finished=[1, 2]))["reached"] == "finished"
 
 
 def test_a_last_line_that_was_cut_short_does_not_count(start):
@@ -269,9 +270,9 @@ def test_a_run_is_resumed_by_its_folder(tmp_path, capsys):
     (tmp_path / "again" / "phase_1" / "summary.json").unlink()
 
     again = run_folder.read(tmp_path / "again")
-    assert runs.row(again)["reached"] == "1/1 main 2/2"
+    assert run_row(again)["reached"] == "1/1 main 2/2"
     train.main([str(tmp_path / "again")])
     assert _table(capsys) == told
-    row = runs.row(again)
+    row = run_row(again)
     assert row["reached"] == "finished"
     assert row["experiment"] == "tiny"

@@ -6,6 +6,7 @@ from pathlib import Path
 from glrnn import data
 from glrnn.config import Config
 from glrnn.console.corpus import load_corpus
+from glrnn.reports.rows import phase_row
 from glrnn.scoring.trained import Trained, load
 from glrnn.training import context, phases
 from glrnn.training.context import Runtime
@@ -95,5 +96,5 @@ def train(
             f"{run.unigram.perplexity:.2f}"
         )
         summaries = phases.train(run)
-        run.progress.table([phases.row(summary) for summary in summaries])
+        run.progress.table([phase_row(summary) for summary in summaries])
         phases.say_warnings(run)

@@ -7,7 +7,6 @@ import jax
 
 from glrnn.errors import DivergedError, UsageError
 from glrnn.evaluation.perplexity import perplexity
-from glrnn.losses import to_perplexity
 from glrnn.storage.best_params import best_params
 from glrnn.storage.checkpoint_folder import has_checkpoints
 from glrnn.storage.metrics_log import lasting_warnings, read_epochs
@@ -115,19 +114,3 @@ def say_warnings(context: Context) -> None:
         return
     for warning in warnings:
         context.progress.say(f"warning: {warning}")
-
-
-def row(summary: Summary) -> dict[str, object]:
-    """A phase's summary as a person reads it; perplexities, the time as m:ss."""
-    minutes, seconds = divmod(round(summary.seconds), 60)
-    averaged = summary.averaged_valid_loss
-    return {
-        "phase": summary.phase,
-        "layers": summary.layers,
-        "parameters": summary.parameters,
-        "epochs": summary.epochs,
-        "valid, raw": to_perplexity(summary.raw_valid_loss),
-        "valid, averaged": None if averaged is None else to_perplexity(averaged),
-        "test": to_perplexity(summary.test_loss),
-        "time": f"{minutes}:{seconds:02}",
-    }

@@ -1,0 +1,1 @@
+"""Pages and event files about runs: curves, tables, samples, what repeats a run."""
