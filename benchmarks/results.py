@@ -4,11 +4,11 @@ import datetime
 import json
 import multiprocessing
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from glrnn.ground.files import write_text
+from glrnn.ground.machine import processor, versions
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("glrnn", "jax", "jaxlib", "torch", "libtpu")
@@ -16,26 +16,13 @@ LIBRARIES = ("glrnn", "jax", "jaxlib", "torch", "libtpu")
 
 def machine() -> dict[str, Any]:
     """The date, the processor and the library versions."""
-    cpus = Path("/proc/cpuinfo")
-    models = [
-        line.split(":")[1].strip()
-        for line in (cpus.read_text().splitlines() if cpus.exists() else [])
-        if line.startswith("model name")
-    ]
     return {
         "date": datetime.date.today().isoformat(),
-        "processor": models[0] if models else platform.processor(),
+        "processor": processor(),
         "cores": multiprocessing.cpu_count(),
         "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES if _installed(name)},
+        **versions(LIBRARIES),
     }
-
-
-def _installed(name: str) -> bool:
-    try:
-        return bool(version(name))
-    except PackageNotFoundError:
-        return False
 
 
 def write(folder: Path, name: str, result: dict[str, Any]) -> None:

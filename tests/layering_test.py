@@ -25,7 +25,7 @@ errors
 # Files of one room, likewise; the other rooms have no order inside.
 GROUND = """
 validation
-files devices arrays
+files devices arrays machine
 """
 TRAINING = """
 fitting

@@ -14,6 +14,7 @@ from glrnn.config.extension import extends
 from glrnn.data.windows import columns
 from glrnn.errors import UsageError, printable
 from glrnn.ground.files import current_folder, kind_of, walk, write_text
+from glrnn.ground.machine import machine
 from glrnn.ground.validation import differences, to_json
 from glrnn.storage.numerics import numerics, require_same
 from glrnn.storage.run_folder import (
@@ -80,6 +81,7 @@ def _origin(
         config,
         corpus.vocabulary.sha256,
         splits_sha256=data.split_fingerprints(corpus),
+        machine=machine(),
     )
 
 

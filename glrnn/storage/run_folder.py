@@ -2,12 +2,14 @@
 
 run/config.json        the settings, with every default spelled out
 run/origin.json        what the run began with: the experiment, where the texts were,
-                       fingerprints of texts and words, the settings, those of JAX
+                       fingerprints of texts and words, the settings, those of JAX,
+                       the machine and the versions of the libraries
 run/vocabulary.json    the words, in the order of their ids
 run/metrics.jsonl      one line for each epoch
 run/dynamic.json       the rates of dynamic evaluation that were tried (see `tuning`)
 run/phase_1/main/      the checkpoints of a stage
 run/phase_1/summary.json    the outcome of a finished phase
+run/report.html        a page about the run, if `glrnn.report` was told to make one
 """
 
 import os
@@ -50,6 +52,8 @@ class Origin:
         extension: The settings that `config.json` is about to have, while a run is
             being extended.
         splits_sha256: The fingerprint of each split; empty in earlier runs.
+        machine: The machine and the versions of the libraries, by name; empty in
+            earlier runs.
     """
 
     data: str
@@ -60,6 +64,7 @@ class Origin:
     vocabulary_sha256: str = ""
     extension: Config | None = None
     splits_sha256: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         check(self)
