@@ -1,0 +1,166 @@
+"""The figure of the gradient norms: a panel for each group that is clipped."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from glrnn.config import Config
+from glrnn.config.gradual import group_names
+from glrnn.reports.drawing import DASHES, INK, MOST_MARKERS, MUTED, SERIES, WIDE
+from glrnn.reports.epochs import Epochs, Numbers, Segment, segments, thinned
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# The largest number of panels, for a page that can be read.
+MOST_PANELS = 24
+# The height of a panel and of what is around all of them, in pixels.
+PANEL_HEIGHT, REST_HEIGHT = 190, 70
+# The largest number of points of a curve of a stage.
+MOST_POINTS = 600
+# The axis is logarithmic beyond this ratio of the largest to the smallest norm.
+WIDE_RATIO = 15.0
+
+
+def groups(epochs: Epochs) -> list[str]:
+    """The groups that have norms, in the order of the parameters."""
+
+    def place(name: str) -> tuple[int, int]:
+        kind, _, number = name.partition(" ")
+        return ("all", "embedding", "layer", "head").index(kind), int(number or 0)
+
+    return sorted(epochs.norms, key=place)
+
+
+def panels(names: list[str], wide: bool) -> tuple[int, int]:
+    """The rows and columns of the panels of some groups."""
+    count = min(len(names), MOST_PANELS)
+    columns = (2 if count in (2, 4) else min(count, 3)) if wide else 1
+    return math.ceil(count / columns), columns
+
+
+def height(names: list[str], wide: bool) -> int:
+    """The height of the figure in pixels."""
+    return panels(names, wide)[0] * PANEL_HEIGHT + REST_HEIGHT
+
+
+def draw_gradients(figure: Figure, epochs: Epochs, config: Config) -> None:
+    """Draws norms, limits and how often they were exceeded, by epoch.
+
+    Args:
+        figure: The figure to draw on.
+        epochs: The epochs, with norms.
+        config: The settings of the run.
+    """
+    names = groups(epochs)[:MOST_PANELS]
+    rows, columns = panels(names, figure.get_figwidth() * figure.dpi > WIDE / 2)
+    grid = figure.add_gridspec(
+        2 * rows, columns, height_ratios=[3, 1] * rows, hspace=0.0
+    )
+    parts = segments(epochs)
+    for number, name in enumerate(names):
+        row, column = divmod(number, columns)
+        above = figure.add_subplot(grid[2 * row, column])
+        below = figure.add_subplot(grid[2 * row + 1, column], sharex=above)
+        above.tick_params(labelbottom=False)
+        above.set_title("all parameters" if name == "all" else name, loc="left")
+        clipped = epochs.clipped.get(name)
+        if clipped is not None and np.isfinite(clipped).any():
+            most = f"clipped at most {np.nanmax(clipped):.1%}"
+            above.set_title(most, loc="right", color=MUTED)
+        _norms(above, epochs.norms[name], _limits(name, parts, config), parts)
+        _clipped(below, clipped, parts)
+        if column == 0:
+            above.set_ylabel("gradient norm")
+            below.set_ylabel("clipped")
+        if number + columns >= len(names):
+            below.set_xlabel("epoch")
+        else:
+            below.tick_params(labelbottom=False)
+    _legend(figure)
+
+
+def _limits(name: str, parts: list[Segment], config: Config) -> list[float]:
+    """The largest norm of a group in each stage; NaN where it has none."""
+    found = []
+    for part in parts:
+        phase = config.phases[part.stage.phase - 1]
+        norms = getattr(phase, part.stage.name).max_norms
+        names = group_names(norms, phase.num_layers)
+        found.append(dict(zip(names, norms, strict=False)).get(name, math.nan))
+    return found
+
+
+def _norms(
+    axes: Axes, norms: Numbers, limits: list[float], parts: list[Segment]
+) -> None:
+    from matplotlib.ticker import LogFormatter, MaxNLocator
+
+    norms = np.where(norms > 0, norms, math.nan)
+    for part, limit in zip(parts, limits, strict=True):
+        if np.isfinite(norms[part.rows]).any():
+            x, y = _rows(part, norms)
+            marker = "o" if len(norms) <= MOST_MARKERS or len(x) == 1 else ""
+            axes.plot(x, y, color=SERIES[0], marker=marker, markersize=3.5)
+            ends = part.start + 0.5, part.stop + 0.5
+            axes.plot(ends, (limit, limit), color=SERIES[1], linestyle=DASHES[1])
+    found = np.array([*norms, *limits])
+    found = found[np.isfinite(found)]
+    if found.size and found.max() > WIDE_RATIO * found.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 1)))
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 1)))
+    else:
+        axes.set_ylim(0, 1.1 * float(found.max(initial=1e-9)))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    _mark_growths(axes, parts)
+
+
+def _clipped(axes: Axes, clipped: Numbers | None, parts: list[Segment]) -> None:
+    axes.set_ylim(0, 1.05)
+    axes.set_yticks([0, 1], ["0%", "100%"])
+    if clipped is not None:
+        for part in parts:
+            x, y = _rows(part, clipped)
+            if len(x) == 1:
+                x, y = np.array([x[0] - 0.5, x[0] + 0.5]), np.repeat(y, 2)
+            axes.fill_between(x, y, color=MUTED, alpha=0.5, linewidth=0)
+    _mark_growths(axes, parts)
+
+
+def _rows(part: Segment, column: Numbers) -> tuple[Numbers, Numbers]:
+    """The numbers of the epochs of a stage, and a column's values for them."""
+    numbers = np.arange(part.start, part.stop, dtype=np.float64) + 1
+    return thinned(numbers, column[part.rows], MOST_POINTS)
+
+
+def _mark_growths(axes: Axes, parts: list[Segment]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for before, part in itertools.pairwise(parts):
+        if before.stage.phase != part.stage.phase:
+            axes.axvline(part.start + 0.5, color=INK, linewidth=0.9)
+    axes.set_xlim(0.5, parts[-1].stop + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.grid(visible=False)
+
+
+def _legend(figure: Figure) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    figure.legend(
+        [
+            Line2D([], [], color=SERIES[0], marker="o", markersize=3.5),
+            Line2D([], [], color=SERIES[1], linestyle=DASHES[1]),
+            Patch(color=MUTED, alpha=0.5, linewidth=0),
+        ],
+        ["mean norm of an epoch", "limit", "updates that were clipped"],
+        loc="outside lower center",
+        ncols=3 if figure.get_figwidth() * figure.dpi > WIDE / 2 else 1,
+    )
