@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
 from glrnn.console.options import words
 from glrnn.console.sentence import print_sentence, shell_word
 from glrnn.console.table import print_table
 from glrnn.errors import UsageError, told_plainly
+from glrnn.ground.files import write_text
+from glrnn.reports import page
 from glrnn.reports.rows import FINISHED, run_row
 from glrnn.storage import run_folder
 from glrnn.storage.metrics_log import lasting_warnings, read_epochs
@@ -71,6 +74,47 @@ def _is_run(folder: Path) -> bool:
     return False
 
 
+class Listing(NamedTuple):
+    """The runs of a folder.
+
+    Attributes:
+        rows: One for each run that can be read.
+        warnings: Those to repeat, one line each.
+        damages: What cannot be read, one line each.
+    """
+
+    rows: list[dict[str, object]]
+    warnings: list[str]
+    damages: list[str]
+
+    @property
+    def resume(self) -> list[str]:
+        """The commands that resume the runs that are not finished."""
+        return [
+            f"python -m glrnn.train {shell_word(str(row['run']))}"
+            for row in self.rows
+            if row["reached"] != FINISHED
+        ]
+
+
+def listing(folder: Path) -> Listing:
+    """Reads the runs in a folder.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    found = Listing([], [], [])
+    for path in find(folder, found.damages):
+        try:
+            run = run_folder.read(path)
+            found.rows.append(run_row(run))
+            for warning in lasting_warnings(read_epochs(run)):
+                found.warnings.append(f"warning: {path}: {warning}")
+        except UsageError as error:
+            found.damages.append(str(error))
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
@@ -85,9 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         Attributes:
             folder: The folder that the runs are in.
+            html: A page to write instead of the list.
         """
 
         folder: tyro.conf.Positional[Path] = Path("runs")
+        html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
 
     with told_plainly():
         command = tyro.cli(
@@ -95,25 +141,42 @@ def main(arguments: Sequence[str] | None = None) -> None:
             prog="python -m glrnn.runs",
             args=words(arguments),
         )
-        rows, warnings, damages = [], [], []
-        for folder in find(command.folder, damages):
-            try:
-                run = run_folder.read(folder)
-                rows.append(run_row(run))
-                for warning in lasting_warnings(read_epochs(run)):
-                    warnings.append(f"warning: {folder}: {warning}")
-            except UsageError as error:
-                damages.append(str(error))
-        if rows:
-            print_table(rows)
-        if warnings:
-            print()
-        for warning in warnings:
-            print_sentence(warning)
-        unfinished = [str(row["run"]) for row in rows if row["reached"] != FINISHED]
-        if unfinished:
-            print("\nTo resume:")
-        for run in unfinished:
-            print(f"  python -m glrnn.train {shell_word(run)}")
-        if damages:
-            raise UsageError("; ".join(damages))
+        if command.html is not None:
+            page.require("jinja2")
+            page.check_place(command.html)
+        found = listing(command.folder)
+        if command.html is None:
+            _print(found)
+        else:
+            write_text(command.html, _html(command.folder, command.html, found))
+            print_sentence(f"written: {command.html}")
+        if found.damages:
+            raise UsageError("; ".join(found.damages))
+
+
+def _print(found: Listing) -> None:
+    if found.rows:
+        print_table(found.rows)
+    if found.warnings:
+        print()
+    for warning in found.warnings:
+        print_sentence(warning)
+    if found.resume:
+        print("\nTo resume:")
+    for line in found.resume:
+        print(f"  {line}")
+
+
+def _html(folder: Path, place: Path, found: Listing) -> str:
+    """The page, with links to the reports of runs that have one."""
+    reports = [Path(str(row["run"])) / page.REPORT for row in found.rows]
+    return page.render(
+        "runs.html",
+        title=f"Runs in {folder}",
+        runs=page.table(
+            found.rows,
+            [page.link(place, path) if path.is_file() else "" for path in reports],
+        ),
+        notes=[*found.warnings, *(f"damaged: {each}" for each in found.damages)],
+        resume=found.resume,
+    )

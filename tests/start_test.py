@@ -11,7 +11,7 @@ import pytest
 
 from glrnn.console import start
 
-DOORS = ("train", "evaluate", "check", "runs", "score", "generate", "study")
+DOORS = ("train", "evaluate", "check", "runs", "score", "generate", "study", "report")
 INTERRUPT = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
 # Some libraries ignore every exception where they try to import another.
 SWALLOW = f"try:\n    {INTERRUPT}except BaseException: pass\n"

@@ -86,6 +86,11 @@ def study() -> None:
     start("glrnn.study")
 
 
+def report() -> None:
+    """Starts `glrnn-report`."""
+    start("glrnn.report")
+
+
 def _interrupt(number: int, frame: "FrameType | None") -> None:
     """Answers Ctrl-C: as Python does, but at once in the middle of an import."""
     del number

@@ -59,15 +59,16 @@ def print_table(
 def _least_width(rows: Sequence[Mapping[str, object]], names: Sequence[str]) -> int:
     """The columns of a terminal in which no column of a table is left out."""
     widths = [
-        max(len(_cell(row.get(name))) for row in rows)
-        if _is_numeric(rows, name)
+        max(len(cell(row.get(name))) for row in rows)
+        if is_numeric(rows, name)
         else NARROWEST
         for name in names
     ]
     return sum(widths) + 2 * (len(widths) - 1)
 
 
-def _is_numeric(rows: Sequence[Mapping[str, object]], name: str) -> bool:
+def is_numeric(rows: Sequence[Mapping[str, object]], name: str) -> bool:
+    """Whether a column holds numbers alone, which stand at the right."""
     return all(isinstance(row.get(name) or 0, int | float) for row in rows)
 
 
@@ -82,7 +83,7 @@ def _table(
         box=box.SIMPLE, show_edge=False, pad_edge=False, collapse_padding=True
     )
     for name, header in zip(names, headers, strict=True):
-        numeric = _is_numeric(rows, name)
+        numeric = is_numeric(rows, name)
         table.add_column(
             Text(header),
             justify="right" if numeric else "left",
@@ -91,11 +92,17 @@ def _table(
         )
     for row in rows:
         # As text: brackets and colons in a name are no markup.
-        table.add_row(*(Text(_cell(row.get(name))) for name in names))
+        table.add_row(*(Text(cell(row.get(name))) for name in names))
     return table
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value as the table shows it: one safe line, empty for None.
+
+    Example:
+        >>> cell(1234.567), cell(True), cell(None)
+        ('1,234.57', 'yes', '')
+    """
     if value is None:
         return ""
     if isinstance(value, bool):

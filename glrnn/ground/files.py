@@ -203,6 +203,12 @@ def write_text(path: PathLike, text: str) -> None:
         file.write(text)
 
 
+def write_bytes(path: PathLike, content: bytes) -> None:
+    """As `write_text`, of bytes."""
+    with whole_file(path) as file:
+        file.buffer.write(content)
+
+
 @contextlib.contextmanager
 def whole_file(path: PathLike) -> Iterator[TextIO]:
     """A file to write in UTF-8 that takes its name once the block has ended well.

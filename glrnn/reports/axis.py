@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_NATS = 5.0
 # Losses of which the exponential is still a number to be read.
 LARGEST_LOSS = 30.0
-# Where the highest perplexity is more than so many times the lowest, these are the ticks
+# Where the highest perplexity is over so many times the lowest, these are the ticks
 # of each power of ten; else they are equally far apart.
 STEPS = (
     (25.0, (1.0, 2.0, 5.0)),

@@ -10,14 +10,17 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from xml.etree import ElementTree
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+
+Kept = TypeVar("Kept", str, bytes)
 
 # The colours of a light page, by the name of their variable; style.css has them too,
 # and those of a dark page.
@@ -42,9 +45,8 @@ MOST_MARKERS = 60
 FONT = "DejaVu Sans"
 SETTINGS: dict[Any, Any] = {
     "font.family": [FONT],
-    "font.size": 9.0,
-    "axes.titlesize": 9.0,
-    "axes.labelsize": 9.0,
+    "axes.titlesize": "medium",
+    "axes.labelsize": "medium",
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
@@ -72,6 +74,48 @@ SETTINGS: dict[Any, Any] = {
 _XLINK = "{http://www.w3.org/1999/xlink}href"
 
 
+class Drawing(NamedTuple):
+    """A figure that can be drawn wide and narrow.
+
+    Attributes:
+        name: Its name: lower-case letters and hyphens.
+        caption: What a reader must know of it, in a sentence or two.
+        draw: Draws it on a figure of either size.
+        wide_height: Its height in pixels on a wide page.
+        narrow_height: On a narrow one.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[Figure], None]
+    wide_height: int
+    narrow_height: int
+
+    def svgs(self, prefix: str) -> tuple[str, str]:
+        """The figure for a wide and for a narrow page, as SVG.
+
+        Args:
+            prefix: What begins all ids, as in `as_svg`.
+        """
+        wide, narrow = (
+            self._drawn(width, height, partial(as_svg, name=f"{prefix}-{width}"))
+            for width, height in (
+                (WIDE, self.wide_height),
+                (NARROW, self.narrow_height),
+            )
+        )
+        return wide, narrow
+
+    def png(self) -> bytes:
+        """The figure for a wide page, as PNG."""
+        return self._drawn(WIDE, self.wide_height, as_png)
+
+    def _drawn(self, width: int, height: int, kept: Callable[[Figure], Kept]) -> Kept:
+        with new_figure(width, height) as figure:
+            self.draw(figure)
+            return kept(figure)
+
+
 @contextmanager
 def new_figure(width: int, height: int) -> Iterator[Figure]:
     """A figure to draw on, in the style of the page.
@@ -86,6 +130,8 @@ def new_figure(width: int, height: int) -> Iterator[Figure]:
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()  # and not what a user has set for other figures
         matplotlib.rcParams.update(SETTINGS)
+        # A wide figure is narrower in print.
+        matplotlib.rcParams["font.size"] = 10.0 if width > NARROW else 9.0
         # The page's font has signs that matplotlib's lacks, by which it measures.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         size = width / PIXELS_PER_INCH, height / PIXELS_PER_INCH
@@ -129,7 +175,7 @@ def as_svg(figure: Figure, name: str) -> str:
     for key in ("width", "height", "version"):
         root.attrib.pop(key, None)
     root.set("role", "img")
-    root.set("aria-labelledby", f"{name}-caption")
+    root.set("aria-label", "figure; its caption says what it shows")
     return ElementTree.tostring(root, encoding="unicode")
 
 

@@ -1,13 +1,15 @@
 """Runs and phases as rows of a table, losses as perplexities."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from glrnn.console.epoch_line import clock
 from glrnn.data import CORPORA
 from glrnn.losses import to_perplexity
+from glrnn.reports.epochs import Epochs, best_perplexity, columns
 from glrnn.storage.metrics_log import read_epochs
-from glrnn.storage.run_folder import Run, Summary
+from glrnn.storage.run_folder import STAGES, Run, Summary
 
 # What a run has reached at its end.
 FINISHED = "finished"
@@ -22,22 +24,34 @@ def run_row(run: Run) -> dict[str, object]:
     Raises:
         UsageError: if its metrics or the summary of a phase are damaged.
     """
+    return row_of(run, columns(read_epochs(run)), summaries(run))
+
+
+def summaries(run: Run) -> list[Summary]:
+    """The outcomes of the phases that are finished.
+
+    Raises:
+        UsageError: One is damaged.
+    """
+    found = map(run.read_summary, range(1, len(run.config.phases) + 1))
+    return [summary for summary in found if summary is not None]
+
+
+def row_of(run: Run, epochs: Epochs, summaries: Sequence[Summary]) -> dict[str, object]:
+    """As `run_row`, of a run that was read."""
     phases = run.config.phases
-    numbers = range(1, len(phases) + 1)
-    summaries = [s for s in map(run.read_summary, numbers) if s is not None]
-    epochs = read_epochs(run)
     reached, best = f"0/{len(phases)}", None
-    if epochs:
-        last = epochs[-1]
-        stage = getattr(phases[last.phase - 1], last.stage)
-        reached = f"{last.phase}/{len(phases)} {last.stage} {last.epoch}/{stage.epochs}"
-        best = min(e.valid_loss for e in epochs if e.phase == last.phase)
+    if len(epochs):
+        number, name = int(epochs.phases[-1]), STAGES[epochs.stages[-1]]
+        stage = getattr(phases[number - 1], name)
+        reached = f"{number}/{len(phases)} {name} {epochs.numbers[-1]}/{stage.epochs}"
+        best = best_perplexity(epochs.valid_loss[epochs.phases == number])
     return {
         "run": str(run.folder),
         "experiment": Path(run.origin.experiment).stem or "quickstart",
         "data": _data(run.origin.data),
         "reached": FINISHED if len(summaries) == len(phases) else reached,
-        "best valid": None if best is None else to_perplexity(best),
+        "best valid": best,
         "test": to_perplexity(summaries[-1].test_loss) if summaries else None,
     }
 
@@ -66,3 +80,23 @@ def phase_row(summary: Summary) -> dict[str, object]:
         "test": to_perplexity(summary.test_loss),
         "time": clock(summary.seconds),
     }
+
+
+def phase_rows(
+    run: Run, epochs: Epochs, summaries: Sequence[Summary]
+) -> list[dict[str, object]]:
+    """The phases that have begun, as rows; of unfinished ones what is known."""
+    rows = {summary.phase: phase_row(summary) for summary in summaries}
+    for number in sorted({int(phase) for phase in epochs.phases} - rows.keys()):
+        own = epochs.phases == number
+        rows[number] = {
+            "phase": number,
+            "layers": run.config.phases[number - 1].num_layers,
+            "epochs": int(own.sum()),
+            "valid, raw": best_perplexity(epochs.raw_valid_loss[own]),
+            "valid, averaged": best_perplexity(
+                epochs.valid_loss[own & epochs.averaging]
+            ),
+            "time": clock(float(epochs.seconds[own].sum())),
+        }
+    return [rows[number] for number in sorted(rows)]
