@@ -22,6 +22,7 @@ from glrnn.ground.devices import require_devices
 from glrnn.ground.files import write_bytes, write_text
 from glrnn.ground.machine import versions
 from glrnn.reports import page
+from glrnn.reports.event_file import EventFile, check_folder
 from glrnn.reports.samples import check_sentence
 from glrnn.reports.sections import (
     Material,
@@ -50,6 +51,8 @@ class Command:
         png: A folder for the figures as PNG files too; made if it does not exist.
         sentence: The words whose surprisals are shown; by default the first line of the
             validation set, if the texts are at hand, else a sample.
+        tensorboard: A folder for event files too, which TensorBoard shows; those of
+            each run are in a folder of its name in there.
     """
 
     runs: Annotated[
@@ -58,6 +61,7 @@ class Command:
     output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     png: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     sentence: Annotated[str | None, tyro.conf.arg(metavar="WORDS")] = None
+    tensorboard: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
 
     @property
     def place(self) -> Path:
@@ -88,9 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_text(command.place, _html(found, command.sentence))
         print_sentence(f"written: {command.place}")
         if command.png is not None:
-            for path, content in _pngs(command.png, found):
-                write_bytes(path, content)
+            _write_pngs(command.png, found)
             print_sentence(f"written: {command.png}")
+        if command.tensorboard is not None:
+            for each in found:
+                events = EventFile(command.tensorboard, each.run.folder)
+                events.rewrite()
+                events.close()
+                print_sentence(f"written: {events.folder}")
 
 
 def _check(command: Command) -> None:
@@ -107,13 +116,11 @@ def _check(command: Command) -> None:
         if real[number] in real[:number]:
             raise UsageError(f"the run {run} is given twice")
     check_sentence(command.sentence)
+    if command.tensorboard is not None:
+        check_folder(command.tensorboard)
     page.check_place(command.place)
     if command.png is not None:
         page.check_outside(command.png, "--png")
-        try:
-            command.png.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"cannot use {command.png}: {error.strerror}") from None
 
 
 def _nothing(found: Sequence[Material]) -> str:
@@ -145,15 +152,17 @@ def _html(found: Sequence[Material], sentence: str | None) -> str:
     )
 
 
-def _pngs(folder: Path, found: Sequence[Material]) -> list[tuple[Path, bytes]]:
-    """The figures as files; of several runs with the number of the run."""
-    files = []
+def _write_pngs(folder: Path, found: Sequence[Material]) -> None:
+    """Writes the figures; those of several runs with the number of the run."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot use {folder}: {error.strerror}") from None
     if len(found) > 1:
         drawing = compared_drawing(_names(found), found)
         if drawing is not None:
-            files.append((folder / "comparison.png", drawing.png()))
+            write_bytes(folder / "comparison.png", drawing.png())
     for number, each in enumerate(found, 1):
+        prefix = "" if len(found) == 1 else f"{number}-"
         for drawing in drawings(each).values():
-            prefix = "" if len(found) == 1 else f"{number}-"
-            files.append((folder / f"{prefix}{drawing.name}.png", drawing.png()))
-    return files
+            write_bytes(folder / f"{prefix}{drawing.name}.png", drawing.png())

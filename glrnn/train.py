@@ -47,11 +47,14 @@ class Place:
             python-docs, hmm, ptb, wikitext-2, wikitext-103, lm1b, text8 or enwik8.
         workdir: The run's folder. A run that is already there is resumed.
         manual_dir: A folder with the files of a corpus, instead of a download.
+        tensorboard: A folder for event files, which TensorBoard shows; those of this
+            run are in a folder of its name in there.
     """
 
     data: Annotated[str, _SHOWN] = "python-docs"
     workdir: Path = Path("runs/quickstart")
     manual_dir: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    tensorboard: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
 
 
 class Command(NamedTuple):
@@ -133,17 +136,21 @@ def _default(named: str) -> tuple[Place, Runtime, Config]:
 def _run(command: Command) -> None:
     from glrnn.console.compilation import keep_programs, return_memory
     from glrnn.console.corpus import load_corpus
+    from glrnn.reports.event_file import EventFile, check_folder
     from glrnn.training import fitting
 
+    place, config, events = command.place, command.config, None
+    if place.tensorboard is not None:
+        check_folder(place.tensorboard, place.workdir)
+        events = EventFile(place.tensorboard, place.workdir)
     require_devices()
     keep_programs()
     return_memory()
-    place, config = command.place, command.config
     execution = command.runtime.execution(config)
     corpus = load_corpus(
         place.data, manual_dir=place.manual_dir, min_count=config.min_count
     )
-    fitting.train(place.workdir, config, corpus, execution, command.experiment)
+    fitting.train(place.workdir, config, corpus, execution, command.experiment, events)
     print(*_next_commands(place.workdir), sep="\n")
 
 

@@ -34,13 +34,23 @@ def require(*libraries: str) -> None:
         glrnn.errors.UsageError: a page needs no_such_library, which is not installed: \
 pip install 'glrnn[report]'
     """
-    missing = [name for name in libraries if importlib.util.find_spec(name) is None]
+    missing = [name for name in libraries if not is_installed(name)]
     if missing:
         are = "is" if len(missing) == 1 else "are"
         raise UsageError(
             f"a page needs {' and '.join(missing)}, which {are} not installed: pip "
             f"install 'glrnn[report]'"
         )
+
+
+def is_installed(library: str) -> bool:
+    """Whether a library can be imported, which is not done.
+
+    Example:
+        >>> is_installed("numpy"), is_installed("no_such_library")
+        (True, False)
+    """
+    return importlib.util.find_spec(library) is not None
 
 
 class Table(NamedTuple):
@@ -150,15 +160,17 @@ def check_place(path: Path) -> None:
 
 
 def check_outside(path: Path, option: str) -> None:
-    """Refuses a folder inside of a run.
+    """Refuses a file, and a folder inside of a run.
 
     Args:
         path: The folder.
         option: The option that it was given by.
 
     Raises:
-        UsageError: It is inside of a run.
+        UsageError: It is a file, or inside of a run.
     """
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{option} {path} is no folder")
     for outer in (path, *path.absolute().parents, *path.resolve().parents):
         if run_folder.exists(outer):
             raise UsageError(

@@ -1,6 +1,6 @@
 """The context of a training run: one value that the functions of training share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +14,13 @@ from glrnn import data
 from glrnn.config import Config, Phase, Stage
 from glrnn.console.interruption import Interruption
 from glrnn.console.progress import Progress
-from glrnn.errors import StoppedError
+from glrnn.errors import StoppedError, UsageError
 from glrnn.evaluation.perplexity import Score, unigram_score
 from glrnn.ground.devices import PRECISIONS, share_batch
 from glrnn.ground.validation import at_least, check, choice
 from glrnn.model import Model, language_model
 from glrnn.storage import opening
-from glrnn.storage.metrics_log import MetricsLog
+from glrnn.storage.metrics_log import EpochRecord, MetricsLog
 from glrnn.storage.numerics import unusual
 from glrnn.storage.run_folder import STAGES, Origin, Run, StageId
 
@@ -114,6 +114,8 @@ class Context(NamedTuple):
         interruption: Whether the run has been told to stop.
         execution: How the run is executed.
         unigram: The score of word frequencies alone on the validation set.
+        mirror: Takes each epoch that the run's metrics have got, once it is saved, to
+            show it elsewhere; it may refuse with a UsageError, which stops nothing.
     """
 
     run: Run
@@ -123,6 +125,7 @@ class Context(NamedTuple):
     interruption: Interruption
     execution: Execution
     unigram: Score
+    mirror: Callable[[EpochRecord], None] = lambda record: None
 
     @property
     def config(self) -> Config:
@@ -150,6 +153,13 @@ class Context(NamedTuple):
         """The random key of a stage, another one each time that it is rewound."""
         key = jax.random.fold_in(self.phase_key(stage), STAGES.index(stage.name))
         return jax.random.fold_in(key, rewinds) if rewinds else key
+
+    def show_elsewhere(self, record: EpochRecord) -> None:
+        """Hands an epoch to the mirror, whose failure is only told."""
+        try:
+            self.mirror(record)
+        except UsageError as error:
+            self.progress.say(f"warning: {error}; the run goes on without them")
 
     def stop_if_told(self, where: str) -> None:
         """Ends the run if it was told to stop.

@@ -6,6 +6,7 @@ from pathlib import Path
 from glrnn import data
 from glrnn.config import Config
 from glrnn.console.corpus import load_corpus
+from glrnn.reports.event_file import EventFile
 from glrnn.reports.rows import phase_row
 from glrnn.scoring.trained import Trained, load
 from glrnn.training import context, phases
@@ -71,6 +72,7 @@ def train(
     corpus: data.Corpus,
     execution: context.Execution,
     experiment: str = "",
+    events: EventFile | None = None,
 ) -> None:
     """Trains a run, new or to be resumed, and prints the table of its phases.
 
@@ -80,12 +82,16 @@ def train(
         corpus: The token streams.
         execution: How the run is executed.
         experiment: The name by which `glrnn.runs` lists the run.
+        events: An event file to write as well.
 
     Raises:
         UsageError: As `context.opened`; or as `phases.train`, which has more.
     """
     mesh = execution.mesh
     with context.opened(workdir, config, corpus, execution, experiment) as run:
+        if events is not None:
+            events.rewrite()
+            run = run._replace(mirror=events.write)
         shared = f" on {mesh.size} devices" if mesh is not None else ""
         run.progress.say(
             f"{corpus.name}: {len(corpus.train):,} training tokens, "

@@ -252,6 +252,7 @@ def _end_epoch(
     now.save(checkpoints, params, loss)
     title = context.title(stage, record.epoch)
     context.progress.end_epoch(epoch_line(title, train_loss, loss, averaging, seconds))
+    context.show_elsewhere(record)
     if triggered:
         context.progress.say("averaging begins")
     for sign in record.warnings:
