@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,8 @@ class EventFile:
         """Closes the file."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.close()
+            with suppress(OSError):  # each epoch was flushed, or its failure told
+                writer.close()
 
     def _open(self, run: Run) -> None:
         from tensorboardX.event_file_writer import EventsWriter
@@ -142,7 +144,7 @@ class EventFile:
         )
 
     def _refusal(self, error: OSError) -> UsageError:
-        self._writer = None
+        self.close()
         return UsageError(
             f"cannot write event files in {self.folder}: {error.strerror or error}"
         )

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 MOST_PANELS = 24
 # The height of a panel and of what is around all of them, in pixels.
 PANEL_HEIGHT, REST_HEIGHT = 190, 70
-# The largest number of points of a curve of a stage.
-MOST_POINTS = 600
+# The largest number of points of a curve, of all stages together.
+MOST_POINTS = 400
 # The axis is logarithmic beyond this ratio of the largest to the smallest norm.
 WIDE_RATIO = 15.0
 
@@ -104,7 +104,7 @@ def _norms(
     norms = np.where(norms > 0, norms, math.nan)
     for part, limit in zip(parts, limits, strict=True):
         if np.isfinite(norms[part.rows]).any():
-            x, y = _rows(part, norms)
+            x, y = _rows(part, norms, len(parts))
             marker = "o" if len(norms) <= MOST_MARKERS or len(x) == 1 else ""
             axes.plot(x, y, color=SERIES[0], marker=marker, markersize=3.5)
             ends = part.start + 0.5, part.stop + 0.5
@@ -126,17 +126,17 @@ def _clipped(axes: Axes, clipped: Numbers | None, parts: list[Segment]) -> None:
     axes.set_yticks([0, 1], ["0%", "100%"])
     if clipped is not None:
         for part in parts:
-            x, y = _rows(part, clipped)
+            x, y = _rows(part, clipped, len(parts))
             if len(x) == 1:
                 x, y = np.array([x[0] - 0.5, x[0] + 0.5]), np.repeat(y, 2)
             axes.fill_between(x, y, color=MUTED, alpha=0.5, linewidth=0)
     _mark_growths(axes, parts)
 
 
-def _rows(part: Segment, column: Numbers) -> tuple[Numbers, Numbers]:
+def _rows(part: Segment, column: Numbers, parts: int) -> tuple[Numbers, Numbers]:
     """The numbers of the epochs of a stage, and a column's values for them."""
     numbers = np.arange(part.start, part.stop, dtype=np.float64) + 1
-    return thinned(numbers, column[part.rows], MOST_POINTS)
+    return thinned(numbers, column[part.rows], max(2, MOST_POINTS // parts))
 
 
 def _mark_growths(axes: Axes, parts: list[Segment]) -> None:

@@ -1,6 +1,8 @@
 """Trains a run from its first phase to its last, from Python or a command line."""
 
 import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from glrnn import data
@@ -88,10 +90,8 @@ def train(
         UsageError: As `context.opened`; or as `phases.train`, which has more.
     """
     mesh = execution.mesh
-    with context.opened(workdir, config, corpus, execution, experiment) as run:
-        if events is not None:
-            events.rewrite()
-            run = run._replace(mirror=events.write)
+    opened = context.opened(workdir, config, corpus, execution, experiment)
+    with opened as made, _mirrored(made, events) as run:
         shared = f" on {mesh.size} devices" if mesh is not None else ""
         run.progress.say(
             f"{corpus.name}: {len(corpus.train):,} training tokens, "
@@ -104,3 +104,16 @@ def train(
         summaries = phases.train(run)
         run.progress.table([phase_row(summary) for summary in summaries])
         phases.say_warnings(run)
+
+
+@contextmanager
+def _mirrored(
+    run: context.Context, events: EventFile | None
+) -> Iterator[context.Context]:
+    """A run whose epochs are written to an event file too, if there is one."""
+    if events is None:
+        yield run
+        return
+    with closing(events):
+        events.rewrite()
+        yield run._replace(mirror=events.write)
