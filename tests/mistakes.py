@@ -186,6 +186,10 @@ OPTIONS = {
             (["--data", "ptb", "--manual-dir", "pipes"], "train.txt: it is a pipe"),
             (["--data", "ptb", "--manual-dir", "DATA"], "is not the train split of"),
         ],
+        "--tensorboard": [
+            (["EXPERIMENT", "--tensorboard", "EXPERIMENT"], "is no folder"),
+            (["EXPERIMENT", "--tensorboard", "RUN/tb"], "is inside the run"),
+        ],
         "--workdir": [
             (["EXPERIMENT", "--workdir"], "--workdir"),
             (
@@ -576,7 +580,40 @@ OPTIONS = {
             (["EXPERIMENT"], "no run in"),
             (["DATA"], "no run in"),
         ],
+        "--html": [
+            (["--html"], "--html"),
+            (["RUN", "--html", "a.txt"], "a.txt is no name of a page"),
+            (["RUN", "--html", "DATA"], "cannot write data: it is a folder"),
+            (["nowhere", "--html", "a.html"], "no run in nowhere"),
+        ],
         "--colour": [(["--colour", "red"], "--colour")],
+    },
+    "report": {
+        "RUN": [
+            ([], "no run is given"),
+            (["nowhere"], "no run in nowhere"),
+            (["RUN", "RUN/."], "the run run is given twice"),
+            (["x"] * 25, "25 runs are given, and a page compares at most 24"),
+            (["new"], "no epoch of new is over yet"),
+        ],
+        "--output": [
+            (["RUN", "--output", "RUN/metrics.jsonl"], "is no name of a page"),
+            (["RUN", "--output", "empty"], "cannot write empty: it is a folder"),
+            (["RUN", "--output", "RUN/phase_1/a.html"], "is inside the run"),
+            (["nowhere", "--output", "a.html"], "no run in nowhere"),
+        ],
+        "--png": [
+            (["RUN", "--png", "RUN/png"], "is inside the run"),
+            (["RUN", "--png", "EXPERIMENT"], "--png experiment.py is no folder"),
+        ],
+        "--sentence": [
+            (["RUN", "--sentence", " "], "--sentence has no words"),
+            (["RUN", "--sentence"], "--sentence"),
+        ],
+        "--tensorboard": [
+            (["RUN", "--tensorboard", "RUN"], "is inside the run"),
+            (["RUN", "--tensorboard", "EXPERIMENT"], "is no folder"),
+        ],
     },
 }
 
@@ -709,6 +746,10 @@ RUN_FILES = {
             (
                 b'{"data": "x", "sha256": "x", "splits_sha256": {"test": 3}}',
                 "Origin.splits_sha256 is 3; it must be str",
+            ),
+            (
+                b'{"data": "x", "sha256": "x", "machine": {"jax": 3}}',
+                "Origin.machine is 3; it must be str",
             ),
             (
                 b'{"data": "x", "sha256": "x", "splits_sha256": [3]}',

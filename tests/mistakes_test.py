@@ -31,7 +31,7 @@ from mistakes import (
 )
 from tensorflow_datasets.core import constants
 
-from glrnn import check, data, evaluate, generate, runs, score, study, train
+from glrnn import check, data, evaluate, generate, report, runs, score, study, train
 from glrnn.config import Averaging, Config, Dropout, Layer, Phase, Stage, experiment
 from glrnn.errors import UsageError
 from glrnn.ground.validation import from_values, to_json
@@ -47,6 +47,7 @@ MAINS = {
     "score": score.main,
     "generate": generate.main,
     "runs": runs.main,
+    "report": report.main,
     "study": study.main,
     "check": check.main,
 }

@@ -17,6 +17,7 @@ from glrnn.reports.epochs import Numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis
 
 # What is more nats above the lowest loss is drawn at the upper edge: a perplexity of
 # 150 times the lowest one.
@@ -108,3 +109,11 @@ def in_time(seconds: float) -> tuple[float, str]:
         if seconds >= least:
             return size, name
     return 1.0, "seconds"
+
+
+def count_axis(axis: XAxis, ticks: int) -> None:
+    """Labels an axis of whole numbers at about so many ticks."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    axis.set_major_locator(MaxNLocator(ticks, integer=True))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

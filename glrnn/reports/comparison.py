@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from glrnn.reports.axis import Limits, in_time, limits, perplexity_axis
+from glrnn.reports.axis import Limits, count_axis, in_time, limits, perplexity_axis
 from glrnn.reports.drawing import (
     DASHES,
     INK,
@@ -106,6 +106,7 @@ def draw_comparison(
         axes.set_xlabel(label)
         axes.set_xlim(left=0)
         axes.axvline(place, color=INK, linewidth=0.9, linestyle=DASHES[2])
+    count_axis(left.xaxis, 8)
     left.set_ylabel("validation perplexity (log scale)")
     right.set_ylabel("" if wide else "validation perplexity (log scale)")
     legend_below(figure, lines, [*map(shortened, names)], 2 if wide else 1)

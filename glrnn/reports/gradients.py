@@ -10,6 +10,7 @@ import numpy as np
 
 from glrnn.config import Config
 from glrnn.config.gradual import group_names
+from glrnn.reports.axis import count_axis
 from glrnn.reports.drawing import DASHES, INK, MOST_MARKERS, MUTED, SERIES, WIDE
 from glrnn.reports.epochs import Epochs, Numbers, Segment, segments, thinned
 
@@ -140,13 +141,11 @@ def _rows(part: Segment, column: Numbers, parts: int) -> tuple[Numbers, Numbers]
 
 
 def _mark_growths(axes: Axes, parts: list[Segment]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     for before, part in itertools.pairwise(parts):
         if before.stage.phase != part.stage.phase:
             axes.axvline(part.start + 0.5, color=INK, linewidth=0.9)
     axes.set_xlim(0.5, parts[-1].stop + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    count_axis(axes.xaxis, 5)
     axes.xaxis.grid(visible=False)
 
 

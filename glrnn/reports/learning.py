@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from glrnn.config import Config
-from glrnn.reports.axis import Limits, limits, perplexity_axis
+from glrnn.reports.axis import Limits, count_axis, limits, perplexity_axis
 from glrnn.reports.drawing import (
     DASHES,
     GRID,
@@ -73,11 +73,9 @@ def draw_learning(figure: Figure, epochs: Epochs, config: Config) -> None:
 
 
 def _epoch_axis(axes: Axes, count: int) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     axes.set_xlabel("epoch")
     axes.set_xlim(0.5 - 0.02 * count, count + 0.5 + 0.02 * count)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    count_axis(axes.xaxis, 8)
     axes.xaxis.grid(visible=False)
 
 
