@@ -132,7 +132,10 @@ def _nothing(found: Sequence[Material]) -> str:
 
 
 def _names(found: Sequence[Material]) -> list[str]:
-    return [str(each.run.folder) for each in found]
+    """The names of runs, short where they are in one folder."""
+    folders = [str(each.run.folder) for each in found]
+    parents = {os.path.dirname(os.path.abspath(folder)) for folder in folders}
+    return [*map(os.path.basename, folders)] if len(parents) == 1 else folders
 
 
 def _html(found: Sequence[Material], sentence: str | None) -> str:
@@ -140,7 +143,7 @@ def _html(found: Sequence[Material], sentence: str | None) -> str:
     one = len(found) == 1
     return page.render(
         "report.html",
-        title=names[0] if one else f"{len(found)} runs of glrnn",
+        title=str(found[0].run.folder) if one else f"{len(found)} runs of glrnn",
         overview=page.table([each.row for each in found]),
         comparison=None if one else compared(names, found),
         sections=[

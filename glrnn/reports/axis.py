@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 MOST_NATS = 5.0
 # Losses of which the exponential is still a number to be read.
 LARGEST_LOSS = 30.0
-# Where the highest perplexity is over so many times the lowest, these are the ticks
-# of each power of ten; else they are equally far apart.
+# Where the highest number is over so many times the lowest, these are the ticks of each
+# power of ten; else they are equally far apart.
 STEPS = (
     (25.0, (1.0, 2.0, 5.0)),
     (5.0, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)),
@@ -84,9 +84,18 @@ def perplexity_ticks(low: float, high: float) -> list[float]:
         >>> perplexity_ticks(math.log(60), math.log(330))
         [70.0, 100.0, 150.0, 200.0, 300.0]
     """
+    return round_numbers(to_perplexity(low), to_perplexity(high))
+
+
+def round_numbers(first: float, last: float) -> list[float]:
+    """Round numbers between two that are above zero, for a logarithmic axis.
+
+    Example:
+        >>> round_numbers(0.03, 7)
+        [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
+    """
     from matplotlib.ticker import MaxNLocator
 
-    first, last = to_perplexity(low), to_perplexity(high)
     ticks = [float(tick) for tick in MaxNLocator(6).tick_values(first, last)]
     for ratio, steps in STEPS:
         if last / first > ratio:
@@ -115,5 +124,5 @@ def count_axis(axis: XAxis, ticks: int) -> None:
     """Labels an axis of whole numbers at about so many ticks."""
     from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-    axis.set_major_locator(MaxNLocator(ticks, integer=True))
+    axis.set_major_locator(MaxNLocator(ticks, integer=True, min_n_ticks=1))
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

@@ -10,7 +10,7 @@ import numpy as np
 
 from glrnn.config import Config
 from glrnn.config.gradual import group_names
-from glrnn.reports.axis import count_axis
+from glrnn.reports.axis import count_axis, round_numbers
 from glrnn.reports.drawing import DASHES, INK, MOST_MARKERS, MUTED, SERIES, WIDE
 from glrnn.reports.epochs import Epochs, Numbers, Segment, segments, thinned
 
@@ -26,6 +26,7 @@ PANEL_HEIGHT, REST_HEIGHT = 190, 70
 MOST_POINTS = 400
 # The axis is logarithmic beyond this ratio of the largest to the smallest norm.
 WIDE_RATIO = 15.0
+MOST_TICKS = 4
 
 
 def groups(epochs: Epochs) -> list[str]:
@@ -72,8 +73,9 @@ def draw_gradients(figure: Figure, epochs: Epochs, config: Config) -> None:
         above.set_title("all parameters" if name == "all" else name, loc="left")
         clipped = epochs.clipped.get(name)
         if clipped is not None and np.isfinite(clipped).any():
-            most = f"clipped at most {np.nanmax(clipped):.1%}"
-            above.set_title(most, loc="right", color=MUTED)
+            most = float(np.nanmax(clipped))
+            told = f"clipped ≤ {most:.0%}" if most > 0.1 else f"clipped ≤ {most:.1%}"
+            above.set_title(told, loc="right", color=MUTED)
         _norms(above, epochs.norms[name], _limits(name, parts, config), parts)
         _clipped(below, clipped, parts)
         if column == 0:
@@ -100,7 +102,7 @@ def _limits(name: str, parts: list[Segment], config: Config) -> list[float]:
 def _norms(
     axes: Axes, norms: Numbers, limits: list[float], parts: list[Segment]
 ) -> None:
-    from matplotlib.ticker import LogFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator, NullLocator
 
     norms = np.where(norms > 0, norms, math.nan)
     for part, limit in zip(parts, limits, strict=True):
@@ -109,13 +111,16 @@ def _norms(
             marker = "o" if len(norms) <= MOST_MARKERS or len(x) == 1 else ""
             axes.plot(x, y, color=SERIES[0], marker=marker, markersize=3.5)
             ends = part.start + 0.5, part.stop + 0.5
-            axes.plot(ends, (limit, limit), color=SERIES[1], linestyle=DASHES[1])
+            style = {"color": SERIES[1], "linestyle": DASHES[1], "zorder": 4}
+            axes.plot(ends, (limit, limit), **style)
     found = np.array([*norms, *limits])
     found = found[np.isfinite(found)]
     if found.size and found.max() > WIDE_RATIO * found.min():
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 1)))
-        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 1)))
+        ticks = round_numbers(*axes.get_ylim())
+        ticks = ticks[:: math.ceil(len(ticks) / MOST_TICKS)]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.yaxis.set_minor_locator(NullLocator())
     else:
         axes.set_ylim(0, 1.1 * float(found.max(initial=1e-9)))
         axes.yaxis.set_major_locator(MaxNLocator(4))

@@ -119,7 +119,8 @@ def drawings(found: Material) -> dict[str, Drawing]:
     if names:
         caption = (
             "Each group's gradient norm before clipping, the mean of an epoch, and "
-            "the part of its updates in which it was above the limit and clipped."
+            "the part of its updates in which it was above the limit and clipped: at "
+            "most that of the title in any epoch."
             f"{thinned}"
         )
         if len(names) > gradients.MOST_PANELS:
