@@ -146,7 +146,8 @@ def _mark_epochs(
     if len(high) > MOST_MARKERS:
         high = high[np.linspace(0, len(high) - 1, MOST_MARKERS).astype(int)]
     for rows, marker, size, label in (
-        (best, "*", 11, "best epoch of a stage"),
+        # A ring, so that the point inside is seen.
+        (best, "o", 10, "best epoch of a stage"),
         (begins, "v", 9, "averaging begins"),
         (high, "x", 6, "above the axis, or not finite"),
     ):
@@ -158,9 +159,9 @@ def _mark_epochs(
                 linestyle="",
                 marker=marker,
                 markersize=size,
-                color=SERIES[2] if marker == "*" else INK,
-                markeredgecolor=INK,
-                markeredgewidth=0.8,
+                color=INK,
+                markerfacecolor="none" if marker == "o" else INK,
+                markeredgewidth=1.3,
                 label=label,
                 zorder=4,
                 clip_on=False,
