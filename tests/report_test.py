@@ -169,8 +169,12 @@ def test_curves_are_the_numbers_of_the_metrics(copied, width):
     (axes,) = drawn(learning.draw_learning, width, **how).axes
     lines = [line for line in axes.lines if line.get_label() in ("validation", "_")]
     drawn_numbers = np.concatenate([line.get_ydata() for line in lines])
+    raw_label = "validation, raw parameters"
+    (line,) = [line for line in axes.lines if line.get_label() == raw_label]
+    raw = line.get_ydata()
     for record in records:
         assert record.valid_loss in drawn_numbers
+        assert (record.raw_valid_loss in raw) == record.averaging
     # As labelled.
     ticks = axes.get_yticks()
     labels = [

@@ -1,8 +1,9 @@
 """The epochs of a run as columns of numbers, for figures and tables."""
 
+import itertools
 import math
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -212,3 +213,44 @@ def thinned(x: Numbers, y: Numbers, most: int = 1000) -> tuple[Numbers, Numbers]
     rows = (kept + size * np.arange(len(pieces))[:, None]).ravel()
     rows = np.minimum(rows, len(x) - 1)
     return x[rows], y[rows]
+
+
+def by_stage(
+    parts: Sequence[Segment], column: Numbers, most: int
+) -> tuple[Numbers, Numbers]:
+    """A column as one curve that is interrupted between stages, by a NaN.
+
+    Args:
+        parts: The stages.
+        column: A number for each epoch.
+        most: The largest number of points, but for two in each stage.
+
+    Returns:
+        The numbers of the epochs, from 1, and their values. A stage of a single epoch
+        has two points, half an epoch before and after it.
+
+    Example:
+        >>> losses = [EpochRecord(phase=1, stage="main", epoch=1, valid_loss=4.5)]
+        >>> found = columns(losses)
+        >>> by_stage(segments(found), found.valid_loss, 100)
+        (array([0.5, 1.5, nan]), array([4.5, 4.5, nan]))
+    """
+    pieces = []
+    for part in parts:
+        numbers = np.arange(part.start, part.stop, dtype=np.float64) + 1
+        x, y = thinned(numbers, column[part.rows], max(2, most // len(parts)))
+        if len(numbers) == 1:
+            x, y = np.concatenate([x - 0.5, x + 0.5]), np.repeat(y, 2)
+        pieces.append((np.append(x, np.nan), np.append(y, np.nan)))
+    return np.concatenate([x for x, _ in pieces]), np.concatenate(
+        [y for _, y in pieces]
+    )
+
+
+def growths(parts: Sequence[Segment]) -> list[float]:
+    """Where the network grows: half an epoch before the first one of a phase."""
+    return [
+        part.start + 0.5
+        for before, part in itertools.pairwise(parts)
+        if before.stage.phase != part.stage.phase
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from glrnn.config import Config
 from glrnn.config.gradual import group_names
 from glrnn.reports.axis import count_axis, round_numbers
 from glrnn.reports.drawing import DASHES, INK, MOST_MARKERS, MUTED, SERIES, WIDE
-from glrnn.reports.epochs import Epochs, Numbers, Segment, segments, thinned
+from glrnn.reports.epochs import Epochs, Numbers, Segment, by_stage, growths, segments
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,32 +87,31 @@ def draw_gradients(figure: Figure, epochs: Epochs, config: Config) -> None:
     _legend(figure)
 
 
-def _limits(name: str, parts: list[Segment], config: Config) -> list[float]:
-    """The largest norm of a group in each stage; NaN where it has none."""
-    found = []
+def _limits(name: str, parts: list[Segment], config: Config) -> Numbers:
+    """The largest norm of a group in each epoch; NaN where it has none."""
+    found = np.full(parts[-1].stop, math.nan)
     for part in parts:
         phase = config.phases[part.stage.phase - 1]
         norms = getattr(phase, part.stage.name).max_norms
         names = group_names(norms, phase.num_layers)
-        found.append(dict(zip(names, norms, strict=False)).get(name, math.nan))
+        if name in names:
+            found[part.rows] = norms[names.index(name)]
     return found
 
 
-def _norms(
-    axes: Axes, norms: Numbers, limits: list[float], parts: list[Segment]
-) -> None:
+def _norms(axes: Axes, norms: Numbers, limits: Numbers, parts: list[Segment]) -> None:
     from matplotlib.ticker import MaxNLocator, NullLocator
 
     norms = np.where(norms > 0, norms, math.nan)
-    for part, limit in zip(parts, limits, strict=True):
-        if np.isfinite(norms[part.rows]).any():
-            x, y = _rows(part, norms, len(parts))
-            marker = "o" if len(norms) <= MOST_MARKERS or len(x) == 1 else ""
-            axes.plot(x, y, color=SERIES[0], marker=marker, markersize=3.5)
-            ends = part.start + 0.5, part.stop + 0.5
-            style = {"color": SERIES[1], "linestyle": DASHES[1], "zorder": 4}
-            axes.plot(ends, (limit, limit), **style)
-    found = np.array([*norms, *limits])
+    if len(norms) <= MOST_MARKERS:
+        numbers = np.arange(len(norms)) + 1.0
+        axes.plot(numbers, norms, "o", color=SERIES[0], markersize=3.5)
+    axes.plot(*by_stage(parts, norms, MOST_POINTS), color=SERIES[0])
+    style = {"color": SERIES[1], "linestyle": DASHES[1], "zorder": 4}
+    for part in _steps(limits):
+        ends = part.start + 0.5, part.stop + 0.5
+        axes.plot(ends, np.repeat(limits[part.start], 2), **style)
+    found = np.concatenate([norms, limits])
     found = found[np.isfinite(found)]
     if found.size and found.max() > WIDE_RATIO * found.min():
         axes.set_yscale("log")
@@ -127,28 +125,26 @@ def _norms(
     _mark_growths(axes, parts)
 
 
+def _steps(limits: Numbers) -> list[slice]:
+    """The rows that have one limit and follow one another."""
+    filled = np.nan_to_num(limits, nan=-1.0)
+    starts = [0, *(np.flatnonzero(np.diff(filled)) + 1).tolist()]
+    rows = map(slice, starts, [*starts[1:], len(limits)])
+    return [each for each in rows if filled[each.start] > 0]
+
+
 def _clipped(axes: Axes, clipped: Numbers | None, parts: list[Segment]) -> None:
     axes.set_ylim(0, 1.05)
     axes.set_yticks([0, 1], ["0%", "100%"])
     if clipped is not None:
-        for part in parts:
-            x, y = _rows(part, clipped, len(parts))
-            if len(x) == 1:
-                x, y = np.array([x[0] - 0.5, x[0] + 0.5]), np.repeat(y, 2)
-            axes.fill_between(x, y, color=MUTED, alpha=0.5, linewidth=0)
+        x, y = by_stage(parts, clipped, MOST_POINTS)
+        axes.fill_between(x, y, color=MUTED, alpha=0.5, linewidth=0)
     _mark_growths(axes, parts)
 
 
-def _rows(part: Segment, column: Numbers, parts: int) -> tuple[Numbers, Numbers]:
-    """The numbers of the epochs of a stage, and a column's values for them."""
-    numbers = np.arange(part.start, part.stop, dtype=np.float64) + 1
-    return thinned(numbers, column[part.rows], max(2, MOST_POINTS // parts))
-
-
 def _mark_growths(axes: Axes, parts: list[Segment]) -> None:
-    for before, part in itertools.pairwise(parts):
-        if before.stage.phase != part.stage.phase:
-            axes.axvline(part.start + 0.5, color=INK, linewidth=0.9)
+    whole = axes.get_xaxis_transform()
+    axes.vlines(growths(parts), 0, 1, transform=whole, color=INK, linewidth=0.9)
     axes.set_xlim(0.5, parts[-1].stop + 0.5)
     count_axis(axes.xaxis, 5)
     axes.xaxis.grid(visible=False)

@@ -25,14 +25,17 @@ from glrnn.reports.epochs import (
     Numbers,
     Segment,
     best_row,
+    by_stage,
+    growths,
     segments,
-    thinned,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# The largest number of points of a curve.
+MOST_POINTS = 1000
 # The share of an axis that the label of a phase takes at least.
 LABEL_SHARE = {True: 0.07, False: 0.17}
 
@@ -84,23 +87,23 @@ def _mark_stages(
 ) -> None:
     """Marks where the network grows, and shades finetuning."""
     first, last = axes.get_xlim()
-    free, shaded = -math.inf, None
-    for number, part in enumerate(parts):
-        begin, end = part.start + 0.5, part.stop + 0.5
-        if part.stage.name == "finetune":
-            shaded = axes.axvspan(begin, end, color=GRID, alpha=0.4, linewidth=0)
-        if number and parts[number - 1].stage.phase == part.stage.phase:
-            continue
-        if number:
-            axes.axvline(begin, color=INK, linewidth=0.9)
-        layers = config.phases[part.stage.phase - 1].num_layers
+    free = -math.inf
+    for begin in (parts[0].start + 0.5, *growths(parts)):
+        phase = next(p.stage.phase for p in parts if p.start + 0.5 == begin)
+        layers = config.phases[phase - 1].num_layers
         where = (begin - first) / (last - first)
         if where >= free:
             free = where + LABEL_SHARE[wide]
             label = f" {layers} layer{'s' if layers > 1 else ''}"
             axes.text(begin, 1.01, label, transform=axes.get_xaxis_transform())
-    if shaded is not None:
-        shaded.set_label("finetuning")
+    whole = axes.get_xaxis_transform()
+    axes.vlines(growths(parts), 0, 1, transform=whole, color=INK, linewidth=0.9)
+    tuned = [part for part in parts if part.stage.name == "finetune"]
+    if tuned:
+        ends = [(part.start + 0.5, part.stop - part.start) for part in tuned]
+        shade = axes.broken_barh(ends, (0, 1), transform=whole, zorder=0)
+        shade.set(facecolor=GRID, alpha=0.4, linewidth=0, label="finetuning")
+    axes.set_xlim(first, last)
 
 
 def _curve(
@@ -112,23 +115,24 @@ def _curve(
     style: int,
 ) -> None:
     """Draws some losses, each stage by itself."""
-    whole = np.arange(1.0, len(losses) + 1)
-    most = max(2, 1000 // len(parts))
-    marker = ("o", "s", "")[style] if len(losses) <= MOST_MARKERS else ""
-    for number, part in enumerate(parts):
-        x, y = thinned(whole[part.rows], losses[part.rows], most)
-        axes.plot(
-            x,
-            shown.shown(y),
-            color=(SERIES[0], SERIES[1], MUTED)[style],
-            linestyle=DASHES[style],
-            linewidth=(2.0, 1.4, 1.4)[style],
-            marker=marker or ("." if len(x) == 1 else ""),
-            # What is averaged lies near what it is the average of: both can be seen.
-            markerfacecolor="none" if style == 1 else None,
-            label="_" if number else label,
-            zorder=3 - 0.1 * style,
-        )
+    marker = ("o", "s", ".")[style]
+    look = {
+        "color": (SERIES[0], SERIES[1], MUTED)[style],
+        "zorder": 3 - 0.1 * style,
+        # What is averaged lies near what it is the average of: both can be seen.
+        "markerfacecolor": "none" if style == 1 else None,
+    }
+    several = [part for part in parts if part.stop - part.start > 1]
+    if several:
+        x, y = by_stage(several, shown.shown(losses), MOST_POINTS)
+        few = len(losses) <= MOST_MARKERS and style < 2
+        line = {"linestyle": DASHES[style], "linewidth": (2.0, 1.4, 1.4)[style]}
+        axes.plot(x, y, marker=marker if few else "", label=label, **line, **look)
+    rows = np.array([part.start for part in parts if part not in several], int)
+    if len(rows):
+        name = "_" if several else label
+        y = shown.shown(losses[rows])
+        axes.plot(rows + 1.0, y, linestyle="", marker=marker, label=name, **look)
 
 
 def _mark_epochs(

@@ -9,6 +9,7 @@ import numpy as np
 from glrnn import data
 from glrnn.data.tokens import EOS
 from glrnn.errors import UsageError
+from glrnn.reports.drawing import shortened
 from glrnn.scoring.generation import Sampling, sample
 from glrnn.scoring.sentences import read_sentences, score_sentences
 from glrnn.scoring.trained import Trained, load_run
@@ -18,8 +19,8 @@ from glrnn.storage.run_folder import Run, StageId
 SAMPLES, LENGTH = 3, 40
 # A sentence from the texts has at least so many words: headings tell little.
 SHORTEST = 5
-# What is read of a sentence.
-LONGEST = 200
+# The number of words that are read of a sentence, and of letters shown of a word.
+LONGEST, LONGEST_WORD = 200, 100
 
 
 class Word(NamedTuple):
@@ -77,7 +78,12 @@ def write(run: Run, sentence: str | None = None) -> Writing:
     unknown = trained.vocabulary.unknown_symbol is not None
     sampling = Sampling(bans_unknown=unknown and len(trained.vocabulary) > 2)
     drawn = sample(trained, num_samples=SAMPLES, length=LENGTH, sampling=sampling)
-    samples = tuple(" ".join(trained.vocabulary.decode(ids)) for ids in drawn)
+    samples = tuple(
+        " ".join(
+            shortened(word, LONGEST_WORD) for word in trained.vocabulary.decode(ids)
+        )
+        for ids in drawn
+    )
     text, source = sentence, "the sentence that was given"
     if text is None:
         text, source = _line_of_validation(run), "the first line of the validation set"
@@ -135,6 +141,10 @@ def _read(trained: Trained, text: str) -> tuple[Word, ...]:
     bits = -score.log_likelihoods.astype(np.float64) / math.log(2)
     shown = (*score.sentence.words, EOS)
     return tuple(
-        Word(word, float(each) if np.isfinite(each) else None, bool(unknown))
+        Word(
+            shortened(word, LONGEST_WORD),
+            float(each) if np.isfinite(each) else None,
+            bool(unknown),
+        )
         for word, each, unknown in zip(shown, bits, score.sentence.unknown, strict=True)
     )
