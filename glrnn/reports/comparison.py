@@ -15,7 +15,7 @@ from glrnn.reports.drawing import (
     MARKERS,
     MOST_MARKERS,
     SERIES,
-    WIDE,
+    is_wide,
     legend_below,
     shortened,
 )
@@ -84,7 +84,7 @@ def draw_comparison(
         names: The name of each run.
         runs: Their epochs, some of which can be drawn by `comparison_limits`.
     """
-    wide = figure.get_figwidth() * figure.dpi > WIDE / 2
+    wide = is_wide(figure)
     shown, at = comparison_limits(runs), equal(runs)
     assert shown is not None
     left, right = figure.subplots(*((1, 2) if wide else (2, 1)), sharey=True)

@@ -205,6 +205,11 @@ def as_png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
+def is_wide(figure: Figure) -> bool:
+    """Whether a figure is for a wide page."""
+    return figure.get_figwidth() * PIXELS_PER_INCH > (WIDE + NARROW) / 2
+
+
 def legend_below(
     figure: Figure, handles: Sequence[Artist], labels: Sequence[str], columns: int
 ) -> None:

@@ -35,15 +35,15 @@ def check_folder(folder: Path, run: Path | None = None) -> None:
         UsageError: tensorboardX is not installed, or the folder is inside of a run, or
             is a file.
     """
-    if not is_installed("tensorboardX"):
-        raise UsageError(
-            "--tensorboard needs tensorboardX, which is not installed: pip install "
-            "'glrnn[tensorboard]'"
-        )
     check_outside(folder, "--tensorboard")
     if run is not None and folder.resolve().is_relative_to(run.resolve()):
         raise UsageError(
             f"--tensorboard {folder} is inside the run {run}; choose another"
+        )
+    if not is_installed("tensorboardX"):
+        raise UsageError(
+            "--tensorboard needs tensorboardX, which is not installed: pip install "
+            "'glrnn[tensorboard]'"
         )
 
 

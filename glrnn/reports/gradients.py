@@ -10,7 +10,7 @@ import numpy as np
 from glrnn.config import Config
 from glrnn.config.gradual import group_names
 from glrnn.reports.axis import count_axis, round_numbers
-from glrnn.reports.drawing import DASHES, INK, MOST_MARKERS, MUTED, SERIES, WIDE
+from glrnn.reports.drawing import DASHES, INK, MOST_MARKERS, MUTED, SERIES, is_wide
 from glrnn.reports.epochs import Epochs, Numbers, Segment, by_stage, growths, segments
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def draw_gradients(figure: Figure, epochs: Epochs, config: Config) -> None:
         config: The settings of the run.
     """
     names = groups(epochs)[:MOST_PANELS]
-    rows, columns = panels(names, figure.get_figwidth() * figure.dpi > WIDE / 2)
+    rows, columns = panels(names, is_wide(figure))
     grid = figure.add_gridspec(
         2 * rows, columns, height_ratios=[3, 1] * rows, hspace=0.0
     )
@@ -162,5 +162,5 @@ def _legend(figure: Figure) -> None:
         ],
         ["mean norm of an epoch", "limit", "updates that were clipped"],
         loc="outside lower center",
-        ncols=3 if figure.get_figwidth() * figure.dpi > WIDE / 2 else 1,
+        ncols=3 if is_wide(figure) else 1,
     )

@@ -17,7 +17,7 @@ from glrnn.reports.drawing import (
     MOST_MARKERS,
     MUTED,
     SERIES,
-    WIDE,
+    is_wide,
     legend_below,
 )
 from glrnn.reports.epochs import (
@@ -55,7 +55,7 @@ def draw_learning(figure: Figure, epochs: Epochs, config: Config) -> None:
         epochs: The epochs, some of which can be drawn by `learning_limits`.
         config: The settings of the run.
     """
-    wide = figure.get_figwidth() * figure.dpi > WIDE / 2
+    wide = is_wide(figure)
     axes, shown = figure.subplots(), learning_limits(epochs)
     assert shown is not None
     perplexity_axis(axes, shown)
