@@ -103,7 +103,7 @@ def test_a_stored_vocabulary_takes_unknown_words_as_unk(tmp_path):
 def test_an_unknown_data_set_is_refused(tmp_path):
     (tmp_path / "file.txt").touch()
     usual = "train.txt, valid.txt and test.txt"
-    names = "python-docs, ptb, wikitext-2, wikitext-103, lm1b, text8, enwik8"
+    names = "python-docs, hmm, ptb, wikitext-2, wikitext-103, lm1b, text8, enwik8"
     for name, message in {
         "ptbb": f"unknown data set 'ptbb'; choose from: {names}, or give a folder with "
         f"{usual}",

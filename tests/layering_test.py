@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "glrnn"
 # Rooms from the top: each may import itself and what stands on the lines below.
 ROOMS = """
 train study runs evaluate check score generate report
-training reports
+training
+reports
 scoring
 evaluation console
 storage
