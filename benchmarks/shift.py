@@ -195,6 +195,7 @@ def row_of(seed: int, way: str, found: Beginning) -> dict[str, Any]:
 
 def draw(pair: Sequence[Beginning], rows: Any, command: Command, path: Path) -> None:
     """Draws the outputs' histograms of one seed, and the distances of all seeds."""
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 6.5), layout="constrained")
@@ -207,12 +208,12 @@ def draw(pair: Sequence[Beginning], rows: Any, command: Command, path: Path) -> 
             aspect="auto",
             extent=(0, command.updates, EDGES[0], EDGES[-1]),
             cmap="Greys",
-            vmin=0,
-            vmax=4,
+            norm=LogNorm(vmin=0.1, vmax=40, clip=True),
         )
+        panel.set_ylim(-0.5, 0.5)
         panel.set_title(f"{TITLES[way]}: the last layer's outputs")
         panel.set_ylabel("activation")
-    figure.colorbar(image, ax=panels[0], label="density", extend="max")
+    figure.colorbar(image, ax=panels[0], label="density")
     for panel, what in zip(panels[1], ("inputs", "outputs"), strict=True):
         for row in rows:
             moved = np.cumsum([0, *row["distances"][what]])
@@ -244,14 +245,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for way, found in zip(WAYS, both_ways(run, command), strict=True):
             first = [*first, found][: len(WAYS)]
             rows.append(row_of(run.config.seed, way, found))
-            shown = {
-                name: round(norm, 3) for name, norm in rows[-1]["first_norms"].items()
-            }
+            moved = rows[-1]["moved"]
+            norms = ", ".join(
+                f"{name} {norm:.3f}" for name, norm in rows[-1]["first_norms"].items()
+            )
             print(
                 f"seed {run.config.seed}, {way}: inputs moved by "
-                f"{rows[-1]['moved']['inputs']:.3f}, outputs by "
-                f"{rows[-1]['moved']['outputs']:.3f}; "
-                f"norms of 50 updates {shown}",
+                f"{moved['inputs']:.3f}, outputs by {moved['outputs']:.3f}; gradient "
+                f"norms at first: {norms}",
                 flush=True,
             )
     how = {"updates": command.updates, "every": command.every}
