@@ -93,7 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     return_memory()
     config = experiment.load(command.experiment)
     config = one_epoch(config, command.phase or len(config.phases))
-    corpus = data.load(command.data, min_count=config.min_count)
+    corpus = data.load(
+        command.data, min_count=config.min_count, order=config.vocabulary_order
+    )
     loop_seconds(config, corpus)
     bare = bare_seconds(config, corpus)
     epoch = loop_seconds(config, corpus)

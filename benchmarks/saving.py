@@ -58,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = experiment.load(command.experiment)
     config = one_epoch(config, command.phase or len(config.phases))
     config = replace(config, updates_per_epoch=command.updates)
-    corpus = data.load(command.data, min_count=config.min_count)
+    corpus = data.load(
+        command.data, min_count=config.min_count, order=config.vocabulary_order
+    )
     loop_seconds(config, corpus)
     never = Execution(checkpoint_minutes=0)
     often = Execution(checkpoint_minutes=command.seconds / 60)

@@ -87,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command.data or origin.data,
             manual_dir=command.manual_dir,
             min_count=config.min_count,
+            order=config.vocabulary_order,
         )
         if origin.sha256 and data.fingerprint(corpus) != origin.sha256:
             note = (

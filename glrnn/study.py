@@ -239,17 +239,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _check_workdir(command.workdir)
         # One for each vocabulary; all are read, and refused, before a run begins.
         corpora = {
-            min_count: load_corpus(
-                command.data, manual_dir=command.manual_dir, min_count=min_count
+            words: load_corpus(
+                command.data,
+                manual_dir=command.manual_dir,
+                min_count=words[0],
+                order=words[1],
             )
-            for min_count in {plan.config.min_count: None for plan in planned}
+            for words in {_words(plan): None for plan in planned}
         }
         print_table(
             [
-                _row(plan, corpora[plan.config.min_count], command.learning_rates)
+                _row(plan, corpora[_words(plan)], command.learning_rates)
                 for plan in planned
             ]
         )
+
+
+def _words(plan: Plan) -> tuple[int, str]:
+    """The settings of a run's vocabulary."""
+    return plan.config.min_count, plan.config.vocabulary_order
 
 
 def _check_workdir(folder: Path) -> None:

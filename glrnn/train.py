@@ -148,7 +148,10 @@ def _run(command: Command) -> None:
     return_memory()
     execution = command.runtime.execution(config)
     corpus = load_corpus(
-        place.data, manual_dir=place.manual_dir, min_count=config.min_count
+        place.data,
+        manual_dir=place.manual_dir,
+        min_count=config.min_count,
+        order=config.vocabulary_order,
     )
     fitting.train(place.workdir, config, corpus, execution, command.experiment, events)
     print(*_next_commands(place.workdir), sep="\n")

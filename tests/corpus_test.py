@@ -5,10 +5,12 @@ import io
 import os
 import pathlib
 import sys
+from collections import Counter
 
 import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from glrnn import check, data, study, train
 from glrnn.console import bar
@@ -251,6 +253,28 @@ def test_how_much_is_unknown_is_told(tmp_path, capsys):
     ]
 
 
+@quick
+@hypothesis.given(
+    st.lists(st.sampled_from("abcdefg"), min_size=1), st.lists(st.sampled_from("xya"))
+)
+def test_words_in_order_of_frequency_are_those_that_a_counter_counts(train, valid):
+    vocabulary = Vocabulary.of(train, valid)
+    words = vocabulary.by_frequency(Counter(train)).words
+    expected = [word for word, _ in Counter(train).most_common()]
+    assert list(words[: len(expected)]) == expected
+    assert {*words} == {*vocabulary.words}
+
+
+def test_a_folder_is_loaded_in_order_of_frequency(texts):
+    plain, sorted_ = data.load(texts), data.load(texts, order="frequency")
+    assert sorted_.vocabulary != plain.vocabulary
+    assert np.all(np.diff(np.bincount(sorted_.train)) <= 0)
+    assert sorted_.unknown == plain.unknown
+    # The order of a model that is evaluated is its own.
+    again = data.load(texts, sorted_.vocabulary)
+    assert data.fingerprint(again) == data.fingerprint(sorted_)
+
+
 @pytest.mark.parametrize("min_count", [-1, 1.5, "2", None, True])
 def test_a_minimum_count_that_is_none_is_refused(tmp_path, min_count):
     write(tmp_path, train="a\n", valid="a\n", test="a\n")
@@ -317,13 +341,14 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
 def test_commands_make_the_vocabulary_of_their_settings(main, tmp_path, monkeypatch):
     """And take it from a run that is resumed, where it is kept."""
     path = tmp_path / "mine.py"
-    path.write_text("from glrnn import Config\nconfig = Config(min_count=3)")
+    settings = "min_count=3, vocabulary_order='frequency'"
+    path.write_text(f"from glrnn import Config\nconfig = Config({settings})")
 
-    def load(name, manual_dir, min_count, begin, advance):
-        raise UsageError(f"minimum count {min_count}")
+    def load(name, manual_dir, min_count, order, begin, advance):
+        raise UsageError(f"minimum count {min_count}, {order}")
 
     monkeypatch.setattr(data, "load", load)
     monkeypatch.setattr("sys.stderr", io.StringIO())
     with pytest.raises(SystemExit):
         main([str(path)])
-    assert sys.stderr.getvalue() == "error: minimum count 3\n"
+    assert sys.stderr.getvalue() == "error: minimum count 3, frequency\n"

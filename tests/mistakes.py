@@ -60,6 +60,7 @@ FIELDS = {
     "Config.l2_penalty": Field("l2_penalty", NEGATIVE),
     "Config.averaging": Field("averaging", NOT_SETTINGS),
     "Config.min_count": Field("min_count", below(0)),
+    "Config.vocabulary_order": Field("vocabulary_order", NO_NAME),
     "Config.valid_batch_size": Field("valid_batch_size", below(1)),
     "Config.test_batch_size": Field("test_batch_size", below(1)),
     "Config.seed": Field("seed", below(0)),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from glrnn.config.gradual import Averaging, Phase, Stage
 from glrnn.config.network import Dropout, Layer
+from glrnn.data.vocabulary import ORDERS
 from glrnn.errors import UsageError
 from glrnn.ground.validation import above, at_least, between, check, choice
 from glrnn.heads import HEADS
@@ -81,6 +82,8 @@ class Config:
         min_count: The number of times that a word must occur in the training set to be
             in the vocabulary; all others are `<unk>`. 1 for every word of the training
             set; 0 for every word of all three splits.
+        vocabulary_order: The order of the words: appearance (in the text) or frequency
+            (in the training set).
         valid_batch_size: The number of columns that the validation set is cut into.
         test_batch_size: The number of columns that the test set is cut into.
         seed: The seed of everything that is random.
@@ -113,6 +116,7 @@ class Config:
     l2_penalty: float = field(default=0.0, metadata=at_least(0))
     averaging: Averaging = field(default_factory=Averaging)
     min_count: int = field(default=0, metadata=at_least(0))
+    vocabulary_order: str = field(default="appearance", metadata=choice(ORDERS))
     valid_batch_size: int = field(default=10, metadata=at_least(1))
     test_batch_size: int = field(default=1, metadata=at_least(1))
     seed: int = field(default=28, metadata=at_least(0))

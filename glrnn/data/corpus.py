@@ -21,7 +21,7 @@ from glrnn.data.split_files import SPLITS, find
 from glrnn.data.streams import Begin, Wanted, load_streams
 from glrnn.data.texts import PathLike
 from glrnn.data.tokens import read_blocks
-from glrnn.data.vocabulary import Vocabulary, check_min_count
+from glrnn.data.vocabulary import ORDERS, Vocabulary, check_min_count
 from glrnn.errors import UsageError, printable
 
 # A split of which this part is unknown words is worth a warning: their perplexity is
@@ -107,6 +107,7 @@ def load(
     manual_dir: PathLike | None = None,
     *,
     min_count: int = 0,
+    order: str = ORDERS[0],
     splits: Sequence[str] = SPLITS,
     begin: Begin = lambda title, total: None,
     advance: Advance = lambda units: None,
@@ -126,6 +127,8 @@ def load(
             then valid, then test, in order of first appearance, or for the number in
             `MIN_COUNTS`; else `Vocabulary.of_frequent`, of the words that occur so
             often in train.
+        order: The order of its words, one of `ORDERS`: appearance, or frequency in
+            train, as `Vocabulary.by_frequency` has it.
         splits: The splits to load, of a corpus whose vocabulary is given; the others
             are empty, and their files need not be there.
         begin: Called with a title and the units of work, before texts are read and
@@ -158,7 +161,7 @@ train.txt, valid.txt and test.txt
     name, texts = _texts(name_or_folder, manual_dir, splits, folder)
     texts = {split: texts[split] for split in splits}
     min_count = min_count or MIN_COUNTS.get(name, 0)
-    wanted = Wanted(name, texts, vocabulary, min_count)
+    wanted = Wanted(name, texts, vocabulary, min_count, order)
     made, streams = load_streams(wanted, folder, begin, advance, _say)
     ids = {split: np.empty(0, np.int32) for split in SPLITS}
     ids |= {split: stream.ids for split, stream in streams.items()}

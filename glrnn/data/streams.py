@@ -13,7 +13,7 @@ from glrnn.data.encoding import Advance, Encoded, SplitText, encode
 from glrnn.data.ids import with_facts
 from glrnn.data.split_files import SPLITS
 from glrnn.data.tokens import Read
-from glrnn.data.vocabulary import Vocabulary
+from glrnn.data.vocabulary import ORDERS, Vocabulary
 
 Begin = Callable[[str, int], None]
 Say = Callable[[str], None]
@@ -27,27 +27,31 @@ class Wanted(NamedTuple):
         name: The name of the corpus.
         texts: The text of each split.
         vocabulary: Their vocabulary; `None` if it is to be made of all three.
-        min_count: How it is made, as for `corpus.load`. Whatever else says so goes
-            into `new_vocabulary` and `words_key`.
+        min_count: How it is made, as for `corpus.load`.
+        order: The order of its words.
     """
 
     name: str
     texts: Mapping[str, SplitText]
     vocabulary: Vocabulary | None
     min_count: int
+    order: str = ORDERS[0]
 
     def new_vocabulary(self, counts: Mapping[str, Mapping[str, int]]) -> Vocabulary:
         """Makes the vocabulary of the counts of each split's words.
 
         The counts are in order of first appearance, in train, then valid, then test.
         """
-        if self.min_count:
-            return Vocabulary.of_frequent(counts["train"], self.min_count)
-        return Vocabulary.of(*(counts[split] for split in SPLITS))
+        made = (
+            Vocabulary.of_frequent(counts["train"], self.min_count)
+            if self.min_count
+            else Vocabulary.of(*(counts[split] for split in SPLITS))
+        )
+        return made.by_frequency(counts["train"]) if self.order == "frequency" else made
 
     def words_key(self, digests: Sequence[str]) -> str:
         """The name by which the cache keeps the vocabulary of such texts."""
-        return cache.key("words", digests, self.min_count)
+        return cache.key("words", digests, self.min_count, self.order)
 
 
 def load_streams(

@@ -22,6 +22,8 @@ from glrnn.ground import files
 from glrnn.ground.validation import shown
 
 UNK = "<unk>"
+# The orders that the words of a new vocabulary may have.
+ORDERS = ("appearance", "frequency")
 # What other people write for it. A vocabulary that has one of them and no `<unk>` takes
 # unknown words as the first of them that it has.
 OTHER_UNKS = ("<UNK>", "<Unk>", "[UNK]", "[unk]", "<unknown>", "<oov>", "<OOV>")
@@ -110,6 +112,28 @@ class Vocabulary:
             )
         kept |= always
         return cls.of([word if word in kept else symbol for word in counts], [symbol])
+
+    def by_frequency(self, train: Mapping[str, int]) -> "Vocabulary":
+        """The same words in order of frequency in the training set.
+
+        Words that are as frequent as one another keep their order. The symbol for
+        unknown words counts as often as it will be read.
+
+        Args:
+            train: The count of each word of the training set.
+
+        Example:
+            >>> words = Vocabulary(("b", "c", "<unk>"))
+            >>> words.by_frequency({"b": 2, "c": 3, "d": 1, "e": 3}).words
+            ('<unk>', 'c', 'b')
+        """
+        counts = [train.get(word, 0) for word in self.words]
+        symbol = self.unknown_symbol
+        if symbol is not None:
+            known = sum(counts) - counts[self.index[symbol]]
+            counts[self.index[symbol]] = sum(train.values()) - known
+        order = np.argsort(-np.array(counts, np.int64), kind="stable")
+        return Vocabulary(tuple(self.words[old] for old in order.tolist()))
 
     @functools.cached_property
     def index(self) -> Mapping[str, int]:

@@ -63,7 +63,9 @@ def fit(
     runtime = runtime or Runtime()
     execution = runtime.execution(config)
     if not isinstance(corpus, data.Corpus):
-        corpus = load_corpus(corpus, min_count=config.min_count)
+        corpus = load_corpus(
+            corpus, min_count=config.min_count, order=config.vocabulary_order
+        )
     train(Path(workdir), config, corpus, execution)
     return load(workdir)
 
