@@ -195,7 +195,7 @@ def test_bad_json_is_refused_with_the_reason_and_the_place(text, message):
         (lambda: Layer(hidden_size=0), r"hidden_size is 0; it must be at least 1"),
         (
             lambda: Config(head="sofmax"),
-            r"Config\.head is 'sofmax'; it must be one of mixture, projected, softmax",
+            r"Config\.head is 'sofmax'; it must be one of adaptive, mixture,",
         ),
         (lambda: Config(seed=-1), r"Config\.seed is -1"),
         (lambda: Config(batch_size=0), r"Config\.batch_size is 0"),
@@ -229,9 +229,17 @@ def test_hidden_rates_must_fit_the_layers(hidden):
     ("head", "size", "message"),
     [
         ("softmax", 2, "takes 1 or 3: the embedding's, one for each layer$"),
-        ("softmax", 4, "has 4 numbers; a softmax network of 2 layers takes 1 or 3"),
+        (
+            "softmax",
+            4,
+            "has 4 numbers; with 2 layers and the head softmax it takes 1 or 3",
+        ),
         ("mixture", 3, "takes 1 or 4: the embedding's, .* each layer, the head's$"),
-        ("mixture", 5, "has 5 numbers; a mixture network of 2 layers takes 1 or 4"),
+        (
+            "mixture",
+            5,
+            "has 5 numbers; with 2 layers and the head mixture it takes 1 or 4",
+        ),
     ],
 )
 def test_limits_must_fit_the_layers(stage, head, size, message):

@@ -77,6 +77,7 @@ def experiment(kind: str, distribution: str) -> Config:
         layers=(Layer(kind, 16), Layer(kind, 16)),
         head=distribution,
         num_softmaxes=3 if distribution == "mixture" else 1,
+        cutoffs=(10, 30) if distribution == "adaptive" else (),
         phases=(Phase(2, dropout, main=stage),),
         batch_size=8,
         window_length=20,

@@ -17,6 +17,9 @@ from glrnn.heads import HEADS, blocks, mixture, projected, softmax
 from glrnn.heads.blocks import Block
 from glrnn.heads.loss import mixture_nll
 
+# A head's own settings, and its number of softmaxes.
+OPTIONS = {"adaptive": {"cutoffs": (3, 8)}, "mixture": {"num_softmaxes": 3}}
+
 few = settings(max_examples=4, deadline=None)
 
 
@@ -216,8 +219,7 @@ def test_probabilities_sum_to_one(num_softmaxes):
 @pytest.mark.parametrize("name", sorted(HEADS))
 def test_an_empty_table_finds_all_words_equally_likely(name):
     E, V, T, B = 4, 11, 3, 2
-    num_softmaxes = 3 if name == "mixture" else 1
-    made = HEADS[name](E, E, num_softmaxes)
+    made = HEADS[name](E, E, **OPTIONS.get(name, {}))
     outputs = jax.random.normal(jax.random.key(1), (T, B, E))
     nll = jax.jit(made.nll)(
         made.init(jax.random.key(0)),
@@ -365,8 +367,7 @@ def test_all_logits_are_never_held_at_once():
 @pytest.mark.parametrize("name", sorted(HEADS))
 def test_no_head_holds_all_logits_at_once(name):
     T, B, E, V = 40, 4, 6, 50
-    num_softmaxes = 3 if name == "mixture" else 1
-    made = HEADS[name](E, E, num_softmaxes)
+    made = HEADS[name](E, E, **OPTIONS.get(name, {}))
     *_, table, bias, targets, weights = draw(0, T, B, 1, E, V)
 
     def loss(params, table, bias, outputs):
@@ -380,6 +381,7 @@ def test_no_head_holds_all_logits_at_once(name):
             bias,
             jnp.ones((T, B, E)),
         )
+    num_softmaxes = OPTIONS.get(name, {}).get("num_softmaxes", 1)
     assert largest < T * B * num_softmaxes * V
 
 
@@ -402,6 +404,8 @@ def test_latent_size_is_what_a_mask_applies_to():
         ("projected", (5, 4, 2), "1 softmax, not 2; .*'mixture'"),
         ("softmax", (5, 4, 1), "hidden size 5, embedding size 4; .*'projected'"),
         ("softmax", (4, 4, 2), "1 softmax, not 2; .*'mixture'"),
+        ("adaptive", (4, 4, 2), "1 softmax, not 2; .*'mixture'"),
+        ("adaptive", (4, 4, 1, (5, 5)), "cut-offs are .5, 5.; they must rise"),
     ],
 )
 def test_what_does_not_fit_is_refused(name, sizes, message):

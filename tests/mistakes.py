@@ -40,6 +40,7 @@ FIELDS = {
     "Config.layers": Field("layers", [3, "x", None, (), ("lstm",), (None,)]),
     "Config.head": Field("head", NO_NAME),
     "Config.num_softmaxes": Field("num_softmaxes", below(1)),
+    "Config.cutoffs": Field("cutoffs", [3, "x", None, (0,), (5, "x"), (10,)]),
     "Config.sum_outputs": Field("sum_outputs", [1, "x", None]),
     "Config.phases": Field("phases", [3, "x", None, (), ("main",), (None,)]),
     "Config.inherit_head": Field("inherit_head", [1, "x", None]),

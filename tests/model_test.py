@@ -31,6 +31,7 @@ def make_config(head="mixture", cell="lstm", **settings):
         layers=(Layer(cell, H, DEPTH.get(cell)),) * len(DEPTHS),
         head=head,
         num_softmaxes=K if head == "mixture" else 1,
+        cutoffs=(3, 7) if head == "adaptive" else (),
         phases=tuple(
             Phase(n, Dropout(hidden=(0.0,) * (n - 1)), main=Stage(epochs=1))
             for n in DEPTHS

@@ -54,6 +54,7 @@ def network(head="softmax", cell="lstm", seed=0):
         layers=(Layer(cell, hidden_size),),
         head=head,
         num_softmaxes=3 if head == "mixture" else 1,
+        cutoffs=(5, 12) if head == "adaptive" else (),
         phases=(Phase(1),),
     )
     trained = untrained(WORDS, config, seed)

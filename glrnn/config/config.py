@@ -4,6 +4,7 @@ A `Config` says nothing about where or how a run is computed. Python, the comman
 and JSON all pass through the same checks.
 """
 
+import inspect
 from dataclasses import dataclass, field
 
 from glrnn.config.gradual import Averaging, Phase, Stage
@@ -11,7 +12,7 @@ from glrnn.config.network import Dropout, Layer
 from glrnn.data.vocabulary import ORDERS
 from glrnn.errors import UsageError
 from glrnn.ground.validation import above, at_least, between, check, choice
-from glrnn.heads import HEADS
+from glrnn.heads import HEADS, make_head
 from glrnn.optim.learning_rate import RULES
 
 # The largest number of layers: each is compiled by itself.
@@ -47,8 +48,11 @@ class Config:
             standard deviations.
         layers: All recurrent layers, at most 100; a phase trains the first few of them.
         head: The output distribution: softmax, projected (a softmax of the outputs
-            projected down to the embedding's size), or mixture (of softmaxes).
+            projected down to the embedding's size), mixture (of softmaxes), or adaptive
+            (a softmax of the frequent words, and smaller ones of the rare words).
         num_softmaxes: The number of softmaxes in a mixture, K.
+        cutoffs: The first word of each cluster of rare words in an adaptive softmax;
+            none for those that cost least by the frequencies of the words.
         sum_outputs: Whether the head sees the sum of all layers' outputs instead of the
             last layer's output.
         phases: The phases of training, in order, each deeper than the one before.
@@ -83,7 +87,7 @@ class Config:
             in the vocabulary; all others are `<unk>`. 1 for every word of the training
             set; 0 for every word of all three splits.
         vocabulary_order: The order of the words: appearance (in the text) or frequency
-            (in the training set).
+            (in the training set), which an adaptive softmax needs.
         valid_batch_size: The number of columns that the validation set is cut into.
         test_batch_size: The number of columns that the test set is cut into.
         seed: The seed of everything that is random.
@@ -94,6 +98,7 @@ class Config:
     layers: tuple[Layer, ...] = (Layer(),) * 3
     head: str = field(default="softmax", metadata=choice(HEADS))
     num_softmaxes: int = field(default=1, metadata=at_least(1))
+    cutoffs: tuple[int, ...] = field(default=(), metadata=at_least(1))
     sum_outputs: bool = False
     phases: tuple[Phase, ...] = (
         _quickstart_phase(num_layers=1, epochs=4, finetune_epochs=1),
@@ -141,6 +146,11 @@ class Config:
         """The number of microbatches that a gradient is accumulated over."""
         return self.batch_size // (self.small_batch_size or self.batch_size)
 
+    @property
+    def has_cutoffs(self) -> bool:
+        """Whether the head has clusters of rare words."""
+        return "cutoffs" in inspect.signature(HEADS[self.head]).parameters
+
     def _check_layers(self) -> None:
         """Raises UsageError unless the layers can be summed and all are trained."""
         if len(self.layers) > MOST_LAYERS:
@@ -177,10 +187,12 @@ class Config:
 
     def _check_phase(self, phase: Phase) -> None:
         """Raises ValueError unless the head fits the phase, and the phase the head."""
-        head = HEADS[self.head](
+        head = make_head(
+            self.head,
             self.layers[phase.num_layers - 1].hidden_size,
             self.embedding_size,
             self.num_softmaxes,
+            cutoffs=self.cutoffs,
         )
         if head.latent_size is None and phase.dropout.latent:
             raise UsageError(
@@ -191,8 +203,8 @@ class Config:
         for name, stage in (("main", phase.main), ("finetune", phase.finetune)):
             if len(stage.max_norms) not in (1, groups):
                 raise UsageError(
-                    f"{name}.max_norms has {len(stage.max_norms)} numbers; a "
-                    f"{self.head} network of {phase.num_layers} layers takes 1 or "
+                    f"{name}.max_norms has {len(stage.max_norms)} numbers; with "
+                    f"{phase.num_layers} layers and the head {self.head} it takes 1 or "
                     f"{groups}: the embedding's, one for each layer"
                     + (", the head's" if head.latent_size is not None else "")
                 )

@@ -16,6 +16,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "embedding_bound",
         "head",
         "num_softmaxes",
+        "cutoffs",
         "sum_outputs",
         "inherit_head",
     ),

@@ -26,6 +26,8 @@ class Head(NamedTuple):
             log-probability of each target in nats.
         log_probs: `(params, table, bias, outputs, mask) -> [T, B, V]`, those of all
             words.
+        tempered: `(params, temperature) -> params`, those with logits of their own
+            divided by a temperature, beside those of the table and the bias.
     """
 
     init: Callable[[Array], Tree]
@@ -33,6 +35,7 @@ class Head(NamedTuple):
     latent_size: int | None
     log_likelihoods: Callable[..., Array]
     log_probs: Callable[..., Array]
+    tempered: Callable[[Tree, Any], Tree] = lambda params, temperature: params
 
 
 def mixture_head(

@@ -144,13 +144,15 @@ def _read(
         summed = reduce(jnp.add, outputs)
         dropped = drop(summed, masks.layers[-1].output)
         outputs = [summed]
+    own = params.head
     if temperature is not None:
         table, bias = table / temperature, bias / temperature
+        own = parts_of(network).head.tempered(own, temperature)
     return _Read(
         tuple(states),
         outputs[-1],
         dropped,
-        (params.head, table, bias, dropped),
+        (own, table, bias, dropped),
         masks.latent,
     )
 

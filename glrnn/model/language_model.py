@@ -11,6 +11,7 @@ from glrnn.data.windows import ignores_padding
 from glrnn.dropout import Masks
 from glrnn.errors import UsageError
 from glrnn.ground.validation import check_integers
+from glrnn.heads.cutoffs import check_cutoffs
 from glrnn.model import forward
 from glrnn.model.forward import Outcome
 from glrnn.model.network import Network, init, mask_shapes, parts_of
@@ -60,7 +61,7 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
 
     Raises:
         UsageError: There are not so many layers, or no word, or a number of them is no
-            integer.
+            integer; or the head's cut-offs do not suit the vocabulary.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -83,6 +84,8 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
         raise UsageError(
             f"num_layers is {num_layers}; the config has {len(config.layers)} layers"
         )
+    if config.has_cutoffs:
+        check_cutoffs(config.cutoffs, vocabulary_size)
     return _model(
         Network(
             vocabulary_size=vocabulary_size,
@@ -91,6 +94,7 @@ def language_model(config: Config, vocabulary_size: int, num_layers: int) -> Mod
             layers=config.layers[:num_layers],
             head=config.head,
             num_softmaxes=config.num_softmaxes,
+            cutoffs=config.cutoffs,
             sum_outputs=config.sum_outputs,
             masks_per_step=config.masks_per_step,
             word_masks_per_sequence=config.word_masks_per_sequence,

@@ -10,7 +10,7 @@ from jax import Array
 from glrnn.cells import CELLS, Cell
 from glrnn.config import Dropout, Layer
 from glrnn.dropout import LayerMasks, Masks
-from glrnn.heads import HEADS, Head
+from glrnn.heads import Head, make_head
 from glrnn.model.params import Embedding, Params
 
 
@@ -26,6 +26,7 @@ class Network(NamedTuple):
     layers: tuple[Layer, ...]
     head: str
     num_softmaxes: int
+    cutoffs: tuple[int, ...]
     sum_outputs: bool
     masks_per_step: bool
     word_masks_per_sequence: bool
@@ -47,8 +48,12 @@ def parts_of(network: Network) -> Parts:
         CELLS[layer.cell](input_size, layer.hidden_size, **layer.options)
         for layer, input_size in zip(network.layers, input_sizes, strict=True)
     )
-    head = HEADS[network.head](
-        hidden_sizes[-1], network.embedding_size, network.num_softmaxes
+    head = make_head(
+        network.head,
+        hidden_sizes[-1],
+        network.embedding_size,
+        network.num_softmaxes,
+        cutoffs=network.cutoffs,
     )
     return Parts(cells, head)
 

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -11,6 +12,7 @@ from filelock import FileLock, Timeout
 from glrnn import data
 from glrnn.config import Config
 from glrnn.config.extension import extends
+from glrnn.config.settled import settled
 from glrnn.data.windows import columns
 from glrnn.errors import UsageError, printable
 from glrnn.ground.files import current_folder, kind_of, walk, write_text
@@ -52,6 +54,7 @@ def open_run(
             vocabulary, or the folder holds another run or something else, or cannot be
             written.
     """
+    config = _settled(folder, config, corpus)
     origin = _origin(config, corpus, experiment, matmul_precision)
     run = _ready(folder, config, origin)
     if run is not None:
@@ -60,6 +63,13 @@ def open_run(
     corpus.vocabulary.save(folder / "vocabulary.json")
     write_text(folder / "config.json", to_json(config))  # last: it makes this a run
     return Run(folder, config, corpus.vocabulary, origin)
+
+
+def _settled(folder: Path, config: Config, corpus: data.Corpus) -> Config:
+    """The config with what it leaves to the corpus; a run keeps what it began with."""
+    if config.has_cutoffs and not config.cutoffs and exists(folder):
+        config = replace(config, cutoffs=read(folder).config.cutoffs)
+    return settled(config, corpus)
 
 
 def _origin(
@@ -186,6 +196,7 @@ def open_locked(
     Raises:
         UsageError: As `open_run`, and if another process trains in the folder.
     """
+    config = _settled(folder, config, corpus)
     # First without the lock, whose file must not be left in a folder that is refused.
     _ready(folder, config, _origin(config, corpus, experiment, matmul_precision))
     with locked(folder):

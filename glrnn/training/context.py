@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from glrnn import data
 from glrnn.config import Config, Phase, Stage
+from glrnn.config.settled import settled
 from glrnn.console.interruption import Interruption
 from glrnn.console.progress import Progress
 from glrnn.errors import StoppedError, UsageError
@@ -267,5 +268,5 @@ def temporary(
     """
     origin = Origin(corpus.name, data.fingerprint(corpus))
     with TemporaryDirectory() as folder, Progress() as progress:
-        run = Run(Path(folder), config, corpus.vocabulary, origin)
+        run = Run(Path(folder), settled(config, corpus), corpus.vocabulary, origin)
         yield new_context(run, corpus, progress, execution)
