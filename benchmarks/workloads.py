@@ -30,6 +30,8 @@ NUM_WINDOWS = 101
 SHARED_BATCH = 16
 # The softmaxes of the head `mixture` at the size of `small`, which has one itself.
 NUM_SOFTMAXES = 5
+# Those of the head `adaptive`.
+CUTOFFS = (500, 3300)
 
 
 def network_of(name: str, num_devices: int = 1) -> tuple[Config, int]:
@@ -48,6 +50,8 @@ def network_of(name: str, num_devices: int = 1) -> tuple[Config, int]:
         config = replace(config, layers=(Layer(name, preset.hidden),))
     elif name == "mixture":
         config = replace(config, num_softmaxes=NUM_SOFTMAXES)
+    elif name == "adaptive":
+        config = replace(config, head=name, cutoffs=CUTOFFS)
     elif name == "projected":
         config = replace(config, head=name)
     elif name == "softmax":

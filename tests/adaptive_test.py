@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from heads_test import assert_close
 
 from glrnn.errors import UsageError
 from glrnn.heads import adaptive, softmax, tails
@@ -78,15 +79,6 @@ def dense_nll(params, table, bias, outputs, targets, weights, mask=None):
 
 def head_of(hidden_size=E, cutoffs=CUTOFFS):
     return adaptive(hidden_size, E, cutoffs=cutoffs)
-
-
-def assert_close(actual, expected, rtol=1e-5):
-    """Equal to `rtol` of the largest element of each array."""
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert a.shape == e.shape
-        scale = max(1.0, float(np.max(np.abs(e), initial=0)))
-        np.testing.assert_allclose(a, e, rtol=0, atol=rtol * scale)
 
 
 # Against the dense computation.

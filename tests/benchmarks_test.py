@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import floor, growth, our_lists, ours, results
+from benchmarks import adaptive, floor, growth, our_lists, ours, results
 from benchmarks.candidates import candidates
 from benchmarks.presets import PRESETS, Preset
 from glrnn.errors import UsageError
@@ -97,6 +97,18 @@ def test_all_ways_to_rescore_find_the_same(listed):
     turns = range(our_lists.EVERY_LINE)
     assert sum(map(score, turns)) == counts["tokens"]
     assert sum(map(score_batches, range(theirs.EVERY_BATCH))) == counts["tokens"]
+
+
+@pytest.mark.thorough
+def test_an_adaptive_softmax_is_timed_beside_the_full_one(texts, tmp_path):
+    words = "--size 8 --small-size 8 --batch 2 --window 5 --pairs 2 --epochs 1"
+    where = ["--data", str(texts), "--output", str(tmp_path)]
+    adaptive.main([*where, *words.split()])
+    record = json.loads((tmp_path / "adaptive-texts.json").read_text())
+    assert len(record["speed"]["pairs"]) == 2
+    assert record["cutoffs"]
+    for found in record["learned"].values():
+        assert 1 < found["valid"][0] < 20
 
 
 def test_growth_is_drawn(tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -40,12 +41,26 @@ def test_no_other_cutoffs_that_are_tried_cost_less(counts, num_tokens):
         for n in (1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 15, 18, 22, 27, 33)
         if n < len(counts)
     ]
+    shares = np.cumsum(counts) / np.sum(counts)
+    large = [n for n in places if shares[n - 1] >= cutoffs.SHARE] or places[-1:]
     costs = {
         tried: expected_cost(counts, tried, num_tokens)
         for number in range(1, cutoffs.MOST + 1)
-        for tried in itertools.combinations(places, number)
+        for tried in itertools.combinations(large, number)
     }
     assert costs[found] == pytest.approx(min(costs.values()), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("ptb", (1200, 3300, 6000)), ("wikitext-2", (2700, 7500, 18000))],
+)
+def test_the_cutoffs_of_published_corpora_are_those_of_the_documents(
+    corpora, name, expected
+):
+    counts = Counter((corpora / name / "train.txt").read_text().split())
+    frequent = sorted(counts.values(), reverse=True)
+    assert {choose_cutoffs(frequent, tokens) for tokens in (420, 5600)} == {expected}
 
 
 def test_the_cost_is_that_of_the_products():
@@ -106,8 +121,7 @@ def test_a_run_stores_its_cutoffs_and_keeps_them(corpus, tmp_path, monkeypatch):
     assert run.config.cutoffs == run_folder.read(tmp_path / "run").config.cutoffs
     assert run.config.cutoffs == chosen
     # A later version may choose others; what is given must be what there is.
-    monkeypatch.setattr(cutoffs, "BEGINNING", 0)
-    monkeypatch.setattr(cutoffs, "IN_VAIN", 0)
+    monkeypatch.setattr(cutoffs, "SHARE", 0.0)
     assert settled(CONFIG, corpus).cutoffs != chosen
     with opening.open_locked(tmp_path / "run", CONFIG, corpus) as again:
         assert again == run

@@ -32,7 +32,7 @@ def settled(config: Config, corpus: Corpus) -> Config:
         ...     head="adaptive", layers=Config().layers[:1], phases=(Phase(),)
         ... )
         >>> settled(config, corpus).cutoffs
-        (3, 27, 60)
+        (60,)
         >>> settled(Config(), corpus) == Config()
         True
     """

@@ -17,7 +17,7 @@ from jax import Array
 from glrnn.cells import affine
 from glrnn.ground.arrays import in_float32
 from glrnn.heads.clusters import Tail, split_table, tokens_of, widths_of
-from glrnn.heads.head import Head
+from glrnn.heads.head import Head, head_of
 from glrnn.heads.log_probs import mixture_log_likelihoods, mixture_log_probs
 from glrnn.heads.loss import check_known_ids, mixture_nll
 from glrnn.heads.softmax import check_one, one_softmax
@@ -42,9 +42,10 @@ class AdaptiveParams:
 
 
 class _Read(NamedTuple):
-    """What the targets' probabilities are computed from.
+    """What probabilities are computed from.
 
     Attributes:
+        cutoffs: The first word of each tail.
         latents: x, `[T, B, 1, E]`.
         log_prior: Zeros, `[T, B, 1]`.
         head: The table of the head, `[N_0 + J, E]`.
@@ -52,6 +53,7 @@ class _Read(NamedTuple):
         tails: The tails.
     """
 
+    cutoffs: tuple[int, ...]
     latents: Array
     log_prior: Array
     head: Array
@@ -59,9 +61,20 @@ class _Read(NamedTuple):
     tails: tuple[Tail, ...]
 
     @property
+    def of_head(self) -> tuple[Array, Array, Array, Array]:
+        """The first arguments of the head's own softmax."""
+        return self.latents, self.log_prior, self.head, self.head_bias
+
+    @property
     def rows(self) -> Array:
         """The latent vectors, `[T B, E]`."""
         return self.latents.reshape(-1, self.latents.shape[-1])
+
+    @property
+    def vocabulary_size(self) -> int:
+        """The number of all words, V."""
+        of_clusters = [len(self.head_bias), *(len(tail.bias) for tail in self.tails)]
+        return sum(of_clusters) - len(self.tails)
 
 
 def adaptive(
@@ -105,50 +118,17 @@ def adaptive(
     def init(key: Array) -> AdaptiveParams:
         return _init(hidden_size, embedding_size, len(cutoffs), key)
 
-    def nll(
+    def read(
         params: AdaptiveParams,
         table: Array,
         bias: Array,
         outputs: Array,
-        targets: Array,
-        weights: Array,
-        mask: Array | None = None,
-    ) -> Array:
-        check_known_ids(targets, "array of targets", len(table))
-        read = _read(cutoffs, params, table, bias, outputs, mask)
-        weights = in_float32(weights).astype(read.latents.dtype)
-        tokens, in_head = tokens_of(cutoffs, targets, weights)
-        total = mixture_nll(*read[:4], in_head, weights)
-        return total + tails_nll(read.rows, read.tails, tokens)
+        mask: Array | None,
+    ) -> tuple[_Read]:
+        return (_read(cutoffs, params, table, bias, outputs, mask),)
 
-    def log_likelihoods(
-        params: AdaptiveParams,
-        table: Array,
-        bias: Array,
-        outputs: Array,
-        targets: Array,
-        mask: Array | None = None,
-    ) -> Array:
-        read = _read(cutoffs, params, table, bias, outputs, mask)
-        weights = jnp.ones(targets.shape, read.latents.dtype)
-        tokens, in_head = tokens_of(cutoffs, targets, weights)
-        each = mixture_log_likelihoods(*read[:4], in_head)
-        in_tails = tails_log_likelihoods(read.rows, read.tails, tokens)
-        return each + in_tails.reshape(each.shape)
-
-    def log_probs(
-        params: AdaptiveParams,
-        table: Array,
-        bias: Array,
-        outputs: Array,
-        mask: Array | None = None,
-    ) -> Array:
-        read = _read(cutoffs, params, table, bias, outputs, mask)
-        return _log_probs(read, cutoffs)
-
-    return Head(
-        init, nll, embedding_size, log_likelihoods, log_probs, tempered=_tempered
-    )
+    head = head_of(init, read, embedding_size, _nll, _log_likelihoods, _log_probs)
+    return head._replace(tempered=_tempered)
 
 
 def _init(hidden_size, embedding_size, num_tails, key):
@@ -190,6 +170,7 @@ def _read(cutoffs, params, table, bias, outputs, mask):
     biases = jnp.split(bias, cutoffs)
     of_tails = params.cluster_bias + jnp.log(jnp.array(sizes, dtype))
     return _Read(
+        cutoffs,
         latents,
         log_prior,
         jnp.concatenate([head, params.clusters]),
@@ -198,12 +179,28 @@ def _read(cutoffs, params, table, bias, outputs, mask):
     )
 
 
-def _log_probs(read, cutoffs):
-    num_words = read.head.shape[0] - len(cutoffs)
-    found = mixture_log_probs(*read[:4])
-    parts = [found[..., :num_words]]
+def _nll(read: _Read, targets: Array, weights: Array) -> Array:
+    check_known_ids(targets, "array of targets", read.vocabulary_size)
+    weights = in_float32(weights).astype(read.latents.dtype)
+    tokens, in_head = tokens_of(read.cutoffs, targets, weights)
+    total = mixture_nll(*read.of_head, in_head, weights)
+    return total + tails_nll(read.rows, read.tails, tokens)
+
+
+def _log_likelihoods(read: _Read, targets: Array) -> Array:
+    weights = jnp.ones(targets.shape, read.latents.dtype)
+    tokens, in_head = tokens_of(read.cutoffs, targets, weights)
+    each = mixture_log_likelihoods(*read.of_head, in_head)
+    in_tails = tails_log_likelihoods(read.rows, read.tails, tokens)
+    return each + in_tails.reshape(each.shape)
+
+
+def _log_probs(read: _Read) -> Array:
+    head = mixture_log_probs(*read.of_head)
+    num_words = head.shape[-1] - len(read.tails)
+    parts = [head[..., :num_words]]
     for number, tail in enumerate(read.tails, num_words):
         latents = narrowed(read.latents, tail)
         inside = mixture_log_probs(latents, read.log_prior, tail.table, tail.bias)
-        parts.append(found[..., number, None] + inside)
+        parts.append(head[..., number, None] + inside)
     return jnp.concatenate(parts, axis=-1)

@@ -12,6 +12,8 @@ from glrnn.errors import UsageError
 MOST = 3
 # Each power of ten times these is tried: steps of about a fifth.
 STEPS = (1.0, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0, 5.0, 6.0, 7.5, 9.0)
+# The share of the tokens that the head predicts by itself, at full width, at least.
+SHARE = 0.8
 # c: what it costs to begin a product, in logits, on two cores of a CPU.
 BEGINNING = 4_000
 # The tokens that a tail computes in vain, on average: half a chunk.
@@ -26,8 +28,7 @@ def expected_cost(
     sum_j c + n_j N_j. The head has N_0 words, a logit for each tail, and all n tokens;
     tail j has N_j words and p_j n tokens, where p_j is the share of its words in the
     text, and half a chunk of padding. That tails are narrower is left out, as it is in
-    the paper, where it comes after the choice: otherwise the cheapest head would have
-    some thirty words, and few tokens would be predicted at the full width.
+    the paper, where it comes after the choice.
 
     Args:
         counts: How often each word occurs in the training set, in their order, `[V]`.
@@ -51,7 +52,9 @@ def expected_cost(
 def choose_cutoffs(counts: npt.ArrayLike, num_tokens: int) -> tuple[int, ...]:
     """The one, two or three cut-offs of the lowest expected cost.
 
-    Round numbers are tried, each about a fifth above the one before.
+    Round numbers are tried, each about a fifth above the one before. The head has four
+    fifths of the tokens at least: a smaller one would cost less, but too few tokens
+    would be predicted at the full width.
 
     Args:
         counts: How often each word occurs in the training set, `[V]`, the most
@@ -64,7 +67,7 @@ def choose_cutoffs(counts: npt.ArrayLike, num_tokens: int) -> tuple[int, ...]:
     Example:
         >>> zipf = [1_000_000 // rank for rank in range(1, 10_001)]
         >>> choose_cutoffs(zipf, num_tokens=1400)
-        (220, 1800, 5000)
+        (1500, 3300, 6000)
     """
     reached = _reached(counts)
     vocabulary_size = len(reached) - 1
@@ -72,6 +75,8 @@ def choose_cutoffs(counts: npt.ArrayLike, num_tokens: int) -> tuple[int, ...]:
         raise UsageError("an adaptive head takes a vocabulary of at least 2 words")
     sizes = {int(step * 10**power) for power in range(10) for step in STEPS}
     places = sorted(size for size in sizes if size < vocabulary_size)
+    large = [place for place in places if reached[place] >= SHARE]
+    smallest = large[0] if large else places[-1]
     # The cheapest way to cut the words from each place on, with one tail at first.
     cheapest = {
         first: (_tail_cost(reached, first, vocabulary_size, num_tokens), (first,))
@@ -82,6 +87,7 @@ def choose_cutoffs(counts: npt.ArrayLike, num_tokens: int) -> tuple[int, ...]:
         found += [
             (_head_cost(first, number, num_tokens) + cost, cutoffs)
             for first, (cost, cutoffs) in cheapest.items()
+            if first >= smallest
         ]
         cheapest = {
             first: min(

@@ -64,7 +64,61 @@ def mixture_head(
         (2, 3, 5)
     """
 
-    def nll(
+    def read(
+        params: Tree, table: Array, bias: Array, outputs: Array, mask: Array | None
+    ) -> tuple[Array, ...]:
+        return *latents_and_prior(params, outputs, mask), table, bias
+
+    return head_of(
+        init,
+        read,
+        latent_size,
+        mixture_nll,
+        mixture_log_likelihoods,
+        mixture_log_probs,
+    )
+
+
+def head_of(
+    init: Callable[[Array], Tree],
+    read: Callable[..., tuple[Any, ...]],
+    latent_size: int | None,
+    nll: Callable[..., Array],
+    log_likelihoods: Callable[..., Array],
+    log_probs: Callable[..., Array],
+) -> Head:
+    """A head that first makes something of its parameters and the outputs.
+
+    Args:
+        init: As in `Head`.
+        read: `(params, table, bias, outputs, mask) -> what the others begin with`.
+        latent_size: As in `Head`.
+        nll: `(*what is read, targets, weights) -> scalar`.
+        log_likelihoods: `(*what is read, targets) -> [T, B]`.
+        log_probs: `(*what is read) -> [T, B, V]`.
+
+    Example:
+        Words that are equally likely, whatever the outputs are.
+
+        >>> import jax.numpy as jnp
+        >>> def equal(shape, num_words):
+        ...     return jnp.full((*shape, num_words), -jnp.log(num_words))
+        >>> head = head_of(
+        ...     lambda key: (),
+        ...     lambda params, table, bias, outputs, mask: (
+        ...         outputs.shape[:2],
+        ...         len(bias),
+        ...     ),
+        ...     None,
+        ...     lambda *read, targets, weights: jnp.log(read[1]) * weights.sum(),
+        ...     lambda *read, targets: equal(*read)[..., 0],
+        ...     equal,
+        ... )
+        >>> head.log_probs((), jnp.ones((5, 4)), jnp.ones(5), jnp.ones((2, 3, 4))).shape
+        (2, 3, 5)
+    """
+
+    def nll_of(
         params: Tree,
         table: Array,
         bias: Array,
@@ -73,10 +127,9 @@ def mixture_head(
         weights: Array,
         mask: Array | None = None,
     ) -> Array:
-        latents, log_prior = latents_and_prior(params, outputs, mask)
-        return mixture_nll(latents, log_prior, table, bias, targets, weights)
+        return nll(*read(params, table, bias, outputs, mask), targets, weights)
 
-    def log_likelihoods(
+    def log_likelihoods_of(
         params: Tree,
         table: Array,
         bias: Array,
@@ -84,17 +137,15 @@ def mixture_head(
         targets: Array,
         mask: Array | None = None,
     ) -> Array:
-        latents, log_prior = latents_and_prior(params, outputs, mask)
-        return mixture_log_likelihoods(latents, log_prior, table, bias, targets)
+        return log_likelihoods(*read(params, table, bias, outputs, mask), targets)
 
-    def log_probs(
+    def log_probs_of(
         params: Tree,
         table: Array,
         bias: Array,
         outputs: Array,
         mask: Array | None = None,
     ) -> Array:
-        latents, log_prior = latents_and_prior(params, outputs, mask)
-        return mixture_log_probs(latents, log_prior, table, bias)
+        return log_probs(*read(params, table, bias, outputs, mask))
 
-    return Head(init, nll, latent_size, log_likelihoods, log_probs)
+    return Head(init, nll_of, latent_size, log_likelihoods_of, log_probs_of)

@@ -7,7 +7,7 @@ a fixed size as the tail has tokens.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -153,17 +153,25 @@ def _over_chunks(
     """Adds up what `add` makes of each chunk of a tail's tokens."""
     tokens, order, start, count = members
     size = min(len(order), CHUNKS.get(devices.platform(), OTHER_CHUNK))
+    most = -(-len(order) // size)
     order = jnp.pad(order, (0, size))
 
-    def one(index: Any, sums: Sums) -> Sums:
+    def more(reached: tuple[Array, Array, Sums]) -> Array:
+        # There are never more than `most`; here it tells readers of the program.
+        return reached[0] < jnp.minimum(reached[1], most)
+
+    def one(reached: tuple[Array, Array, Sums]) -> tuple[Array, Array, Sums]:
+        index, num_chunks, sums = reached
         before = index * size
         places = lax.dynamic_slice(order, (start + before,), (size,))
         inside = before + jnp.arange(size) < count
         words = jnp.where(inside, tokens.words[places], 0)
         weights = jnp.where(inside, tokens.weights[places], 0)
-        return add(_Chunk(places, inside, words, weights), sums)
+        sums = add(_Chunk(places, inside, words, weights), sums)
+        return index + 1, num_chunks, sums
 
-    return lax.fori_loop(0, (count + size - 1) // size, one, sums)
+    num_chunks = (count + size - 1) // size
+    return lax.while_loop(more, one, (jnp.zeros_like(count), num_chunks, sums))[2]
 
 
 def _put(array: Array, chunk: _Chunk, values: Array) -> Array:
