@@ -191,6 +191,18 @@ def test_wikitext2_before_finetuning_has_its_size():
     assert config.phases[-1].finetune.epochs == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "vocabulary_size", "total"),
+    [("wikitext103", 267_735, 283_172_314), ("lm1b", 793_471, 429_174_658)],
+)
+def test_large_vocabularies_have_the_sizes_that_are_told(name, vocabulary_size, total):
+    path = FOLDER / f"{name}.py"
+    model = language_model(experiment.load(path), vocabulary_size, 1)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == total
+    assert f"{total:,}" in ast.get_docstring(ast.parse(path.read_text()))
+
+
 def test_without_lwgc_has_the_papers_norms():
     phases = experiment.load(FOLDER / "ptb_without_lwgc.py").phases
     norms = [phase.main.max_norms + phase.finetune.max_norms for phase in phases]
@@ -232,6 +244,7 @@ SHRUNK = {
     for name in (
         *("ptb_small", "ptb_nas", "ptb_rhn"),
         *("ptb_skip_lstm", "wikitext2_skip_lstm", "wikitext2_mogrifier_lstm"),
+        "wikitext103",
     )
 }
 
@@ -261,10 +274,12 @@ def test_a_shrunk_experiment_runs_to_its_end(path, texts, tmp_path, capsys):
         batch_size=48,
         small_batch_size=0,
         window_length=5,
+        # Those of the small vocabulary are chosen.
+        cutoffs=(),
         updates_per_epoch=config.updates_per_epoch and 5,
         valid_batch_size=2,
     )
-    corpus = data.load(str(texts))
+    corpus = data.load(str(texts), order=config.vocabulary_order)
     run = opening.open_run(tmp_path / "run", config, corpus)
     console = Console(file=io.StringIO())
     with Progress(console) as progress:
@@ -296,7 +311,7 @@ def test_an_experiment_says_what_it_is_and_how_it_is_run(path):
 def test_the_limits_of_an_experiment_fit_its_network(path):
     config = experiment.load(path)
     for phase in config.phases:
-        model = language_model(config, 50, phase.num_layers)
+        model = language_model(config, 10**6, phase.num_layers)
         params = jax.eval_shape(model.init, jax.random.key(0))
         for stage in (phase.main, phase.finetune):
             limits = clip_limits(stage.max_norms, phase.num_layers)
