@@ -22,13 +22,19 @@ from benchmarks import compiled, hlo, program_faults
 from benchmarks.absent import DEVICES, TPUS, absent_mesh
 from benchmarks.presets import PRESETS
 from benchmarks.results import RESULTS, write
-from benchmarks.workloads import NUM_WINDOWS, WORKLOADS, lowered, network_of
+from benchmarks.workloads import (
+    EXPERIMENTS,
+    NUM_WINDOWS,
+    WORKLOADS,
+    lowered,
+    network_of,
+)
 from glrnn.cells import CELLS
 from glrnn.console.table import print_table
 from glrnn.errors import told_plainly
 from glrnn.heads import HEADS
 
-NETWORKS = (*PRESETS, *CELLS, *HEADS)
+NETWORKS = (*PRESETS, *EXPERIMENTS, *CELLS, *HEADS)
 # Devices that shard a batch. Only training has a program of its own on them.
 SHARING = ("8xh100", "16xh100")
 
@@ -46,8 +52,8 @@ class Command:
 
     Attributes:
         device: The devices to compile for: H100s of one or two hosts, or a TPU chip.
-        preset: The network: a preset, or a cell or a head in one layer of the size of
-            `small`.
+        preset: The network: a preset, an experiment with a large vocabulary, or a cell
+            or a head in one layer of the size of `small`.
         workload: The programs to compile.
         list: Whether to print each launch of each loop, with its source line.
         output: A folder for the results.

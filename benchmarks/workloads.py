@@ -6,6 +6,7 @@ that nothing is computed and no device is needed.
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from benchmarks.absent import on_devices, platform_of
 from benchmarks.ours import make_update
 from benchmarks.presets import PRESETS, make_config
 from glrnn.cells import CELLS
-from glrnn.config import Config, Layer
+from glrnn.config import Config, Layer, experiment
 from glrnn.data.windows import Window
 from glrnn.evaluation import dynamic, gradient_statistics, perplexity
 from glrnn.evaluation.dynamic import DynamicRule
@@ -32,15 +33,21 @@ SHARED_BATCH = 16
 NUM_SOFTMAXES = 5
 # Those of the head `adaptive`.
 CUTOFFS = (500, 3300)
+# The experiments with large vocabularies, and the number of their words.
+EXPERIMENTS = {"wikitext103": 267_735, "lm1b": 793_471}
+FOLDER = Path(__file__).parents[1] / "experiments"
 
 
 def network_of(name: str, num_devices: int = 1) -> tuple[Config, int]:
     """The settings of a network by name, and the size of its vocabulary.
 
     Args:
-        name: A preset, or a cell or a head for one layer of the size of `small`.
+        name: A preset, an experiment in `EXPERIMENTS`, or a cell or a head for one
+            layer of the size of `small`.
         num_devices: With several, the batch size is one that 8 or 16 divide.
     """
+    if name in EXPERIMENTS:
+        return experiment.load(FOLDER / f"{name}.py"), EXPERIMENTS[name]
     preset = PRESETS.get(name, PRESETS["small"]._replace(layers=1))
     if num_devices > 1:
         preset = preset._replace(batch=SHARED_BATCH)
