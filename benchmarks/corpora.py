@@ -61,9 +61,13 @@ def timed_load(*arguments, **options):
 
 def first_window(*arguments):
     next(windows(*arguments))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    found = json.dumps({"load_seconds": seconds["load"], "peak_bytes": peak})
-    os.write(int(sys.argv[1]), found.encode())
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    found = {
+        "load_seconds": seconds["load"],
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_bytes": used.ru_maxrss * 1024,
+    }
+    os.write(int(sys.argv[1]), json.dumps(found).encode())
     os._exit(0)
 
 data.load, epoch.windows = timed_load, first_window
@@ -130,7 +134,7 @@ def _blocks(
 
 
 def start(folder: Path, cache: Path) -> dict[str, float]:
-    """The wall time and the peak memory of a start up to the first window."""
+    """The wall time, CPU time and peak memory of a start up to the first window."""
     with tempfile.TemporaryDirectory() as name:
         experiment = Path(name, "small.py")
         experiment.write_text(EXPERIMENT)
@@ -177,8 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     print(
         f"{result['train_tokens']:,} tokens, {result['words']:,} words: first start "
-        f"{first['seconds']:.1f} s, {first['peak_bytes'] / 1e9:.2f} GB; later "
-        f"{result['later_seconds']:.1f} s, {result['later_peak_bytes'] / 1e9:.2f} GB"
+        f"{first['seconds']:.1f} s ({first['cpu_seconds']:.1f} of CPU), "
+        f"{first['peak_bytes'] / 1e9:.2f} GB; later {result['later_seconds']:.1f} s "
+        f"({result['later_cpu_seconds']:.1f} of CPU), "
+        f"{result['later_peak_bytes'] / 1e9:.2f} GB"
     )
     name = "corpora" if command.scale == 1 else "corpora-rehearsal"
     write(command.output, name, result)

@@ -280,26 +280,27 @@ def test_what_is_not_the_archive_is_refused(name, small, tmp_path, root):
     assert not (root / builder.name / "1.0.0").exists()
 
 
-def test_an_archive_without_a_text_is_told(small, tmp_path, monkeypatch):
-    builder, _, _ = small("wikitext-103")
-    content = zipped({"wikitext-103/wiki.train.tokens": b"a\n"})
-    source = builder.source
-    archive = source.archive._replace(sha256=sha256(content))
-    monkeypatch.setattr(builder, "source", source._replace(archive=archive))
+@pytest.mark.parametrize(
+    ("name", "contents", "message"),
+    [
+        (
+            "wikitext-103",
+            {"wikitext-103/wiki.train.tokens": b"a\n"},
+            r"has no wikitext-103/wiki\.valid\.tokens",
+        ),
+        ("text8", {"text8": TEXT8[:-1] + b"!"}, "has the byte 33: no symbol"),
+    ],
+)
+def test_an_archive_of_something_else_is_told(
+    small, tmp_path, monkeypatch, name, contents, message
+):
+    builder, _, _ = small(name)
+    content = zipped(contents)
+    archive = builder.source.archive._replace(sha256=sha256(content))
+    monkeypatch.setattr(builder, "source", builder.source._replace(archive=archive))
     folder = write(tmp_path / "hand", {archive.name: content})
-    with pytest.raises(UsageError, match=r"has no wikitext-103/wiki\.valid\.tokens"):
-        data.load("wikitext-103", manual_dir=folder)
-
-
-def test_a_character_that_has_no_symbol_is_refused(small, tmp_path, monkeypatch):
-    builder, _, _ = small("text8")
-    content = zipped({"text8": TEXT8[:-1] + b"!"})
-    source = builder.source
-    archive = source.archive._replace(sha256=sha256(content))
-    monkeypatch.setattr(builder, "source", source._replace(archive=archive))
-    folder = write(tmp_path / "hand", {archive.name: content})
-    with pytest.raises(UsageError, match=r"has the byte 33"):
-        data.load("text8", manual_dir=folder)
+    with pytest.raises(UsageError, match=message):
+        data.load(name, manual_dir=folder)
 
 
 # The facts of the real ones.

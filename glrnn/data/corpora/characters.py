@@ -4,9 +4,16 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from glrnn.data.corpora.archives import Paths
+from glrnn.data.corpora.download import Text
 from glrnn.data.corpora.downloaded import TextsBuilder
 from glrnn.errors import UsageError
 
+# The usual splits of 100 million characters.
+TEXTS = {
+    "train": Text("", num_tokens=90_000_000),
+    "valid": Text("", num_tokens=5_000_000),
+    "test": Text("", num_tokens=5_000_000),
+}
 BLOCK = 2**16
 
 

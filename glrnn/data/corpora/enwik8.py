@@ -8,8 +8,8 @@ splits have 90, 5 and 5 million bytes there too. Source: Matt Mahoney, "Large Te
 Compression Benchmark", 2006, http://mattmahoney.net/dc/textdata.html.
 """
 
-from glrnn.data.corpora.characters import CharactersBuilder
-from glrnn.data.corpora.download import Archive, Member, Source, Text
+from glrnn.data.corpora.characters import TEXTS, CharactersBuilder
+from glrnn.data.corpora.download import Archive, Member, Source
 from glrnn.data.tokens import EOS
 
 NEWLINE = 10
@@ -29,11 +29,7 @@ class Enwik8(CharactersBuilder):
             "http://mattmahoney.net/dc/enwik8.zip",
             "https://mattmahoney.net/dc/enwik8.zip",
         ),
-        texts={
-            "train": Text("", num_tokens=90_000_000),
-            "valid": Text("", num_tokens=5_000_000),
-            "test": Text("", num_tokens=5_000_000),
-        },
+        texts=TEXTS,
         # The SHA-256 of the archive is in Hugging Face's datasets
         # (datasets/enwik8/dataset_infos.json at commit 0401021), and several projects
         # that load the text publish the same one of it.

@@ -9,8 +9,8 @@ Test Data", 2011, http://mattmahoney.net/dc/textdata.html.
 
 import string
 
-from glrnn.data.corpora.characters import CharactersBuilder
-from glrnn.data.corpora.download import Archive, Member, Source, Text
+from glrnn.data.corpora.characters import TEXTS, CharactersBuilder
+from glrnn.data.corpora.download import Archive, Member, Source
 
 _SYMBOLS = {letter: letter for letter in string.ascii_lowercase} | {" ": "_"}
 
@@ -30,11 +30,7 @@ class Text8(CharactersBuilder):
             "http://mattmahoney.net/dc/text8.zip",
             "https://mattmahoney.net/dc/text8.zip",
         ),
-        texts={
-            "train": Text("", num_tokens=90_000_000),
-            "valid": Text("", num_tokens=5_000_000),
-            "test": Text("", num_tokens=5_000_000),
-        },
+        texts=TEXTS,
         # Several projects that load it publish the same two. Mahoney's page has another
         # checksum of the text, its MD5: 3bea1919949baf155f99411df5fada7e.
         archive=Archive(
