@@ -4,7 +4,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -73,6 +73,17 @@ class StoppedError(Exception):
         self.signal = signal
 
 
+class LostError(Exception):
+    """Another process that trains the same run is gone, or does not answer.
+
+    Example:
+        >>> raise LostError("another process of the run is gone")
+        Traceback (most recent call last):
+        ...
+        glrnn.errors.LostError: another process of the run is gone
+    """
+
+
 # What a terminal obeys, or what breaks or reorders a line: control characters, the
 # separators of lines and paragraphs, and marks that change the direction of writing.
 _NOT_PRINTABLE = re.compile(
@@ -80,6 +91,8 @@ _NOT_PRINTABLE = re.compile(
 )
 
 
+# The exit status of a run that lost one of its processes.
+LOST = 3
 # The largest number of characters of a message: some quote what they are about.
 _LONGEST = 10_000
 
@@ -102,16 +115,21 @@ def _escaped(code: int) -> str:
 
 
 @contextmanager
-def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
+def told_plainly(
+    interrupted: str = "stopped", leave: Callable[[int], NoReturn] | None = None
+) -> Iterator[None]:
     """Turns errors that a user can expect into one line and an exit status.
 
     The status is 2 for a user's mistake or a failure of the system (a full disk, too
-    little memory), 1 for a run that diverged, 130 for Ctrl-C, 143 for SIGTERM, 129 for
-    a closed terminal, and 141 for output that nobody reads any more. Any other
-    exception is a defect and keeps its traceback.
+    little memory), 1 for a run that diverged, 3 for a run that lost one of its
+    processes, 130 for Ctrl-C, 143 for SIGTERM, 129 for a closed terminal, and 141 for
+    output that nobody reads any more. Any other exception is a defect and keeps its
+    traceback.
 
     Args:
         interrupted: The line to print on Ctrl-C.
+        leave: Ends the process with a status, once its last line is printed; by
+            default `SystemExit` does, or `os._exit` where Python's shutdown would fail.
 
     Example:
         >>> with told_plainly():
@@ -132,20 +150,22 @@ def told_plainly(interrupted: str = "stopped") -> Iterator[None]:
     except BrokenPipeError:
         os._exit(141)
     except (UsageError, OSError) as error:
-        _exit(f"error: {error}", 2)
+        _exit(f"error: {error}", 2, leave)
     except MemoryError as error:
-        _exit(f"error: too little memory: {one_line(error)}", 2)
+        _exit(f"error: too little memory: {one_line(error)}", 2, leave)
     except (RuntimeError, ValueError) as error:
         # JAX reports too little memory with this word, and Orbax a full disk.
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        _exit(f"error: {one_line(error)}", 2)
+        _exit(f"error: {one_line(error)}", 2, leave)
     except DivergedError as error:
-        _exit(f"stopped: {error}", 1)
+        _exit(f"stopped: {error}", 1, leave)
     except StoppedError as error:
-        _leave(f"stopped: {error}", 128 + error.signal)
+        _leave(f"stopped: {error}", 128 + error.signal, leave)
+    except LostError as error:
+        _leave(f"stopped: {error}", LOST, leave)
     except KeyboardInterrupt:
-        _leave(interrupted, 130)
+        _leave(interrupted, 130, leave)
 
 
 def one_line(error: BaseException) -> str:
@@ -182,21 +202,28 @@ def _flush() -> None:
         _exit(f"error: {error}", 2)
 
 
-def _exit(last_words: str, status: int) -> NoReturn:
+def _exit(
+    last_words: str, status: int, leave: Callable[[int], NoReturn] | None = None
+) -> NoReturn:
     """Ends the program, at once if Python's shutdown could not write what it holds."""
-    if _is_said(last_words):
+    said = _is_said(last_words)
+    if leave is not None:
+        leave(status)
+    if said:
         raise SystemExit(status) from None
     os._exit(status)
 
 
-def _leave(last_words: str, status: int) -> NoReturn:
+def _leave(
+    last_words: str, status: int, leave: Callable[[int], NoReturn] | None
+) -> NoReturn:
     """Ends the process at once.
 
     Python's own shutdown crashes while a device is at work. Nothing is being saved any
     more, since the blocks of all context managers have been left.
     """
     _is_said(last_words)
-    os._exit(status)
+    (leave or os._exit)(status)
 
 
 def _is_said(last_words: str) -> bool:

@@ -18,9 +18,11 @@ from typing import Annotated, NamedTuple
 import tyro
 
 from glrnn.config import Config, experiment
+from glrnn.console.joining import Cluster, joined
 from glrnn.console.options import config_of, grouped_options, words
 from glrnn.console.sentence import shell_word
 from glrnn.errors import UsageError, printable, told_plainly
+from glrnn.ground import processes
 from glrnn.ground.devices import require_devices
 from glrnn.training.context import Runtime
 
@@ -30,6 +32,9 @@ Attributes:
     experiment: A Python file with a `config`, or the folder of a run to resume; the
         quickstart if there is none.
 """
+
+
+STOPPED = "stopped; the same command resumes"
 
 
 # A run's own value is the default, and may hold what a terminal obeys.
@@ -64,12 +69,14 @@ class Command(NamedTuple):
         experiment: A Python file, the folder of a run, or nothing for the quickstart.
         place: Where.
         runtime: How.
+        cluster: Together with which processes.
         config: What is learned.
     """
 
     experiment: str
     place: Place
     runtime: Runtime
+    cluster: Cluster
     config: Config
 
 
@@ -79,8 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: The words of the command; `sys.argv` by default.
     """
-    with told_plainly("stopped; the same command resumes"):
-        _run(_parse(words(arguments)))
+    with told_plainly(STOPPED):
+        command = _parse(words(arguments))
+        with joined(command.cluster, STOPPED):
+            _run(command)
 
 
 def _parse(arguments: Sequence[str]) -> Command:
@@ -99,6 +108,7 @@ def _parse(arguments: Sequence[str]) -> Command:
             ),
             ("place", Annotated[Place, tyro.conf.arg(name="")]),
             ("runtime", Annotated[Runtime, tyro.conf.arg(name="")]),
+            ("cluster", Annotated[Cluster, tyro.conf.arg(name="")]),
             *((group, given) for group, (given, _) in options.items()),
         ],
     )
@@ -108,12 +118,12 @@ def _parse(arguments: Sequence[str]) -> Command:
         kind,
         prog="python -m glrnn.train",
         args=arguments,
-        default=kind(named, place, runtime, **groups),
+        default=kind(named, place, runtime, Cluster(), **groups),
     )
     config = config_of({group: getattr(typed, group) for group in groups})
     if typed.experiment != named:
         raise UsageError(f"the experiment, {typed.experiment}, must come first")
-    return Command(named, typed.place, typed.runtime, config)
+    return Command(named, typed.place, typed.runtime, typed.cluster, config)
 
 
 def _default(named: str) -> tuple[Place, Runtime, Config]:
@@ -147,11 +157,13 @@ def _run(command: Command) -> None:
     keep_programs()
     return_memory()
     execution = command.runtime.execution(config)
-    corpus = load_corpus(
-        place.data,
-        manual_dir=place.manual_dir,
-        min_count=config.min_count,
-        order=config.vocabulary_order,
+    corpus = processes.here().each(
+        lambda: load_corpus(
+            place.data,
+            manual_dir=place.manual_dir,
+            min_count=config.min_count,
+            order=config.vocabulary_order,
+        )
     )
     fitting.train(place.workdir, config, corpus, execution, command.experiment, events)
     print(*_next_commands(place.workdir), sep="\n")

@@ -26,7 +26,7 @@ errors
 # Files of one room, likewise; the other rooms have no order inside.
 GROUND = """
 validation
-files devices arrays machine
+files devices arrays machine processes
 """
 TRAINING = """
 fitting
@@ -36,7 +36,7 @@ device_check
 epoch
 programs starting_params agreement
 step context
-gradient optimizer checkpoint warning_signs
+gradient optimizer checkpoint warning_signs requests
 history train_state
 """
 INSIDE = {"training": TRAINING, "ground": GROUND}

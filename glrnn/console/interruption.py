@@ -146,7 +146,8 @@ def _answer(reader: socket.socket, awaited: Collection[int]) -> None:
 def _quit(number: int) -> NoReturn:
     """Ends the process, whatever it is doing."""
     try:
-        if os.isatty(1):
-            os.write(1, SHOW_CURSOR)
+        output = sys.stdout.fileno()
+        if os.isatty(output):
+            os.write(output, SHOW_CURSOR)
     finally:
         os._exit(128 + number)

@@ -1,9 +1,11 @@
 """Devices: a program's platform, the mesh that shares a batch, matmul precisions."""
 
+from collections import Counter
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from glrnn.errors import UsageError, one_line, said_by_jax
 
@@ -100,7 +102,9 @@ def _without_devices(error: BaseException) -> str:
 
 
 def share_batch(batch_size: int, num_devices: int = 0) -> Mesh | None:
-    """The devices of this process that share a batch equally.
+    """The devices that share a batch equally, of all processes that are joined.
+
+    Of several processes each takes part with as many devices.
 
     Args:
         batch_size: The number of sequences in the batch, or in a microbatch.
@@ -116,6 +120,8 @@ def share_batch(batch_size: int, num_devices: int = 0) -> Mesh | None:
         >>> share_batch(12, 1) is None
         True
     """
+    if jax.process_count() > 1:
+        return _share_among_processes(batch_size, num_devices)
     devices = jax.local_devices()
     if num_devices > len(devices):
         raise UsageError(f"there are {len(devices)} devices here, not {num_devices}")
@@ -130,3 +136,96 @@ def share_batch(batch_size: int, num_devices: int = 0) -> Mesh | None:
         return None
     kinds = (AxisType.Auto,)
     return jax.make_mesh((count,), ("batch",), kinds, devices=devices[:count])
+
+
+def _share_among_processes(batch_size: int, num_devices: int) -> Mesh:
+    """The devices of several processes, side by side, that share a batch equally."""
+    devices = sorted(
+        jax.devices(), key=lambda device: (device.process_index, device.id)
+    )
+    found = Counter(device.process_index for device in devices)
+    count, there = len(found), min(found.values())
+    if batch_size % count:
+        raise UsageError(
+            f"{count} processes do not share {batch_size} sequences equally"
+        )
+    if num_devices % count:
+        raise UsageError(
+            f"{num_devices} devices are not shared equally by {count} processes"
+        )
+    each = num_devices // count
+    if each > there:
+        raise UsageError(
+            f"there are {there} devices in each of {count} processes, not {each}"
+        )
+    if each and batch_size % num_devices:
+        raise UsageError(
+            f"{num_devices} devices do not share {batch_size} sequences equally"
+        )
+    each = each or max(n for n in range(1, there + 1) if batch_size % (n * count) == 0)
+    taken: Counter[int] = Counter()
+    chosen = []
+    for device in devices:
+        taken[device.process_index] += 1
+        if taken[device.process_index] <= each:
+            chosen.append(device)
+    return Mesh(np.array(chosen), ("batch",), axis_types=(AxisType.Auto,))
+
+
+def spans_processes(mesh: Mesh | None) -> bool:
+    """Whether the devices of a mesh are those of several processes.
+
+    Example:
+        >>> spans_processes(None)
+        False
+    """
+    return mesh is not None and mesh.is_multi_process
+
+
+def own_columns(mesh: Mesh | None, batch_size: int) -> slice:
+    """The columns of a batch that this process's devices have.
+
+    Args:
+        mesh: The devices that share it, from `share_batch`.
+        batch_size: The number of sequences in the batch.
+
+    Example:
+        >>> own_columns(None, 4)
+        slice(0, 4, None)
+    """
+    if mesh is None or not spans_processes(mesh):
+        return slice(0, batch_size)
+    sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    found = sharding.addressable_devices_indices_map((batch_size,))
+    slices = [index[0] for index in found.values() if index is not None]
+    return slice(min(s.start or 0 for s in slices), max(s.stop for s in slices))
+
+
+def shard(array: np.ndarray, mesh: Mesh, axis: int) -> Any:
+    """An array over the devices of several processes, of which each has its own part.
+
+    Args:
+        array: The part of this process.
+        mesh: The devices.
+        axis: The axis that they share.
+    """
+    spec = PartitionSpec(*[None] * axis, mesh.axis_names)
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, spec), array)
+
+
+def meet(mesh: Mesh | None) -> None:
+    """Connects the devices of several processes.
+
+    They would connect in the first update, which one process may reach, its program
+    compiled, a minute before another: too long for JAX.
+
+    Args:
+        mesh: The devices.
+
+    Example:
+        >>> meet(None)
+    """
+    if mesh is not None and spans_processes(mesh):
+        own = own_columns(mesh, mesh.size)
+        ones = shard(np.ones(own.stop - own.start, np.int32), mesh, axis=0)
+        jax.block_until_ready(jax.jit(jax.numpy.sum)(ones))

@@ -178,6 +178,12 @@ class CheckpointFolder:
             saving.result()
             self._losses = self._losses_then
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the pending save has failed by now."""
+        saving = self._saving
+        return saving is not None and saving.done() and saving.exception() is not None
+
     def check(self) -> None:
         """Raises what `wait` would raise, if the pending save has failed by now."""
         if self._saving is not None and self._saving.done():

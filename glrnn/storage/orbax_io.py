@@ -75,7 +75,7 @@ def write(path: Path, trees: Mapping[str, PyTree], about: Mapping[str, Any]) -> 
     items["about"] = ocp.args.JsonSave({**about, "arrays": arrays})
     with (
         _late_callbacks_silenced(),
-        ocp.Checkpointer(_handler(trees)) as checkpointer,
+        ocp.Checkpointer(_handler(trees), **_alone()) as checkpointer,
     ):
         try:
             checkpointer.save(path.absolute(), args=ocp.args.Composite(**items))
@@ -173,7 +173,7 @@ def _restore(path: Path, item: str, how: Any) -> Any:
     try:
         with (
             _late_callbacks_silenced(),
-            ocp.Checkpointer(_handler({item})) as checkpointer,
+            ocp.Checkpointer(_handler({item}), **_alone()) as checkpointer,
         ):
             return checkpointer.restore(path.absolute(), args=composite)[item]
     except FileNotFoundError as error:
@@ -198,8 +198,27 @@ def _handler(items: Iterable[str]) -> Any:
     ocp = _orbax()
     # A file of its own for every array: Orbax's default, one database for all of them,
     # leaks 20 KB of memory at every save.
-    trees = {item: ocp.StandardCheckpointHandler(use_ocdbt=False) for item in items}
-    return ocp.CompositeCheckpointHandler(about=ocp.JsonCheckpointHandler(), **trees)
+    alone = _alone()
+    trees = {
+        item: ocp.StandardCheckpointHandler(use_ocdbt=False, **alone) for item in items
+    }
+    trees["about"] = ocp.JsonCheckpointHandler(**alone)
+    if alone:
+        alone = {"composite_options": ocp.CompositeOptions(**alone)}
+    return ocp.CompositeCheckpointHandler(**alone, **trees)
+
+
+def _alone() -> dict[str, Any]:
+    """The options of Orbax by which this process neither waits for others nor tells.
+
+    Of several processes the first one writes what one process would write. Orbax's own
+    barriers are collectives: from a thread, they would meet those of training.
+    """
+    if jax.process_count() == 1:
+        return {}
+    me = jax.process_index()
+    options = _orbax().options.MultiprocessingOptions(me, {me})
+    return {"multiprocessing_options": options}
 
 
 def _leaves(tree: PyTree) -> list[tuple[str, Any]]:

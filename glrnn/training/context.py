@@ -1,8 +1,9 @@
 """The context of a training run: one value that the functions of training share."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -17,18 +18,22 @@ from glrnn.console.interruption import Interruption
 from glrnn.console.progress import Progress
 from glrnn.errors import StoppedError, UsageError
 from glrnn.evaluation.perplexity import Score, unigram_score
-from glrnn.ground.devices import PRECISIONS, share_batch
-from glrnn.ground.validation import at_least, check, choice
+from glrnn.ground import devices, processes
+from glrnn.ground.devices import PRECISIONS
+from glrnn.ground.processes import Processes
+from glrnn.ground.validation import at_least, check, choice, to_json
 from glrnn.model import Model, language_model
 from glrnn.storage import opening
 from glrnn.storage.metrics_log import EpochRecord, MetricsLog
-from glrnn.storage.numerics import unusual
+from glrnn.storage.numerics import numerics, unusual
 from glrnn.storage.run_folder import STAGES, Origin, Run, StageId
 
 # What to do about a loss or gradient that is not finite: stop the run; skip that
 # update, as long as there are not too many in a row; or rewind to the newest checkpoint
 # and train on from there with other dropout masks.
 ON_NONFINITE = ("stop", "skip", "rewind")
+# The packages of which processes that train one run have the same version.
+VERSIONS = "glrnn", "jax", "jaxlib"
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,24 @@ of bfloat16, float32, tensorfloat32
     def execution(self, config: Config) -> "Execution":
         """How a run of a config is executed on the devices that are there.
 
+        Of several processes all call it, and connect.
+
         Raises:
-            UsageError: There are fewer devices, or they do not divide the batch.
+            UsageError: There are fewer devices, or they do not divide the batch; or
+                processes were given different settings.
         """
+        processes.here().agree(
+            {
+                "settings": lambda: f"{to_json(config)}{self}",
+                "numbers": lambda: to_json(numerics(self.matmul_precision)),
+                "versions": lambda: str([version(name) for name in VERSIONS]),
+            }
+        )
+        share = config.batch_size // config.num_microbatches
+        mesh = devices.share_batch(share, self.num_devices)
+        devices.meet(mesh)
         return Execution(
-            share_batch(config.batch_size // config.num_microbatches, self.num_devices),
+            mesh,
             PRECISIONS[self.matmul_precision],
             self.checkpoint_minutes,
             self.on_nonfinite,
@@ -117,6 +135,7 @@ class Context(NamedTuple):
         unigram: The score of word frequencies alone on the validation set.
         mirror: Takes each epoch that the run's metrics have got, once it is saved, to
             show it elsewhere; it may refuse with a UsageError, which stops nothing.
+        processes: The processes that train the run.
     """
 
     run: Run
@@ -127,6 +146,7 @@ class Context(NamedTuple):
     execution: Execution
     unigram: Score
     mirror: Callable[[EpochRecord], None] = lambda record: None
+    processes: Processes = Processes()
 
     @property
     def config(self) -> Config:
@@ -162,19 +182,20 @@ class Context(NamedTuple):
         except UsageError as error:
             self.progress.say(f"warning: {error}; the run goes on without them")
 
-    def stop_if_told(self, where: str) -> None:
-        """Ends the run if it was told to stop.
+    def stop_if_told(self, where: str, wait: Callable[[], None]) -> None:
+        """Ends the run if one of its processes was told to stop.
 
         Args:
             where: What is saved, for the message.
+            wait: Called before that; returns when it is saved.
 
         Raises:
             StoppedError: The run was told to stop.
         """
-        if self.interruption.signal is not None:
-            raise StoppedError(
-                self.interruption.signal, f"{where}; the same command resumes the run"
-            )
+        signal = self.processes.largest(self.interruption.signal or 0)
+        if signal:
+            wait()
+            raise StoppedError(signal, f"{where}; the same command resumes the run")
 
     def title(self, stage: StageId, epoch: int) -> str:
         """What is being trained, as a person reads it."""
@@ -215,6 +236,7 @@ def new_context(
             len(corpus.vocabulary),
             batch_size=run.config.valid_batch_size,
         ),
+        processes=processes.here(),
     )
 
 
@@ -228,8 +250,8 @@ def opened(
 ) -> Iterator[Context]:
     """Opens a run, new or to be resumed, as a command line trains it.
 
-    Meanwhile no other process trains in its folder, standard output shows the run, and
-    signals tell it to stop.
+    Meanwhile no other run trains in its folder, standard output shows the run, and
+    signals tell it to stop. Of several processes the first one has the folder.
 
     Args:
         folder: The run's folder; made if it does not exist.
@@ -239,13 +261,20 @@ def opened(
         experiment: The name by which `glrnn.runs` lists the run.
 
     Raises:
-        UsageError: As `opening.open_run`; or another process trains there.
+        UsageError: As `opening.open_run`; or another process trains there; or
+            processes of this run have different texts.
     """
+    processes.here().agree(
+        {
+            "texts": lambda: data.fingerprint(corpus),
+            "words": lambda: corpus.vocabulary.sha256,
+        }
+    )
     interruption = Interruption()
     names = {jax_name: name for name, jax_name in PRECISIONS.items()}
     precision = names.get(execution.precision or "", "float32")
     with (
-        opening.open_locked(folder, config, corpus, experiment, precision) as run,
+        _opened_by_first(folder, config, corpus, experiment, precision) as run,
         Progress(when_lost=interruption.output_is_lost) as progress,
         interruption.awaited(),
     ):
@@ -253,6 +282,23 @@ def opened(
             for setting in unusual(run.origin.numerics):
                 progress.say(f"note: {setting} is set; the run keeps to it")
         yield new_context(run, corpus, progress, execution, interruption)
+
+
+@contextmanager
+def _opened_by_first(
+    folder: Path, config: Config, corpus: data.Corpus, *given: str
+) -> Iterator[Run]:
+    """`opening.open_locked` at the first process; the others read nothing there."""
+    found: list[Run] = []
+    with ExitStack() as blocks:
+
+        def enter() -> None:
+            opened = opening.open_locked(folder, config, corpus, *given)
+            found.append(blocks.enter_context(opened))
+
+        processes.here().lead(enter)
+        origin = Origin(corpus.name, data.fingerprint(corpus))
+        yield found[0] if found else Run(folder, config, corpus.vocabulary, origin)
 
 
 @contextmanager

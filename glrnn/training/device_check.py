@@ -77,7 +77,7 @@ def _require(context: Context, stage: StageId) -> None:
     kind = device_kind(context)
     key = _key(context, stage)
     passed = _folder() / f"{sha256(json.dumps(key).encode()).hexdigest()}.json"
-    if passed.exists():
+    if context.processes.lead(passed.exists):
         context.progress.say(f"{kind} has passed the check of this program before")
         return
     started = time.perf_counter()
@@ -172,7 +172,8 @@ def _first_update(
     state = replicate(state, context.execution.mesh)
     step = program(context, stage).step
     state, metrics = step(state, window, context.stage_key(stage))
-    return jax.device_get((replace(state, opt_state=()), metrics))
+    found = context.processes.whole((replace(state, opt_state=()), metrics))
+    return jax.device_get(found)
 
 
 def _sensitive(

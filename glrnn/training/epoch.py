@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from glrnn.config import Config
 from glrnn.config.gradual import group_names
@@ -29,6 +30,7 @@ from glrnn.ground import devices
 from glrnn.storage.run_folder import STAGES, StageId
 from glrnn.training.context import Context
 from glrnn.training.history import Tally
+from glrnn.training.requests import Requests
 from glrnn.training.step import Metrics, Step
 from glrnn.training.train_state import TrainState, replicate
 
@@ -89,7 +91,8 @@ def train_epoch(
         averaging: Whether the parameters are being averaged, for the display.
         rewinds: How often the stage was rewound.
         pause: Called before every update; if true the epoch stops there, to be saved
-            and resumed.
+            and resumed. Of several processes, if true at one of them, all stop a few
+            updates later.
 
     Returns:
         The state after the last update, and the tally with it.
@@ -118,10 +121,12 @@ def train_epoch(
     if begun.windows:
         rest = _segments(context, stage, len(stream), epoch, begun.windows)
     key = context.stage_key(stage, rewinds)
-    updates = _updates(context, stage, step, state, stream, rest, key, pause)
+    requests = Requests(pause, context.execution.mesh)
+    updates = _updates(context, stage, step, state, stream, rest, key, requests)
     tally = begun
     for window, newest, outputs in _behind(updates, AHEAD):
         state, metrics = newest, jax.device_get(outputs)
+        requests.hear(metrics)
         nll = float(metrics["nll"])
         norms = [float(norm) for norm in jax.tree.leaves(metrics["norms"])]
         trouble = _not_finite(names, norms, float(metrics["loss"]))
@@ -147,22 +152,36 @@ def _updates(
     stream: Ids,
     segments: Sequence[Segment],
     key: jax.Array,
-    pause: Callable[[], bool],
+    requests: Requests,
 ) -> Iterator[Update]:
     """Sends the updates of some segments to the device, without waiting for them."""
-    config = context.config
+    config, mesh = context.config, context.execution.mesh
+    own = stream[:, devices.own_columns(mesh, config.batch_size)]
     for lengths, start, stop in segments:
         if start == 0:
             carry = context.model(stage).initial_carry(config.batch_size)
             state = replace(state, carry=carry)
-        state = replicate(state, context.execution.mesh)
+        state = replicate(state, mesh)
         padded = _paddings(config, lengths, len(stream))
-        rest = windows(stream, lengths, padded, start)
+        rest = windows(own, lengths, padded, start)
         for window in itertools.islice(rest, stop - start):
-            if pause():
+            told = requests.next()
+            if told is None:
                 return
-            state, metrics = step(state, window, key)
+            state, metrics = step(state, _shared(window, mesh), key, *told)
             yield Update(window, state, metrics)
+
+
+def _shared(window: Window, mesh: Mesh | None) -> Window:
+    """A window of which each process has its own columns."""
+    if mesh is None or not devices.spans_processes(mesh):
+        return window
+    inputs, targets, length = window
+    return Window(
+        devices.shard(inputs, mesh, axis=1),
+        devices.shard(targets, mesh, axis=1),
+        length,
+    )
 
 
 def _skip(context: Context, tally: Tally, trouble: str) -> Tally:

@@ -8,6 +8,7 @@ from pathlib import Path
 from glrnn import data
 from glrnn.config import Config
 from glrnn.console.corpus import load_corpus
+from glrnn.ground import processes
 from glrnn.reports.event_file import EventFile
 from glrnn.reports.rows import phase_row
 from glrnn.scoring.trained import Trained, load
@@ -63,8 +64,9 @@ def fit(
     runtime = runtime or Runtime()
     execution = runtime.execution(config)
     if not isinstance(corpus, data.Corpus):
-        corpus = load_corpus(
-            corpus, min_count=config.min_count, order=config.vocabulary_order
+        named, words = corpus, (config.min_count, config.vocabulary_order)
+        corpus = processes.here().each(
+            lambda: load_corpus(named, min_count=words[0], order=words[1])
         )
     train(Path(workdir), config, corpus, execution)
     return load(workdir)
@@ -91,10 +93,11 @@ def train(
     Raises:
         UsageError: As `context.opened`; or as `phases.train`, which has more.
     """
-    mesh = execution.mesh
+    mesh, count = execution.mesh, processes.here().count
     opened = context.opened(workdir, config, corpus, execution, experiment)
     with opened as made, _mirrored(made, events) as run:
         shared = f" on {mesh.size} devices" if mesh is not None else ""
+        shared += f" of {count} processes" if count > 1 else ""
         run.progress.say(
             f"{corpus.name}: {len(corpus.train):,} training tokens, "
             f"{len(corpus.vocabulary):,} words; run in {workdir}{shared}"

@@ -2,6 +2,10 @@
 
 import math
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 import jax
 
@@ -10,7 +14,7 @@ from glrnn.evaluation.perplexity import perplexity
 from glrnn.storage.best_params import best_params
 from glrnn.storage.checkpoint_folder import has_checkpoints
 from glrnn.storage.metrics_log import lasting_warnings, read_epochs
-from glrnn.storage.run_folder import Run, Summary
+from glrnn.storage.run_folder import Run, StageId, Summary
 from glrnn.training import device_check
 from glrnn.training.context import Context
 from glrnn.training.history import StageHistory
@@ -34,14 +38,34 @@ def train(context: Context) -> list[Summary]:
     run = context.run
     summaries: list[Summary] = []
     for phase in range(1, len(run.config.phases) + 1):
-        summary = run.read_summary(phase)
-        if summary is None or _has_lost_its_end(run, phase):
-            _check_order(run, phase)
-            summary = _summary(context, phase, _train_phase(context, phase))
-            run.write_summary(summary)
-            context.stop_if_told(f"phase {phase} is finished")
-        summaries.append(summary)
+        finished = _led(context, partial(_finished, run, phase))
+        if finished is None:
+            histories = _train_phase(context, phase)
+            finished = _led(context, partial(_finish, context, phase, histories))
+            context.stop_if_told(f"phase {phase} is finished", lambda: None)
+        if finished is not None:
+            summaries.append(finished)
     return summaries
+
+
+def _led(context: Context, act: Callable[[], Summary | None]) -> Summary | None:
+    """A summary that the first process has, at all of them."""
+
+    def values() -> dict[str, Any] | None:
+        summary = act()
+        return None if summary is None else asdict(summary)
+
+    told = context.processes.lead(values)
+    return None if told is None else Summary(**told)
+
+
+def _finished(run: Run, phase: int) -> Summary | None:
+    """The outcome of a phase, or `None` if it is to be trained."""
+    summary = run.read_summary(phase)
+    if summary is None or _has_lost_its_end(run, phase):
+        _check_order(run, phase)
+        return None
+    return summary
 
 
 def _has_lost_its_end(run: Run, phase: int) -> bool:
@@ -69,12 +93,28 @@ def _train_phase(context: Context, phase: int) -> tuple[StageHistory, ...]:
     run = context.run
     stages = run.stages(phase)
     device_check.require(context, stages)
-    begun = [stage for stage in stages if has_checkpoints(run.stage_folder(stage))]
-    first = stages.index(begun[-1]) if begun else 0
+    first = context.processes.lead(partial(_newest, run, stages))
     histories: tuple[StageHistory, ...] = ()
     for stage in stages[first:]:
         histories = train_stage(context, stage, histories)
     return histories
+
+
+def _newest(run: Run, stages: Sequence[StageId]) -> int:
+    """The place of the last stage that has a checkpoint; 0 if none has."""
+    begun = [
+        n for n, each in enumerate(stages) if has_checkpoints(run.stage_folder(each))
+    ]
+    return begun[-1] if begun else 0
+
+
+def _finish(
+    context: Context, phase: int, histories: tuple[StageHistory, ...]
+) -> Summary:
+    """Marks a phase as finished; its summary."""
+    summary = _summary(context, phase, histories)
+    context.run.write_summary(summary)
+    return summary
 
 
 def _summary(
@@ -107,6 +147,8 @@ def _summary(
 
 def say_warnings(context: Context) -> None:
     """Repeats, at the end of a run, the warnings that have lasted."""
+    if not context.processes.is_first:
+        return
     try:
         warnings = lasting_warnings(read_epochs(context.run))
     except UsageError as error:  # the trained parameters are unaffected

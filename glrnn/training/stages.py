@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from glrnn.config.gradual import group_names
 from glrnn.console.epoch_line import epoch_line
 from glrnn.errors import DivergedError
 from glrnn.evaluation.perplexity import perplexity
+from glrnn.ground.processes import Processes
 from glrnn.losses import to_perplexity
 from glrnn.model import Params
 from glrnn.optim.averaging import (
@@ -29,9 +31,10 @@ from glrnn.optim.learning_rate import rate_factor
 from glrnn.optim.trigger import TRIGGERS
 from glrnn.storage.best_params import largest_checkpoint
 from glrnn.storage.checkpoint_folder import CheckpointFolder
+from glrnn.storage.led_checkpoints import LedCheckpoints
 from glrnn.storage.metrics_log import EpochRecord, Sign
 from glrnn.storage.run_folder import StageId
-from glrnn.training.checkpoint import Checkpoint, restore_newest
+from glrnn.training.checkpoint import Checkpoint, led, restore_newest
 from glrnn.training.context import Context
 from glrnn.training.epoch import train_epoch, windows_of_a_pass
 from glrnn.training.history import StageHistory, Tally
@@ -64,9 +67,12 @@ def train_stage(
         StoppedError: The run was told to stop; everything is saved.
     """
     folder = context.run.stage_folder(stage)
-    largest = largest_checkpoint(context.run, stage.phase)
-    say = context.progress.say
-    with CheckpointFolder(folder, say, largest=largest) as checkpoints:
+    opened = partial(
+        CheckpointFolder,
+        say=context.progress.say,
+        largest=largest_checkpoint(context.run, stage.phase),
+    )
+    with LedCheckpoints(context.processes, opened, folder) as checkpoints:
         now = _open(context, stage, checkpoints, earlier)
         epochs = now.history.epochs
         if epochs < context.stage(stage).epochs and _is_finished(
@@ -100,6 +106,21 @@ def train_stage(
 def _open(
     context: Context,
     stage: StageId,
+    checkpoints: LedCheckpoints,
+    earlier: tuple[StageHistory, ...],
+) -> Checkpoint:
+    """A stage at its newest checkpoint, or at its beginning: the first process's."""
+    alone = context._replace(processes=Processes())
+    return led(
+        context.processes,
+        lambda: _found(alone, stage, checkpoints.own, earlier),
+        state_like(context, stage),
+    )
+
+
+def _found(
+    context: Context,
+    stage: StageId,
     checkpoints: CheckpointFolder,
     earlier: tuple[StageHistory, ...],
 ) -> Checkpoint:
@@ -125,11 +146,11 @@ def _open(
     return now
 
 
-def _last_good(checkpoints: CheckpointFolder) -> str:
+def _last_good(checkpoints: LedCheckpoints) -> str:
     newest = checkpoints.newest
     if newest is None:
         return f"there is no checkpoint in {checkpoints.folder} yet"
-    return f"the last good checkpoint is {checkpoints.path(newest)}"
+    return f"the last good checkpoint is {checkpoints.folder / str(newest)}"
 
 
 def _is_finished(context: Context, stage: StageId, history: StageHistory) -> bool:
@@ -139,7 +160,7 @@ def _is_finished(context: Context, stage: StageId, history: StageHistory) -> boo
 
 
 def _train_on(
-    context: Context, stage: StageId, checkpoints: CheckpointFolder, now: Checkpoint
+    context: Context, stage: StageId, checkpoints: LedCheckpoints, now: Checkpoint
 ) -> Checkpoint:
     """Trains until an epoch is over or it is time for a checkpoint, and saves."""
     settings, history = context.stage(stage), now.history
@@ -165,6 +186,7 @@ def _train_on(
         rewinds=history.rewinds,
         pause=_pause(context, checkpoints),
     )
+    checkpoints.check()
     now = replace(now, state=state, history=replace(history, tally=tally))
     where = f"{title} is saved"
     if tally.is_whole:
@@ -177,25 +199,23 @@ def _train_on(
             now.save(checkpoints)
     else:
         where = f"{title} has not begun"
-    if context.interruption.signal is not None:
-        checkpoints.wait()
-    context.stop_if_told(where)
+    context.stop_if_told(where, checkpoints.wait)
     return now
 
 
-def _pause(context: Context, checkpoints: CheckpointFolder) -> Callable[[], bool]:
+def _pause(context: Context, checkpoints: LedCheckpoints) -> Callable[[], bool]:
     """A function that says, before every window, whether to stop there and save.
 
-    The clock starts at the first window, so that every call of `train_epoch` trains on
-    one at least.
+    The clock is the first process's; it starts at the first window, so that every call
+    of `train_epoch` trains on one at least.
     """
-    seconds = 60 * context.execution.checkpoint_minutes
+    first = context.processes.is_first
+    seconds = 60 * context.execution.checkpoint_minutes if first else 0.0
     started: float | None = None
 
     def pause() -> bool:
         nonlocal started
-        checkpoints.check()
-        if context.interruption.has_come():
+        if context.interruption.has_come() or checkpoints.has_failed:
             return True
         if started is None:
             started = time.monotonic()
@@ -208,7 +228,7 @@ def _pause(context: Context, checkpoints: CheckpointFolder) -> Callable[[], bool
 def _end_epoch(
     context: Context,
     stage: StageId,
-    checkpoints: CheckpointFolder,
+    checkpoints: LedCheckpoints,
     now: Checkpoint,
     learning_rate: float,
 ) -> Checkpoint:
@@ -224,7 +244,8 @@ def _end_epoch(
     if triggered:
         state = replace(state, opt_state=start_averaging(state.opt_state))
     tally = history.tally
-    seconds = tally.seconds + time.perf_counter() - started
+    taken = tally.seconds + time.perf_counter() - started
+    seconds = context.processes.lead(lambda: taken)
     now = Checkpoint(
         state,
         replace(
@@ -248,7 +269,7 @@ def _end_epoch(
         seconds=seconds,
         warnings=tuple(_warning_signs(context, stage, now)),
     )
-    context.metrics.append(record)
+    context.processes.lead(lambda: context.metrics.append(record))
     now.save(checkpoints, params, loss)
     title = context.title(stage, record.epoch)
     context.progress.end_epoch(epoch_line(title, train_loss, loss, averaging, seconds))
@@ -306,15 +327,16 @@ def _averaging_begins(config: Config, losses: tuple[float, ...]) -> bool:
 
 
 def _validate(context: Context, stage: StageId, params: Params) -> float:
-    """Nats per token on the validation set."""
+    """Nats per token on the validation set, by the word of the first process."""
     score = perplexity(
         context.model(stage),
         params,
         context.corpus.valid,
         batch_size=context.config.valid_batch_size,
     )
-    if not math.isfinite(score.nats_per_token):
+    loss = context.processes.lead(lambda: score.nats_per_token)
+    if not math.isfinite(loss):
         raise DivergedError(
             f"the validation loss is not finite in phase {stage.phase}, {stage.name}"
         )
-    return score.nats_per_token
+    return loss

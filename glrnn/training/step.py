@@ -21,7 +21,7 @@ class Step(Protocol):
     """The jitted step of a stage; see `training_step`."""
 
     def __call__(
-        self, state: TrainState, window: Window, key: Array
+        self, state: TrainState, window: Window, key: Array, told: Array | None = None
     ) -> tuple[TrainState, Metrics]:
         """Takes one step. The state is donated."""
         ...
@@ -57,11 +57,13 @@ def training_step(
     Returns:
         `(state, window, key) -> (state, metrics)`. The state is donated; the masks are
         drawn from `fold_in(key, state.count)`. Metrics are `nll` (nats per token),
-        `loss` (with the regularizers) and `norms`, a tree like `groups`.
+        `loss` (with the regularizers) and `norms`, a tree like `groups`. A fourth
+        argument, a number for each device, comes out as `told`, the largest of them:
+        so the processes of a run tell each other something.
     """
 
     def step(
-        state: TrainState, window: Window, key: Array
+        state: TrainState, window: Window, key: Array, told: Array | None = None
     ) -> tuple[TrainState, Metrics]:
         mask_key = jax.random.fold_in(key, state.count)
         with _matmul_precision(precision):
@@ -87,7 +89,8 @@ def training_step(
             (state.opt_state, state.carry),
         )
         new = TrainState(params, opt_state, carry, state.count + 1)
-        return new, {"nll": nll, "loss": loss, "norms": norms}
+        metrics = {"nll": nll, "loss": loss, "norms": norms}
+        return new, metrics if told is None else {**metrics, "told": jnp.max(told)}
 
     return jax.jit(step, donate_argnums=0)
 

@@ -1,13 +1,16 @@
 """The state of training: what a step reads and replaces."""
 
+from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from flax import struct
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from glrnn.ground.devices import spans_processes
 from glrnn.model import Carry, Params
 
 
@@ -51,4 +54,22 @@ def replicate(state: TrainState, mesh: Mesh | None) -> TrainState:
     sharded = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
     replicated = NamedSharding(mesh, PartitionSpec())
     shardings: list[Any] = [replicated, replicated, sharded, replicated]
-    return jax.device_put(state, TrainState(*shardings))
+    if not spans_processes(mesh):
+        return jax.device_put(state, TrainState(*shardings))
+    parts = state.params, state.opt_state, state.carry, state.count
+    put = [
+        jax.tree.map(partial(_put, sharding), part)
+        for part, sharding in zip(parts, shardings, strict=True)
+    ]
+    return TrainState(*put)
+
+
+def _put(sharding: NamedSharding, leaf: Any) -> Any:
+    """An array over the devices of several processes, all of which have the same.
+
+    `jax.device_put` would compare it across processes, array by array.
+    """
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, host.__getitem__)
