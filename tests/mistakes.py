@@ -227,6 +227,36 @@ OPTIONS = {
                 "min_count is 0 there, 1 here",
             ),
         ],
+        "--distributed": [
+            (["EXPERIMENT", "--distributed", "here"], "it must be auto or HOST:PORT"),
+            (["EXPERIMENT", "--distributed", "here:99999"], "auto or HOST:PORT"),
+            (["EXPERIMENT", "--distributed", "here:99"], "--num-processes 0"),
+        ],
+        "--num-processes": [
+            (
+                ["EXPERIMENT", "--num-processes", "2"],
+                "--num-processes and --process-id need --distributed HOST:PORT",
+            ),
+            (["EXPERIMENT", "--num-processes", "-1"], "Cluster.num_processes is -1"),
+        ],
+        "--process-id": [
+            (
+                [
+                    *("EXPERIMENT", "--distributed", "here:99"),
+                    *("--num-processes", "2", "--process-id", "2"),
+                ],
+                "--process-id is 2 of --num-processes 2",
+            ),
+        ],
+        "--join-seconds": [
+            (["EXPERIMENT", "--join-seconds", "0"], "Cluster.join_seconds is 0"),
+        ],
+        "--lost-seconds": [
+            (["EXPERIMENT", "--lost-seconds", "0.5"], "Cluster.lost_seconds is 0.5"),
+        ],
+        "--jax-log": [
+            (["EXPERIMENT", "--jax-log", "logs"], "--jax-log needs --distributed"),
+        ],
         "--num-devices": [
             (["EXPERIMENT", "--num-devices", "-1"], "Runtime.num_devices is -1"),
             (["EXPERIMENT", "--num-devices", "x"], "--num-devices"),

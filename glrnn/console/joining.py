@@ -72,9 +72,10 @@ class Cluster:
 
     def __post_init__(self):
         check(self)
-        given = self.num_processes or self.process_id
+        if self.jax_log is not None and not self.distributed:
+            raise UsageError("--jax-log needs --distributed")
         if self.distributed in ("", AUTO):
-            if given:
+            if self.num_processes or self.process_id:
                 raise UsageError(
                     "--num-processes and --process-id need --distributed HOST:PORT"
                 )
@@ -219,10 +220,13 @@ class _Ending:
         """Ends the process, last of all if it is the one that the others depend on.
 
         The first process has JAX's service: without it the others would be aborted. So
-        all wait for each other here; one that ends alone, as long as it is patient.
+        all wait for each other here; one that ends alone, as long as it is patient; one
+        that has lost another, not at all.
         """
         self._status = status
         _flush()
+        if status == LOST:
+            os._exit(status)
         guard = threading.Timer(self._patience + LATER / 10, os._exit, (status,))
         guard.daemon = True
         guard.start()

@@ -1,6 +1,6 @@
 """Devices: a program's platform, the mesh that shares a batch, matmul precisions."""
 
-from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -140,11 +140,18 @@ def share_batch(batch_size: int, num_devices: int = 0) -> Mesh | None:
 
 def _share_among_processes(batch_size: int, num_devices: int) -> Mesh:
     """The devices of several processes, side by side, that share a batch equally."""
-    devices = sorted(
-        jax.devices(), key=lambda device: (device.process_index, device.id)
-    )
-    found = Counter(device.process_index for device in devices)
-    count, there = len(found), min(found.values())
+    chosen = _taking_part(jax.devices(), batch_size, num_devices)
+    return Mesh(np.array(chosen), ("batch",), axis_types=(AxisType.Auto,))
+
+
+def _taking_part(
+    devices: Sequence[Any], batch_size: int, num_devices: int
+) -> list[Any]:
+    """As many devices of each process as share a batch equally, process by process."""
+    found: dict[int, list[Any]] = {}
+    for device in sorted(devices, key=lambda device: device.id):
+        found.setdefault(device.process_index, []).append(device)
+    count, there = len(found), min(map(len, found.values()))
     if batch_size % count:
         raise UsageError(
             f"{count} processes do not share {batch_size} sequences equally"
@@ -163,13 +170,7 @@ def _share_among_processes(batch_size: int, num_devices: int) -> Mesh:
             f"{num_devices} devices do not share {batch_size} sequences equally"
         )
     each = each or max(n for n in range(1, there + 1) if batch_size % (n * count) == 0)
-    taken: Counter[int] = Counter()
-    chosen = []
-    for device in devices:
-        taken[device.process_index] += 1
-        if taken[device.process_index] <= each:
-            chosen.append(device)
-    return Mesh(np.array(chosen), ("batch",), axis_types=(AxisType.Auto,))
+    return [device for rank in sorted(found) for device in found[rank][:each]]
 
 
 def spans_processes(mesh: Mesh | None) -> bool:
