@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -159,18 +160,26 @@ def stress(kills: int, seed: int, folder: Path) -> collections.Counter[str]:
     return survived
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=60)
+def run(
+    kill: Callable[[int, int, Path], collections.Counter[str]], about: str, kills: int
+) -> None:
+    """The command line of a program that kills runs.
+
+    Args:
+        kill: Makes so many kills by a seed in a folder; what was survived.
+        about: What the program does.
+        kills: The number of kills unless another is given.
+    """
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=kills)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"
     with tempfile.TemporaryDirectory() as folder:
-        survived = stress(arguments.kills, arguments.seed, Path(folder))
+        survived = kill(arguments.kills, arguments.seed, Path(folder))
     print(", ".join(f"{what}: {count}" for what, count in survived.items()))
-    print("all the same, bit for bit")
 
 
 if __name__ == "__main__":
-    main()
+    run(stress, __doc__, kills=60)
+    print("all the same, bit for bit")

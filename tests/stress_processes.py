@@ -12,7 +12,6 @@ run of one process bit for bit; where 1, 2 and 4 took turns, up to rounding.
     python tests/stress_processes.py --kills 20 --seed 0
 """
 
-import argparse
 import collections
 import os
 import random
@@ -21,13 +20,19 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from stress import CHECKPOINT_MINUTES, MOMENTS, await_moment, is_saving, write_texts
+from stress import (
+    CHECKPOINT_MINUTES,
+    MOMENTS,
+    await_moment,
+    is_saving,
+    run,
+    write_texts,
+)
 from whole_runs import everything, records, same, strays
 
 from glrnn import data
@@ -228,28 +233,16 @@ def stress(kills: int, seed: int, folder: Path) -> collections.Counter[str]:
             survived["a checkpoint was half written"] += saving
             told = f"{signal.Signals(number).name} at {which} of {layout[0]}, {moment}"
             print(f"{done}: {name}, {told}", flush=True)
-        run = run_folder.read(folder / name)
+        found = run_folder.read(folder / name)
         if layouts is TWO:
-            assert same(everything(run, corpus), expected), f"{name} is another run"
-        assert close(run, on_one), f"{name} is another run"
-        left = strays(run.folder)
+            assert same(everything(found, corpus), expected), f"{name} is another run"
+        assert close(found, on_one), f"{name} is another run"
+        left = strays(found.folder)
         assert not left, f"{name} has {left}"
     survived["runs"] = rounds
     return survived
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    with tempfile.TemporaryDirectory() as folder:
-        survived = stress(arguments.kills, arguments.seed, Path(folder))
-    print(", ".join(f"{what}: {count}" for what, count in survived.items()))
-    print("all the same: two devices bit for bit, others up to rounding")
-
-
 if __name__ == "__main__":
-    main()
+    run(stress, __doc__, kills=20)
+    print("all the same: two devices bit for bit, others up to rounding")

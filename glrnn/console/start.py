@@ -114,7 +114,8 @@ def _unraisable(unraisable: "Any") -> None:
 def _leave() -> "NoReturn":
     # Not by `print`, which may be what was interrupted.
     try:
-        os.write(2, (ERASE_BAR if os.isatty(2) else b"") + STOPPED)
+        errors = sys.stderr.fileno()
+        os.write(errors, (ERASE_BAR if os.isatty(errors) else b"") + STOPPED)
     finally:
         os._exit(130)
 

@@ -25,7 +25,8 @@ def fit(
     """Trains a model gradually, as `python -m glrnn.train` does.
 
     What is learned is the same, and so is what is printed and stored. The same call
-    resumes a run that was stopped, and only loads a run that has ended.
+    resumes a run that was stopped, and only loads a run that has ended. All processes
+    that `jax.distributed` has joined train one run, in a folder that they share.
 
     Args:
         config: What is learned.
