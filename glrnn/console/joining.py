@@ -7,6 +7,7 @@ status, whatever JAX does.
 
 import contextlib
 import ctypes
+import faulthandler
 import io
 import math
 import os
@@ -23,6 +24,7 @@ from typing import Any, NoReturn
 
 import jax
 
+from glrnn.console.interruption import SHOW_CURSOR
 from glrnn.errors import LOST, LostError, UsageError, one_line, told_plainly
 from glrnn.ground.devices import require_devices
 from glrnn.ground.validation import above, at_least, check
@@ -163,6 +165,7 @@ def _join(cluster: Cluster, leave_at_once: Callable[[str, int], NoReturn]) -> No
     timer.start()
     lost_seconds = math.ceil(cluster.lost_seconds)
     try:
+        _check_port(cluster)
         jax.distributed.initialize(
             **cluster.where,
             initialization_timeout=math.ceil(cluster.join_seconds) + LATER,
@@ -185,11 +188,25 @@ def _join(cluster: Cluster, leave_at_once: Callable[[str, int], NoReturn]) -> No
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the first one prints
 
 
+def _check_port(cluster: Cluster) -> None:
+    """Refuses a port that process 0 cannot have: JAX would crash."""
+    if cluster.where and cluster.process_id == 0:
+        port = int(cluster.distributed.rpartition(":")[2])
+        try:
+            socket.create_server(("", port)).close()
+        except OSError as error:
+            raise UsageError(
+                f"process 0 cannot use port {port} of --distributed "
+                f"{cluster.distributed}: {error.strerror}"
+            ) from None
+
+
 class _Ending:
     """How a process ends that is joined with others."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
+        self._errors: Any = sys.stderr
         self._status: int | None = None
         self._handler: Any = None
 
@@ -209,8 +226,10 @@ class _Ending:
             name = f"{socket.gethostname()}_{os.getpid()}.log"
             hidden = open(folder / name, "ab")  # noqa: SIM115
         sys.stdout, sys.stderr = _above(sys.stdout), _above(sys.stderr)
+        self._errors = sys.stderr
         for stream in (1, 2):
             os.dup2(hidden.fileno(), stream)
+        faulthandler.enable(self._errors)  # other crashes than an abort are defects
         # `signal.signal` would run its handler too late: after `abort` has ended the
         # process. C's own runs ours at once, in whichever thread aborts.
         self._handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._aborted)
@@ -236,9 +255,11 @@ class _Ending:
         os._exit(status)
 
     def leave_at_once(self, last_words: str, status: int) -> NoReturn:
-        """Ends the process with one line."""
+        """Ends the process with one line, whatever its other threads are doing."""
         with contextlib.suppress(OSError, ValueError):
-            print(last_words, file=sys.stderr, flush=True)
+            if self._errors.isatty():  # where a progress bar hides the cursor
+                self._errors.write(SHOW_CURSOR.decode())
+            print(last_words, file=self._errors, flush=True)
         _flush()
         os._exit(status)
 
