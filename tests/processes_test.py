@@ -206,6 +206,8 @@ def texts(tmp_path_factory):
     write_texts(folder)
     source = (folder / "small.py").read_text().replace("size=25", "size=24")
     source = source.replace("size=24,", "size=24, fixed_windows=True,")
+    # A rate that does not magnify rounding.
+    source = source.replace("learning_rate=10.0", "learning_rate=1.0")
     (folder / "small.py").write_text(source.replace("Stage(2,", "Stage(20,"))
     return folder
 

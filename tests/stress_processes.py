@@ -78,6 +78,8 @@ KINDS = (
 SECONDS = {"--join-seconds": 25, "--lost-seconds": 10}
 # The longest that a process may take to end.
 LONGEST = 60
+# The number of kills that one run sees.
+A_ROUND = 5
 # How processes end that were not killed: lost, or not joined; or at their end.
 LEFT_ALONE = {2, 3}
 RELATIVE = 1e-5
@@ -206,12 +208,13 @@ def stress(kills: int, seed: int, folder: Path) -> collections.Counter[str]:
     while done < kills:
         rounds += 1
         name, layouts = f"killed_{rounds}", TWO if rounds % 2 else ANY
+        enough = min(kills, rounds * A_ROUND)
         for turn in range(1000):
             layout = layouts[turn % len(layouts)]
             processes = begin(folder, name, layout)
-            if layout[0] == 1 or done >= kills:
+            if layout[0] == 1 or done >= enough:
                 # One process alone is killed in `stress`; here it only goes on a while.
-                if done < kills and await_moment(
+                if done < enough and await_moment(
                     processes[0], folder / name, "any time", rng
                 ):
                     processes[0].terminate()
