@@ -30,6 +30,7 @@ from jax import Array
 
 from benchmarks.results import RESULTS, write
 from glrnn import data
+from glrnn.config.gradual import group_names
 from glrnn.config.variants import reference
 from glrnn.console.progress import Progress
 from glrnn.data.windows import Window, columns
@@ -39,7 +40,6 @@ from glrnn.storage import run_folder
 from glrnn.storage.run_folder import Run, StageId
 from glrnn.training.context import Context, new_context, temporary
 from glrnn.training.epoch import train_epoch
-from glrnn.training.optimizer import group_names
 from glrnn.training.programs import first_state, program
 from glrnn.training.starting_params import starting_params
 

@@ -12,6 +12,7 @@ if __name__ == "__main__":
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -151,7 +152,7 @@ def _run(command: Command) -> None:
 
     place, config, events = command.place, command.config, None
     if place.tensorboard is not None:
-        check_folder(place.tensorboard, place.workdir)
+        processes.here().lead(partial(check_folder, place.tensorboard, place.workdir))
         events = EventFile(place.tensorboard, place.workdir)
     require_devices()
     keep_programs()

@@ -1,5 +1,6 @@
 """The context of a training run: one value that the functions of training share."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from glrnn.evaluation.perplexity import Score, unigram_score
 from glrnn.ground import devices, processes
 from glrnn.ground.devices import PRECISIONS
 from glrnn.ground.processes import Processes
-from glrnn.ground.validation import at_least, check, choice, to_json
+from glrnn.ground.validation import at_least, check, choice, from_values, to_json
 from glrnn.model import Model, language_model
 from glrnn.storage import opening
 from glrnn.storage.metrics_log import EpochRecord, MetricsLog
@@ -292,13 +293,19 @@ def _opened_by_first(
     found: list[Run] = []
     with ExitStack() as blocks:
 
-        def enter() -> None:
+        def enter() -> str:
             opened = opening.open_locked(folder, config, corpus, *given)
             found.append(blocks.enter_context(opened))
+            return to_json(found[0].config)
 
-        processes.here().lead(enter)
+        # With what the settings leave to the corpus, or what the run began with.
+        told = processes.here().lead(enter)
+        if found:
+            yield found[0]
+            return
+        settings = from_values(Config, json.loads(told), "a config")
         origin = Origin(corpus.name, data.fingerprint(corpus))
-        yield found[0] if found else Run(folder, config, corpus.vocabulary, origin)
+        yield Run(folder, settings, corpus.vocabulary, origin)
 
 
 @contextmanager

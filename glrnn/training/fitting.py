@@ -121,5 +121,5 @@ def _mirrored(
         yield run
         return
     with closing(events):
-        events.rewrite()
-        yield run._replace(mirror=events.write)
+        processes.here().lead(events.rewrite)
+        yield run._replace(mirror=events.write) if processes.here().is_first else run
