@@ -28,7 +28,7 @@ from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.config.settled import settled
 from glrnn.console.compilation import return_memory
 from glrnn.data.windows import Window, columns
-from glrnn.losses import to_perplexity
+from glrnn.ground.losses import to_perplexity
 from glrnn.storage.run_folder import StageId
 from glrnn.training.context import temporary
 from glrnn.training.programs import first_state, program

@@ -26,7 +26,7 @@ from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.evaluation.dynamic import DynamicRule, statistics
 from glrnn.ground.devices import require_devices
 from glrnn.ground.files import whole_file
-from glrnn.losses import to_perplexity
+from glrnn.ground.losses import to_perplexity
 from glrnn.scoring import layouts
 from glrnn.scoring.adaptive import score_adaptively
 from glrnn.scoring.interpolated import with_others

@@ -29,7 +29,7 @@ from glrnn.console.options import words
 from glrnn.console.table import print_table
 from glrnn.errors import DivergedError, UsageError, printable, told_plainly
 from glrnn.ground.devices import require_devices
-from glrnn.losses import to_perplexity
+from glrnn.ground.losses import to_perplexity
 from glrnn.storage.run_folder import Summary
 from glrnn.training import context, phases
 

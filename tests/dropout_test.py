@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glrnn import dropout as noise_module
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
-from glrnn.dropout import LayerMasks, Masks, draw_masks, drop, shard_masks
 from glrnn.errors import UsageError
+from glrnn.ground import dropout as noise_module
+from glrnn.ground.dropout import LayerMasks, Masks, draw_masks, drop, shard_masks
 from glrnn.model import dropout_rates, language_model
 
 few = settings(max_examples=20, deadline=None)

@@ -16,7 +16,7 @@ from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
 from glrnn.evaluation.gradient_statistics import gradient_rms
 from glrnn.evaluation.perplexity import Score
 from glrnn.evaluation.temperature import TEMPERATURES, best_temperature
-from glrnn.losses import to_perplexity
+from glrnn.ground.losses import to_perplexity
 from glrnn.model import language_model
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import best_params

@@ -20,8 +20,8 @@ from glrnn.config.gradual import group_names
 from glrnn.config.variants import resized
 from glrnn.console.progress import Progress
 from glrnn.data.windows import Window
-from glrnn.dropout import draw_masks
 from glrnn.errors import UsageError
+from glrnn.ground.dropout import draw_masks
 from glrnn.ground.validation import from_values, to_json
 from glrnn.heads import HEADS
 from glrnn.model import dropout_rates, language_model

@@ -19,13 +19,14 @@ model
 config
 heads
 cells optim
-data losses dropout
+data
 ground
 errors
 """
 # Files of one room, likewise; the other rooms have no order inside.
 GROUND = """
-validation
+dropout
+validation losses
 files devices arrays machine processes
 """
 TRAINING = """

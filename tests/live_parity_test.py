@@ -15,11 +15,12 @@ from golden import ours
 from hypothesis import strategies as st
 from rich.console import Console
 
-from glrnn import data, dropout
+from glrnn import data
 from glrnn.config import Layer, experiment
 from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import columns, draw_lengths
+from glrnn.ground import dropout
 from glrnn.model import dropout_rates
 from glrnn.storage import opening, run_folder
 from glrnn.storage.run_folder import StageId

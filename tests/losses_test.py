@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glrnn.losses import (
+from glrnn.ground.losses import (
     activation_regularization,
     temporal_activation_regularization,
     token_weights,

@@ -14,8 +14,8 @@ from jax import lax
 from glrnn.cells import CELLS, affine
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.data.windows import Window
-from glrnn.dropout import LayerMasks, Masks, draw_masks
 from glrnn.errors import UsageError
+from glrnn.ground.dropout import LayerMasks, Masks, draw_masks
 from glrnn.heads import HEADS
 from glrnn.model import Params, dropout_rates, grow, language_model
 

@@ -18,8 +18,8 @@ from mistakes_test import refused
 
 from glrnn import report, runs, score
 from glrnn.config import Config, Layer, Phase, Stage, experiment
+from glrnn.ground.losses import to_perplexity
 from glrnn.ground.validation import to_json
-from glrnn.losses import to_perplexity
 from glrnn.reports import drawing, gradients, learning, page
 from glrnn.reports.epochs import read
 from glrnn.reports.repeat import recipe, source_of

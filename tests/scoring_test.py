@@ -20,9 +20,9 @@ from glrnn import CELLS, HEADS
 from glrnn.config import Config, Layer, Phase
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import Window
-from glrnn.dropout import draw_masks
 from glrnn.errors import UsageError
 from glrnn.evaluation.temperature import tempered
+from glrnn.ground.dropout import draw_masks
 from glrnn.model import dropout_rates
 from glrnn.scoring import adaptive, prefixes
 from glrnn.scoring import sentences as scoring

@@ -16,8 +16,8 @@ import pytest
 
 from glrnn.config import Config, Dropout, Layer, Phase
 from glrnn.data.windows import Window
-from glrnn.dropout import Masks
 from glrnn.evaluation import perplexity
+from glrnn.ground.dropout import Masks
 from glrnn.model import dropout_rates, language_model
 from glrnn.training.gradient import Regularizers, training_gradient
 from glrnn.training.step import training_step

@@ -7,7 +7,7 @@ from jax import Array
 
 from glrnn.cells.affine import affine
 from glrnn.cells.cell import Cell, uniform
-from glrnn.dropout import drop
+from glrnn.ground.dropout import drop
 
 
 @struct.dataclass

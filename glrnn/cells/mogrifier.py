@@ -12,7 +12,7 @@ from glrnn.cells.affine import affine
 from glrnn.cells.capped import CappedParams, capped
 from glrnn.cells.cell import Cell
 from glrnn.cells.lstm import LSTMState
-from glrnn.dropout import drop
+from glrnn.ground.dropout import drop
 
 
 @struct.dataclass

@@ -10,7 +10,7 @@ from jax.nn.initializers import lecun_normal
 from glrnn.cells.affine import affine
 from glrnn.cells.cell import Cell
 from glrnn.cells.lstm import LSTMState, lstm
-from glrnn.dropout import drop
+from glrnn.ground.dropout import drop
 
 
 @struct.dataclass

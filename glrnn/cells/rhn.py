@@ -7,7 +7,7 @@ from jax import Array
 
 from glrnn.cells.affine import affine
 from glrnn.cells.cell import Cell, save_for_backward, uniform
-from glrnn.dropout import drop
+from glrnn.ground.dropout import drop
 
 BOUND = 0.04
 GATE_BIAS = -2.0

@@ -1,6 +1,6 @@
 """The line that a terminal keeps of a finished epoch."""
 
-from glrnn.losses import to_perplexity
+from glrnn.ground.losses import to_perplexity
 
 
 def epoch_line(

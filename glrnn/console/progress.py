@@ -18,7 +18,7 @@ from glrnn.console.epoch_line import clock
 from glrnn.console.output import output_console
 from glrnn.console.sentence import print_sentence
 from glrnn.console.table import print_table
-from glrnn.losses import to_perplexity
+from glrnn.ground.losses import to_perplexity
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

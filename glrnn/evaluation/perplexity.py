@@ -15,8 +15,8 @@ from jax.tree_util import keystr
 from glrnn.data.ids import Ids, check_ids, count_ids
 from glrnn.data.windows import Window, columns, fixed_lengths, windows
 from glrnn.errors import UsageError
+from glrnn.ground.losses import to_perplexity
 from glrnn.ground.validation import shown
-from glrnn.losses import to_perplexity
 
 # The nats per token by which rounding may make a probability larger than 1.
 ROUNDING = 1e-5

@@ -11,8 +11,8 @@ from functools import cache, partial
 from numbers import Real
 
 from glrnn.errors import UsageError
+from glrnn.ground.losses import to_perplexity
 from glrnn.ground.validation import LARGEST_FLOAT, SMALLEST_FLOAT, shown
-from glrnn.losses import to_perplexity
 from glrnn.model import Model
 
 # 1/1.06, 1/1.04, ..., 1/0.8: from more confident than the model to less confident.

@@ -24,8 +24,8 @@ from glrnn.data.vocabulary import Ids
 from glrnn.errors import DivergedError, UsageError
 from glrnn.evaluation.dynamic import DynamicRule
 from glrnn.ground.files import parse_json, read_text_of_run, write_text
+from glrnn.ground.losses import to_perplexity
 from glrnn.ground.validation import at_least, check, from_values
-from glrnn.losses import to_perplexity
 
 # For windows of 5 tokens; scaled in proportion to others.
 LEARNING_RATES = (3e-5, 4e-5, 5e-5, 6e-5, 7e-5, 1e-4)

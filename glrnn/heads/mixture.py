@@ -6,8 +6,8 @@ from flax import struct
 from jax import Array
 
 from glrnn.cells import affine, uniform
-from glrnn.dropout import drop
 from glrnn.ground.arrays import in_float32
+from glrnn.ground.dropout import drop
 from glrnn.heads.head import Head, mixture_head
 
 

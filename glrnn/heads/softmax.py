@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import Array
 
-from glrnn.dropout import drop
+from glrnn.ground.dropout import drop
 from glrnn.heads.head import Head, mixture_head
 
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from glrnn.data.windows import Window
-from glrnn.dropout import Masks
 from glrnn.errors import UsageError
 from glrnn.ground.arrays import is_known
+from glrnn.ground.dropout import Masks
 from glrnn.ground.validation import LARGEST_FLOAT, SMALLEST_FLOAT, shown
 from glrnn.heads.loss import check_known_ids
 from glrnn.model.network import Network, mask_shapes, params_like, parts_of

@@ -14,12 +14,12 @@ from jax import Array
 
 from glrnn.cells import Cell, unroll
 from glrnn.data.windows import Window
-from glrnn.dropout import LayerMasks, Masks, drop
 from glrnn.errors import UsageError
 from glrnn.ground.arrays import in_float32
+from glrnn.ground.dropout import LayerMasks, Masks, drop
+from glrnn.ground.losses import token_weights
 from glrnn.heads import Head
 from glrnn.heads.scatter import add_rows
-from glrnn.losses import token_weights
 from glrnn.model.checks import check
 from glrnn.model.network import Network, parts_of
 from glrnn.model.params import Carry, Params, Tree

@@ -8,8 +8,8 @@ from jax import Array
 
 from glrnn.config import Config
 from glrnn.data.windows import ignores_padding
-from glrnn.dropout import Masks
 from glrnn.errors import UsageError
+from glrnn.ground.dropout import Masks
 from glrnn.ground.validation import check_integers
 from glrnn.heads.cutoffs import check_cutoffs
 from glrnn.model import forward

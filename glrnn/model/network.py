@@ -9,7 +9,7 @@ from jax import Array
 
 from glrnn.cells import CELLS, Cell
 from glrnn.config import Dropout, Layer
-from glrnn.dropout import LayerMasks, Masks
+from glrnn.ground.dropout import LayerMasks, Masks
 from glrnn.heads import Head, make_head
 from glrnn.model.params import Embedding, Params
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from glrnn.losses import to_perplexity
+from glrnn.ground.losses import to_perplexity
 from glrnn.reports.epochs import Numbers
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from glrnn.losses import to_perplexity
+from glrnn.ground.losses import to_perplexity
 from glrnn.storage.metrics_log import EpochRecord, lasting_warnings
 from glrnn.storage.metrics_scan import scan_epochs
 from glrnn.storage.run_folder import STAGES, Run, StageId

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from glrnn.errors import UsageError
-from glrnn.losses import to_perplexity
+from glrnn.ground.losses import to_perplexity
 from glrnn.reports.page import check_outside, is_installed
 from glrnn.storage import run_folder
 from glrnn.storage.metrics_log import EpochRecord

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from glrnn.console.epoch_line import clock
 from glrnn.data import CORPORA
-from glrnn.losses import to_perplexity
+from glrnn.ground.losses import to_perplexity
 from glrnn.reports.epochs import Epochs, best_perplexity, columns
 from glrnn.storage.metrics_log import read_epochs
 from glrnn.storage.run_folder import STAGES, Run, Summary

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from glrnn.data.windows import Window, ignores_padding
 from glrnn.errors import UsageError
 from glrnn.evaluation.temperature import tempered
+from glrnn.ground.losses import token_weights
 from glrnn.ground.validation import shown
-from glrnn.losses import token_weights
 from glrnn.model import Model, Outcome
 from glrnn.scoring.trained import Trained, load
 

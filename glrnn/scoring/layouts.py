@@ -13,7 +13,7 @@ import numpy as np
 
 from glrnn.data.tokens import EOS
 from glrnn.data.vocabulary import UNK
-from glrnn.losses import to_perplexity
+from glrnn.ground.losses import to_perplexity
 from glrnn.scoring.sentences import SentenceScore
 
 Scores = Iterable[SentenceScore]

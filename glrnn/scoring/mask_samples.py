@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from glrnn.data.windows import Window
-from glrnn.dropout import Masks, draw_masks
 from glrnn.errors import UsageError
+from glrnn.ground.dropout import Masks, draw_masks
 from glrnn.ground.validation import check_integers, shown
 from glrnn.model import Model, dropout_rates
 from glrnn.scoring.interpolated import with_loss

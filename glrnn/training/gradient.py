@@ -8,8 +8,11 @@ from jax import Array, lax
 from jax.sharding import Mesh, PartitionSpec
 
 from glrnn.data.windows import Window
-from glrnn.dropout import Masks, draw_masks, shard_masks
-from glrnn.losses import activation_regularization, temporal_activation_regularization
+from glrnn.ground.dropout import Masks, draw_masks, shard_masks
+from glrnn.ground.losses import (
+    activation_regularization,
+    temporal_activation_regularization,
+)
 from glrnn.model import Carry, Model, Params
 
 

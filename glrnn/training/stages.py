@@ -19,8 +19,8 @@ from glrnn.config.gradual import group_names
 from glrnn.console.epoch_line import epoch_line
 from glrnn.errors import DivergedError
 from glrnn.evaluation.perplexity import perplexity
+from glrnn.ground.losses import to_perplexity
 from glrnn.ground.processes import Processes
-from glrnn.losses import to_perplexity
 from glrnn.model import Params
 from glrnn.optim.averaging import (
     averaged_params,

@@ -7,7 +7,7 @@ number finite and the network with nothing but word frequencies.
 import math
 from collections.abc import Sequence
 
-from glrnn.losses import to_perplexity
+from glrnn.ground.losses import to_perplexity
 from glrnn.storage.metrics_log import Sign
 
 # The number of updates after which a stage is expected to have learned something, if a

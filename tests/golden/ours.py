@@ -13,10 +13,10 @@ import pytest
 from glrnn.cells.lstm import LSTMParams, LSTMState
 from glrnn.config import Config, Dropout, Layer, Phase, Stage
 from glrnn.data.windows import Window
-from glrnn.dropout import LayerMasks, Masks
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
 from glrnn.evaluation.gradient_statistics import gradient_rms
 from glrnn.evaluation.perplexity import perplexity
+from glrnn.ground.dropout import LayerMasks, Masks
 from glrnn.heads import blocks
 from glrnn.heads.mixture import MixtureParams
 from glrnn.model import Embedding, Params, dropout_rates, language_model
