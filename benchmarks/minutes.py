@@ -15,6 +15,7 @@ from glrnn.console.progress import Progress
 from glrnn.evaluation.dynamic import DynamicRule, dynamic_perplexity
 from glrnn.evaluation.gradient_statistics import gradient_rms
 from glrnn.model import Params
+from glrnn.reports.rows import phase_row
 from glrnn.storage import opening
 from glrnn.storage.best_params import best_params
 from glrnn.storage.metrics_log import MetricsLog
@@ -79,7 +80,7 @@ def train(
         context = context._replace(metrics=MetricsLog(output / "minutes.jsonl"))
         summaries = phases.train(context)
     for summary in summaries:
-        yield phases.row(summary)
+        yield phase_row(summary)
     number = len(config.phases)
     params = best_params(run, number)
     export(params, output)

@@ -214,6 +214,7 @@ def test_padding_may_be_an_impossible_word():
     assert_close(found, expected)
 
 
+@pytest.mark.thorough
 def test_half_precision_is_computed_with_in_float32():
     *values, targets, weights = draw(hidden_size=H)
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), values)
@@ -229,6 +230,7 @@ def test_half_precision_is_computed_with_in_float32():
     assert_close(in_float32, exact, rtol=2 * float(jnp.finfo(jnp.bfloat16).eps))
 
 
+@pytest.mark.thorough
 def test_a_wider_table_is_computed_with_in_its_dtype():
     with jax.enable_x64(True):
         params, table, *rest = draw()

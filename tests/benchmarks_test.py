@@ -99,7 +99,7 @@ def test_all_ways_to_rescore_find_the_same(listed):
     assert sum(map(score_batches, range(theirs.EVERY_BATCH))) == counts["tokens"]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_an_adaptive_softmax_is_timed_beside_the_full_one(texts, tmp_path):
     words = "--size 8 --small-size 8 --batch 2 --window 5 --pairs 2 --epochs 1"
     where = ["--data", str(texts), "--output", str(tmp_path)]

@@ -30,8 +30,8 @@ os.environ.setdefault(
 )
 
 import jax
-import numpy as np
 import pytest
+from small_run import write_texts
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -79,31 +79,6 @@ def compiled():
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield names
     jax.monitoring.unregister_event_duration_listener(listen)
-
-
-WORDS = "the cat sat on a mat and saw <unk>".split()
-EXPERIMENT = """
-from glrnn.config import Config, Layer, Phase, Stage
-
-stage = Stage(2, learning_rate=10.0, max_norms=(0.5,))
-config = Config(
-    embedding_size=8,
-    layers=(Layer(hidden_size=8),),
-    phases=(Phase(main=stage, finetune=stage),),
-    batch_size=25,
-    window_length=5,
-    valid_batch_size=2,
-)
-"""
-
-
-def write_texts(folder: Path) -> None:
-    """Three small texts, and an experiment that suits them."""
-    rng = np.random.default_rng(0)
-    for split, lines in (("train", 40), ("valid", 10), ("test", 12)):
-        rows = rng.choice(WORDS, (lines, 5))
-        (folder / f"{split}.txt").write_text("\n".join(map(" ".join, rows)))
-    (folder / "small.py").write_text(EXPERIMENT)
 
 
 @pytest.fixture

@@ -130,6 +130,7 @@ def test_a_run_stores_its_cutoffs_and_keeps_them(corpus, tmp_path, monkeypatch):
         opening.open_run(tmp_path / "run", other, corpus)
 
 
+@pytest.mark.thorough
 def test_a_run_is_trained_resumed_scored_and_learns(texts, tmp_path, capsys):
     folder = tmp_path / "run"
     where = ["--data", str(texts), "--workdir", str(folder)]

@@ -262,7 +262,15 @@ def test_the_shrunk_experiments_have_every_head_rule_and_cell():
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, id=path.stem) for path in SHRUNK],
+    [
+        pytest.param(
+            path,
+            id=path.stem,
+            # `cutoffs_test` has a smaller one.
+            marks=[pytest.mark.slow] * (path.stem == "wikitext103"),
+        )
+        for path in SHRUNK
+    ],
 )
 def test_a_shrunk_experiment_runs_to_its_end(path, texts, tmp_path, capsys):
     config = resized(SHRUNK[path], embedding_size=8, hidden_size=8, epochs=1)

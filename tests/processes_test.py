@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import stress_processes
-from conftest import write_texts
+from small_run import write_texts
 from stress_processes import TWO, begin, end, whole
 from whole_runs import everything, same
 

@@ -23,9 +23,8 @@ def test_distances_are_those_of_moved_mass():
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("learning_rate", [1e-30, 10.0])
-def test_activations_move_as_the_parameters_do(learning_rate):
-    main = Stage(9, learning_rate, max_norms=(0.5,))
+def test_activations_move_as_the_parameters_do():
+    main = Stage(9, learning_rate=10.0, max_norms=(0.5,))
     config = Config(
         embedding_size=8,
         layers=(Layer(hidden_size=8),) * 2,
@@ -48,7 +47,7 @@ def test_activations_move_as_the_parameters_do(learning_rate):
     ):
         assert each.shape == (4, 8, 80)
         np.testing.assert_allclose(each.sum(-1), 1, rtol=1e-6)
-        assert (shift.distances(each) > 0).all() == (learning_rate > 1)
+        assert (shift.distances(each) > 0).all()
         assert not np.array_equal(each[0], other[0])  # other random parameters
 
 
