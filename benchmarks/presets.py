@@ -56,6 +56,9 @@ PRESETS = {
     "wikitext-2": Preset(33_278, 300, 1050, 3, 15, 15, 70),
     "medium": Preset(10_000, 200, 400, 3, 5, 20, 70),
     "small": Preset(10_000, 100, 200, 2, 1, 20, 35),
+    # The medium network of Zaremba, Sutskever and Vinyals (2014), of a kind that speech
+    # recognisers rescore with: one softmax, and layers too large for a cache.
+    "zaremba": Preset(10_000, 650, 650, 2, 1, 20, 35),
 }
 
 # The number of windows that a step of evaluation scores; the state is carried from one
