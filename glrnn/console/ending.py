@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any, NoReturn
@@ -55,16 +54,15 @@ class Ending:
         Raises:
             OSError: The folder cannot be written.
         """
-        if folder is None:
-            hidden = tempfile.TemporaryFile()  # noqa: SIM115 - until the process ends
-        else:
+        path = Path(os.devnull)
+        if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            name = f"{socket.gethostname()}_{os.getpid()}.log"
-            hidden = open(folder / name, "ab")  # noqa: SIM115
+            path = folder / f"{socket.gethostname()}_{os.getpid()}.log"
+        hidden = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         sys.stdout, sys.stderr = _above(sys.stdout), _above(sys.stderr)
         self._errors = sys.stderr
         for stream in (1, 2):
-            os.dup2(hidden.fileno(), stream)
+            os.dup2(hidden, stream)
         faulthandler.enable(self._errors)  # other crashes than an abort are defects
         # `signal.signal` would run its handler too late: after `abort` has ended the
         # process. C's own runs ours at once, in whichever thread aborts.

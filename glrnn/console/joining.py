@@ -169,7 +169,8 @@ def _join(cluster: Cluster, leave_at_once: Callable[[str, int], NoReturn]) -> No
     finally:
         timer.cancel()
     if jax.process_index():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the first one prints
+        # The first one prints.
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def _check_port(cluster: Cluster) -> None:
