@@ -205,8 +205,8 @@ def write_text(path: PathLike, text: str) -> None:
 
 def write_bytes(path: PathLike, content: bytes) -> None:
     """As `write_text`, of bytes."""
-    with whole_file(path) as file:
-        file.buffer.write(content)
+    with whole_binary_file(path) as file:
+        file.write(content)
 
 
 @contextlib.contextmanager
