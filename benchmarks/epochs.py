@@ -16,8 +16,9 @@ from glrnn.data.vocabulary import Vocabulary
 from glrnn.data.windows import Window, columns, draw_lengths, paddings, windows
 from glrnn.ground import devices
 from glrnn.storage.run_folder import StageId
-from glrnn.training.context import Context, Execution, temporary
+from glrnn.training.context import Context, temporary
 from glrnn.training.epoch import first_window, train_epoch
+from glrnn.training.execution import Execution
 from glrnn.training.programs import first_state, program
 from glrnn.training.step import Step
 from glrnn.training.train_state import TrainState

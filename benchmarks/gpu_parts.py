@@ -23,7 +23,8 @@ from glrnn.cells import cell
 from glrnn.config import Config, experiment
 from glrnn.ground.devices import PRECISIONS
 from glrnn.storage.run_folder import StageId
-from glrnn.training.context import Execution, temporary
+from glrnn.training.context import temporary
+from glrnn.training.execution import Execution
 
 Rows = Iterator[dict[str, Any]]
 

@@ -26,7 +26,8 @@ from glrnn.console.compilation import return_memory
 from glrnn.data.windows import Window
 from glrnn.storage.best_params import best_params
 from glrnn.storage.run_folder import StageId
-from glrnn.training.context import Execution, temporary
+from glrnn.training.context import temporary
+from glrnn.training.execution import Execution
 from glrnn.training.programs import first_state, program
 from glrnn.training.stages import train_stage
 from glrnn.training.starting_params import starting_params

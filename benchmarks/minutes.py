@@ -21,7 +21,8 @@ from glrnn.storage.best_params import best_params
 from glrnn.storage.metrics_log import MetricsLog
 from glrnn.storage.run_folder import StageId
 from glrnn.training import phases
-from glrnn.training.context import Execution, new_context
+from glrnn.training.context import new_context
+from glrnn.training.execution import Execution
 
 # The size of a file of parameters, of which there are several.
 FILE_BYTES = 15_000_000

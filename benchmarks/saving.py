@@ -23,7 +23,7 @@ from glrnn import data
 from glrnn.config import experiment
 from glrnn.console.compilation import return_memory
 from glrnn.storage.checkpoint_folder import CheckpointFolder
-from glrnn.training.context import Execution
+from glrnn.training.execution import Execution
 
 DEFAULT_SECONDS = 60 * Execution().checkpoint_minutes
 

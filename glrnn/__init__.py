@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from glrnn.scoring.trained import Trained as Trained
     from glrnn.scoring.trained import encode as encode
     from glrnn.scoring.trained import load as load
-    from glrnn.training.context import Runtime as Runtime
+    from glrnn.training.execution import Runtime as Runtime
     from glrnn.training.fitting import fit as fit
 
     __version__: str
@@ -87,7 +87,7 @@ _HOMES = {
     "HEADS": "heads",
     "Layer": "config",
     "Phase": "config",
-    "Runtime": "training.context",
+    "Runtime": "training.execution",
     "Sampling": "scoring.generation",
     "Stage": "config",
     "Trained": "scoring.trained",

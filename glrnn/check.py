@@ -26,8 +26,9 @@ from glrnn.ground.validation import at_least, check, choice
 from glrnn.storage import run_folder
 from glrnn.storage.best_params import largest_checkpoint
 from glrnn.storage.run_folder import Origin, StageId
-from glrnn.training.context import Context, Execution, temporary
+from glrnn.training.context import Context, temporary
 from glrnn.training.device_check import compare, device_kind, refuse
+from glrnn.training.execution import Execution
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from glrnn.ground.devices import require_devices
 from glrnn.ground.losses import to_perplexity
 from glrnn.storage.run_folder import Summary
 from glrnn.training import context, phases
+from glrnn.training.execution import Runtime
 
 # The fraction of the epochs that each learning rate is tried for.
 TRIED = 0.25
@@ -174,7 +175,7 @@ def _best_loss(summary: Summary) -> float:
 
 def _train(plan: Plan, name: str, config: Config, corpus: data.Corpus) -> list[Summary]:
     folder = plan.folder / name
-    execution = context.Runtime().execution(config)
+    execution = Runtime().execution(config)
     with context.opened(folder, config, corpus, execution, plan.origin) as opened:
         unigram = opened.unigram.perplexity
         opened.progress.say(

@@ -25,7 +25,7 @@ from glrnn.console.sentence import shell_word
 from glrnn.errors import UsageError, printable, told_plainly
 from glrnn.ground import processes
 from glrnn.ground.devices import require_devices
-from glrnn.training.context import Runtime
+from glrnn.training.execution import Runtime
 
 HELP = """Train a language model gradually, layer by layer.
 

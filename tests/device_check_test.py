@@ -24,7 +24,8 @@ from glrnn.heads import blocks
 from glrnn.model import forward
 from glrnn.storage.run_folder import Origin, Run, StageId
 from glrnn.training import agreement, device_check, gradient, programs
-from glrnn.training.context import Execution, new_context
+from glrnn.training.context import new_context
+from glrnn.training.execution import Execution
 
 V = 40
 STAGE = Stage(1, max_norms=(0.01,) * 4)  # every group is clipped

@@ -32,7 +32,8 @@ from glrnn.heads import HEADS, blocks
 from glrnn.storage.run_folder import Origin, Run, StageId
 from glrnn.training import device_check
 from glrnn.training.agreement import TOLERANCES, Row
-from glrnn.training.context import Context, Execution
+from glrnn.training.context import Context
+from glrnn.training.execution import Execution
 
 VOCABULARY = Vocabulary(tuple(map(str, range(60))))
 # Bits of a significand after the first, by the name that a product has in a program.

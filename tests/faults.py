@@ -33,7 +33,8 @@ from glrnn.data.vocabulary import Vocabulary
 from glrnn.errors import StoppedError, UsageError
 from glrnn.storage import opening, run_folder
 from glrnn.storage.checksums import SUMS, write_checksums
-from glrnn.training.context import Execution, new_context
+from glrnn.training.context import new_context
+from glrnn.training.execution import Execution
 from glrnn.training.phases import train
 
 TABLE = Path(__file__).parents[1] / "docs" / "resuming.md"

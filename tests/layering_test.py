@@ -38,7 +38,7 @@ epoch
 programs starting_params agreement
 step context
 gradient optimizer checkpoint warning_signs requests
-history train_state
+history train_state execution
 """
 INSIDE = {"training": TRAINING, "ground": GROUND}
 MODULES = [path.relative_to(PACKAGE) for path in sorted(PACKAGE.rglob("*.py"))]

@@ -12,6 +12,7 @@ from glrnn.errors import UsageError
 from glrnn.storage import numerics, opening, run_folder
 from glrnn.storage.numerics import Numerics, unusual
 from glrnn.training import context, phases
+from glrnn.training.execution import Execution
 
 OTHERS = {
     "enable_x64": True,
@@ -85,7 +86,7 @@ def test_a_run_of_an_earlier_version_is_resumed(jax_has, opened):
 def test_unusual_settings_are_shown(jax_has, texts, capsys):
     jax_has("random_seed_offset", 7)
     config, corpus = experiment.load(texts / "small.py"), data.load(texts)
-    with context.opened(texts / "run", config, corpus, context.Execution()):
+    with context.opened(texts / "run", config, corpus, Execution()):
         pass
     assert run_folder.read(texts / "run").origin.numerics.random_seed_offset == 7
     assert capsys.readouterr().out == (

@@ -24,7 +24,8 @@ from glrnn.console.compilation import return_memory
 from glrnn.console.progress import Progress
 from glrnn.data.vocabulary import Vocabulary
 from glrnn.storage import opening
-from glrnn.training.context import Execution, new_context
+from glrnn.training.context import new_context
+from glrnn.training.execution import Execution
 from glrnn.training.phases import train
 
 WORDS = tuple(f"word{number}" for number in range(50))

@@ -13,7 +13,7 @@ from glrnn.reports.event_file import EventFile
 from glrnn.reports.rows import phase_row
 from glrnn.scoring.trained import Trained, load
 from glrnn.training import context, phases
-from glrnn.training.context import Runtime
+from glrnn.training.execution import Execution, Runtime
 
 
 def fit(
@@ -77,7 +77,7 @@ def train(
     workdir: Path,
     config: Config,
     corpus: data.Corpus,
-    execution: context.Execution,
+    execution: Execution,
     experiment: str = "",
     events: EventFile | None = None,
 ) -> None:
